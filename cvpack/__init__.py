@@ -1,0 +1,1 @@
+"""A small training toolkit that knows nothing of poses: torch and the standard library only."""

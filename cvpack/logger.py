@@ -1,0 +1,129 @@
+"""Progress to the console, a file and TensorBoard; only rank 0 speaks.
+
+The line that a run leaves every `PERIOD` iterations:
+    iter 2400/96000 | lr 4.000e-03 | total_loss 101.3 | 310 img/s | data 2% | mem 9.8 GB | left 11:32:10
+"""
+
+import logging
+import resource
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from cvpack import dist
+
+PERIOD = 20
+
+
+class _ConsoleHandler(logging.Handler):
+    """Writes above a progress bar instead of through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()
+
+
+def get_logger(file: Path | None = None) -> logging.Logger:
+    """The run's logger: console and, when given, a file that is appended to. Silent on ranks but 0."""
+    logger = logging.getLogger('mspn')
+    logger.propagate = False
+    logger.setLevel(logging.INFO if dist.is_main() else logging.ERROR)
+    for handler in logger.handlers[:]:
+        logger.removeHandler(handler)
+        handler.close()
+    handlers: list[logging.Handler] = [_ConsoleHandler()]
+    if file is not None and dist.is_main():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(file))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter('%(asctime)s %(message)s', '%Y-%m-%d %H:%M:%S'))
+        logger.addHandler(handler)
+    return logger
+
+
+class DataTimer:
+    """Iterates over a loader and adds up the seconds spent waiting for it."""
+
+    def __init__(self, loader: Iterable) -> None:
+        self.loader = loader
+        self.seconds = 0.0
+
+    def __iter__(self) -> Iterator:
+        iterator = iter(self.loader)
+        while True:
+            start = time.perf_counter()
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            self.seconds += time.perf_counter() - start
+            yield batch
+
+
+def peak_memory_gb(device: torch.device) -> float:
+    """Peak memory of this process in GB (1e9 bytes): the GPU's allocations, or the resident set on a CPU."""
+    if device.type == 'cuda':
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+class TrainLog:
+    """Reports a training run: a line and TensorBoard scalars every PERIOD iterations, a bar on a terminal."""
+
+    def __init__(
+        self,
+        logger: logging.Logger,
+        tensorboard_dir: Path,
+        start: int,
+        max_iter: int,
+        images_per_iteration: int,
+        timer: DataTimer,
+        device: torch.device,
+    ) -> None:
+        self.logger, self.timer, self.device = logger, timer, device
+        self.max_iter, self.images_per_iteration = max_iter, images_per_iteration
+        self.writer = SummaryWriter(tensorboard_dir, purge_step=start + 1) if dist.is_main() else None
+        show_bar = dist.is_main() and sys.stdout.isatty()
+        self.bar = tqdm(total=max_iter, initial=start, disable=not show_bar, unit='it', dynamic_ncols=True)
+        self.mark = (start, time.perf_counter(), 0.0)
+
+    def __call__(self, iteration: int, lr: float, losses: dict[str, torch.Tensor]) -> None:
+        """To be called after every iteration (1, 2, ...); reads the losses from the device only when it reports."""
+        self.bar.update()
+        if not dist.is_main() or (iteration % PERIOD and iteration != self.max_iter):
+            return
+        values = {name: value.item() for name, value in losses.items()}
+        last_iteration, last_time, last_wait = self.mark
+        now, wait = time.perf_counter(), self.timer.seconds
+        elapsed, count = now - last_time, iteration - last_iteration
+        self.mark = (iteration, now, wait)
+        speed = count * self.images_per_iteration / elapsed
+        data_share = (wait - last_wait) / elapsed
+        memory = peak_memory_gb(self.device)
+        left = timedelta(seconds=round((self.max_iter - iteration) * elapsed / count))
+        terms = ' | '.join(f'{name} {value:.4f}' for name, value in values.items())
+        self.logger.info(
+            f'iter {iteration}/{self.max_iter} | lr {lr:.3e} | {terms} | {speed:.1f} img/s | '
+            f'data {data_share:.0%} | mem {memory:.1f} GB | left {left}'
+        )
+        scalars = {
+            **values,
+            'lr': lr,
+            'images_per_second': speed,
+            'data_share': data_share,
+            'memory_gb': memory,
+        }
+        for name, value in scalars.items():
+            self.writer.add_scalar(name, value, iteration)
+
+    def close(self) -> None:
+        """Ends the bar and flushes TensorBoard's file."""
+        self.bar.close()
+        if self.writer is not None:
+            self.writer.close()

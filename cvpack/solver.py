@@ -1,0 +1,73 @@
+"""The optimiser and the learning rate, the latter a pure function of the iteration."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+# The published schedules are written for this many GPUs.
+REFERENCE_WORLD_SIZE = 8
+
+OPTIMIZERS = ('Adam', 'SGD')
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Linear warm-up from `warmup_factor`, then linear decay to zero at `max_iter`."""
+
+    base_lr: float
+    max_iter: int
+    checkpoint_period: int
+    warmup_iters: int
+    warmup_factor: float
+
+    def lr(self, iteration: int) -> float:
+        """Learning rate in use at iteration 1, 2, ..., max_iter."""
+        if iteration < self.warmup_iters:
+            factor = self.warmup_factor + (1 - self.warmup_factor) * iteration / self.warmup_iters
+        else:
+            factor = 1 - (iteration - self.warmup_iters) / (self.max_iter - self.warmup_iters)
+        return self.base_lr * factor
+
+
+def scale_schedule(
+    base_lr: float,
+    max_iter: int,
+    checkpoint_period: int,
+    warmup_iters: int,
+    warmup_factor: float,
+    world_size: int,
+) -> Schedule:
+    """The published batch rule: the LR grows with the number of GPUs, the iterations shrink, the warm-up stays.
+
+    base_lr is a GPU's; max_iter and checkpoint_period are those of 8 GPUs.
+    """
+    return Schedule(
+        base_lr=base_lr * world_size,
+        max_iter=max_iter * REFERENCE_WORLD_SIZE // world_size,
+        checkpoint_period=max(checkpoint_period * REFERENCE_WORLD_SIZE // world_size, 1),
+        warmup_iters=warmup_iters,
+        warmup_factor=warmup_factor,
+    )
+
+
+def build_optimizer(
+    name: str, parameters: Iterable[nn.Parameter], weight_decay: float, momentum: float
+) -> torch.optim.Optimizer:
+    """Adam (betas 0.9, 0.999, eps 1e-8) or SGD, both with L2 weight decay on all parameters.
+
+    The learning rate is set before every step from the Schedule; the one given here is never used.
+    """
+    parameters = list(parameters)
+    if name == 'Adam':
+        return torch.optim.Adam(parameters, lr=0.0, weight_decay=weight_decay, fused=True)
+    if name == 'SGD':
+        return torch.optim.SGD(parameters, lr=0.0, weight_decay=weight_decay, momentum=momentum)
+    raise ValueError(f'optimizer {name!r} is none of {OPTIMIZERS}')
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Sets the learning rate of every parameter group."""
+    for group in optimizer.param_groups:
+        group['lr'] = lr

@@ -1,0 +1,14 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name='mspn',
+    version='1.0.0',
+    description='Multi-stage pose network (MSPN): the reference implementation',
+    license='MIT',
+    python_requires='>=3.10',
+    packages=find_packages(include=['cvpack*', 'lib*']),
+    install_requires=(Path(__file__).parent / 'requirements.txt').read_text().split(),
+    extras_require={'dev': ['pytest>=8', 'ruff>=0.15'], 'docs': ['matplotlib>=3.8']},
+)
