@@ -1,0 +1,211 @@
+"""COCO keypoints: its facts, its files, its evaluation.
+
+The layout under a root such as dataset/COCO, for COCO itself and for any data set in its format:
+    images/{train2014,val2014}/...
+    gt_json/train_val_minus_minival_2014.json, minival_2014.json, test_dev.json
+    det_json/minival_2014_det.json, test_dev_det.json
+"""
+
+import contextlib
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from cvpack.errors import InputError
+from lib.datasets.joints import Records, pack_paths
+from lib.utils.transforms import PIXELS_PER_SCALE
+
+JOINT_NAMES = (
+    'nose',
+    'left_eye',
+    'right_eye',
+    'left_ear',
+    'right_ear',
+    'left_shoulder',
+    'right_shoulder',
+    'left_elbow',
+    'right_elbow',
+    'left_wrist',
+    'right_wrist',
+    'left_hip',
+    'right_hip',
+    'left_knee',
+    'right_knee',
+    'left_ankle',
+    'right_ankle',
+)
+FLIP_PAIRS = ((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16))
+UPPER_BODY_IDS = tuple(range(13))
+SKELETON = (
+    (15, 13),
+    (13, 11),
+    (16, 14),
+    (14, 12),
+    (11, 12),
+    (5, 11),
+    (6, 12),
+    (5, 6),
+    (5, 7),
+    (6, 8),
+    (7, 9),
+    (8, 10),
+    (1, 2),
+    (0, 1),
+    (0, 2),
+    (1, 3),
+    (2, 4),
+    (3, 5),
+    (4, 6),
+)
+# Annotated joints are whole pixels, and the published code keeps them whole in the crop.
+WHOLE_JOINTS = True
+# Published figures are of a person detector's boxes.
+COMPARES_DETECTORS = True
+
+PERSON = 1
+TRAIN_JSON = 'gt_json/train_val_minus_minival_2014.json'
+TEST_FILES = {
+    'val': ('gt_json/minival_2014.json', 'det_json/minival_2014_det.json'),
+    'test': ('gt_json/test_dev.json', 'det_json/test_dev_det.json'),
+}
+FIGURES = ('AP', 'AP50', 'AP75', 'APM', 'APL', 'AR', 'AR50', 'AR75', 'ARM', 'ARL')
+
+
+def read_json(path: Path) -> Any:
+    """The content of a data file. Raises InputError that says how to get one."""
+    if not path.is_file():
+        raise InputError(f'{path} does not exist: prepare the data set first (python -m lib.tools.prepare -h)')
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f'{path} is not valid json ({error}): get it again') from None
+
+
+def image_path(file_name: str) -> str:
+    """An annotated file name -> its path in `images`: COCO 2014's names tell the folder, others are paths."""
+    match = re.match(r'COCO_(\w+?)_\d+\.', file_name)
+    return f'{match[1]}/{file_name}' if match else file_name
+
+
+def is_labelled_person(annotation: dict, min_keypoints: int = 1) -> bool:
+    """Whether an annotation is one person with at least so many labelled joints."""
+    return not annotation.get('iscrowd', 0) and annotation.get('num_keypoints', 0) >= min_keypoints
+
+
+def annotated_boxes(annotations: list[dict]) -> list[dict]:
+    """The boxes of the labelled people in the form of a detector's, marked as what they are."""
+    return [
+        {
+            'image_id': annotation['image_id'],
+            'category_id': PERSON,
+            'bbox': annotation['bbox'],
+            'score': 1.0,
+            'source': 'annotation',
+        }
+        for annotation in annotations
+        if is_labelled_person(annotation)
+    ]
+
+
+def _centers_and_scales(boxes: list) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes (x, y, w, h) -> centers and scales (n, 2) float32."""
+    xywh = np.array(boxes, np.float64).reshape(-1, 4)
+    center = xywh[:, :2] + xywh[:, 2:] / 2
+    return center.astype(np.float32), (xywh[:, 2:] / PIXELS_PER_SCALE).astype(np.float32)
+
+
+def train_records(root: Path, min_keypoints: int) -> Records:
+    """The people to train on: not a crowd, with joints, of a listed image."""
+    path = root / TRAIN_JSON
+    content = read_json(path)
+    names = {image['id']: image_path(image['file_name']) for image in content['images']}
+    people = [a for a in content['annotations'] if is_labelled_person(a, min_keypoints) and a['image_id'] in names]
+    if not people:
+        raise InputError(f'{path} has no person with {min_keypoints} labelled joints in a listed image')
+    keypoints = np.array([person['keypoints'] for person in people], np.float32).reshape(len(people), -1, 3)
+    center, scale = _centers_and_scales([person['bbox'] for person in people])
+    return Records(
+        root=root / 'images',
+        paths=pack_paths([names[person['image_id']] for person in people]),
+        center=center,
+        scale=scale,
+        joints=keypoints[..., :2].copy(),
+        visibility=keypoints[..., 2].copy(),
+    )
+
+
+def test_records(root: Path, split: str, gt_boxes: bool) -> Records:
+    """The boxes to test, by falling score: a detector's, or with `gt_boxes` those of the annotated people.
+
+    split: 'val' (minival) or 'test' (test-dev). Only boxes of people in listed images.
+    """
+    gt_file, det_file = TEST_FILES[split]
+    content = read_json(root / gt_file)
+    names = {image['id']: image_path(image['file_name']) for image in content['images']}
+    source = root / (gt_file if gt_boxes else det_file)
+    detections = annotated_boxes(content.get('annotations', [])) if gt_boxes else read_json(source)
+    boxes = [d for d in detections if d['category_id'] == PERSON and d['image_id'] in names]
+    if not boxes:
+        raise InputError(f'{source} has no box of a person in an image listed in {root / gt_file}')
+    boxes.sort(key=lambda box: -box['score'])
+    center, scale = _centers_and_scales([box['bbox'] for box in boxes])
+    annotated = {box.get('source', '') == 'annotation' for box in boxes}
+    return Records(
+        root=root / 'images',
+        paths=pack_paths([names[box['image_id']] for box in boxes]),
+        center=center,
+        scale=scale,
+        ids=np.array([box['image_id'] for box in boxes], np.int64),
+        scores=np.array([box['score'] for box in boxes], np.float64),
+        boxes_from='annotation' if annotated == {True} else 'detector',
+    )
+
+
+def write_results(records: Records, keypoints: np.ndarray, scores: np.ndarray, folder: Path) -> Path:
+    """Writes COCO's results.json, which is also what the test-dev server takes; returns its path.
+
+    keypoints (n, K, 2) in image pixels, scores (n, K, 1); an instance's score is its box's times its joints' mean.
+    """
+    rows = np.concatenate([keypoints, scores], axis=2).round(4).reshape(len(records), -1)
+    instance_scores = records.scores * scores.mean(axis=(1, 2))
+    results = [
+        {'image_id': int(image_id), 'category_id': PERSON, 'keypoints': row, 'score': float(score)}
+        for image_id, row, score in zip(records.ids, rows.tolist(), instance_scores)
+    ]
+    path = folder / 'results.json'
+    path.write_text(json.dumps(results))
+    return path
+
+
+def evaluate(root: Path, split: str, results: Path) -> dict[str, float] | None:
+    """pycocotools' ten keypoint figures, in 0 .. 1; None for test-dev, whose annotations are not public."""
+    if split == 'test':
+        return None
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(root / TEST_FILES[split][0]))
+        evaluation = COCOeval(truth, truth.loadRes(str(results)), 'keypoints')
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return dict(zip(FIGURES, evaluation.stats.tolist()))
+
+
+def truth(root: Path, split: str) -> dict[str, np.ndarray]:
+    """The labelled people of every test image: path in `images` -> (people, K, 3), x, y, visibility."""
+    content = read_json(root / TEST_FILES[split][0])
+    people: dict[int, list] = {}
+    for annotation in filter(is_labelled_person, content.get('annotations', [])):
+        people.setdefault(annotation['image_id'], []).append(annotation['keypoints'])
+    names = {image['id']: image_path(image['file_name']) for image in content['images']}
+    return {names[i]: np.array(rows, np.float64).reshape(len(rows), -1, 3) for i, rows in people.items()}
+
+
+def format_metrics(metrics: dict[str, float]) -> dict[str, str]:
+    """The figures as papers print them: per cent, one decimal."""
+    return {name: f'{100 * value:.1f}' for name, value in metrics.items()}

@@ -1,0 +1,174 @@
+"""From records of people to samples: the crop as uint8, the joints, the visibility.
+
+Normalisation and target heatmaps are made in batches on the training device, so a sample is small: 147 kB at
+256x192.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch.utils.data import Dataset
+
+from cvpack.errors import InputError
+from lib.utils.transforms import (
+    Augmentation,
+    Draws,
+    augment_box,
+    crop_matrix,
+    draw,
+    fit,
+    mirror_matrix,
+    mirror_permutation,
+)
+
+
+@dataclass
+class Records:
+    """People to crop, as flat arrays: workers share their memory, which a list of dictionaries would copy.
+
+    paths:      (n,) bytes, image files relative to `root`
+    center:     (n, 2) float32, x and y in image pixels
+    scale:      (n, 2) float32, the box's size in units of 200 image pixels
+    joints:     (n, K, 2) float32, in image pixels (training)
+    visibility: (n, K) float32: 0 unlabelled, 1 occluded, 2 visible (training)
+    ids:        (n,) int64, of the images (testing)
+    scores:     (n,) float64, of the boxes (testing)
+    boxes_from: what the boxes are (testing): 'detector', 'annotation'
+    """
+
+    root: Path
+    paths: np.ndarray
+    center: np.ndarray
+    scale: np.ndarray
+    joints: np.ndarray | None = None
+    visibility: np.ndarray | None = None
+    ids: np.ndarray | None = None
+    scores: np.ndarray | None = None
+    boxes_from: str = ''
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def path(self, index: int) -> Path:
+        """The image file of a record."""
+        return self.root / self.paths[index].decode()
+
+
+def pack_paths(paths: Sequence[str]) -> np.ndarray:
+    """File names as one array of bytes."""
+    return np.array([path.encode() for path in paths])
+
+
+def read_image(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8, BGR. Raises InputError that names the file if it is not there or not an image."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        problem = 'is not an image that OpenCV can read' if path.is_file() else 'does not exist'
+        raise InputError(f'image {path} {problem}: check the data set')
+    return image
+
+
+def crop(image: np.ndarray, matrix: np.ndarray, input_shape: Sequence[int]) -> np.ndarray:
+    """(H, W, 3) uint8 crop by a (2, 3) matrix from image to crop pixels; black outside the image."""
+    return cv2.warpAffine(image, matrix, (input_shape[1], input_shape[0]), flags=cv2.INTER_LINEAR)
+
+
+class TrainSamples(Dataset):
+    """Training samples: a dictionary of image (H, W, 3) uint8 BGR, joints (K, 2) float32 in crop pixels,
+    visibility (K, 1) float32, index (of the record).
+
+    whole_joints: the data set's joints are whole numbers, and so are those moved into the crop (truncated towards
+    zero before the test whether they lie inside, as the published code has it for COCO).
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        augmentation: Augmentation,
+        flip_pairs: Sequence[Sequence[int]],
+        upper_body_ids: Sequence[int],
+        input_shape: Sequence[int],
+        whole_joints: bool,
+        seed: int,
+    ) -> None:
+        self.records = records
+        self.augmentation = augmentation
+        self.permutation = mirror_permutation(records.joints.shape[1], flip_pairs)
+        self.upper_body_ids = upper_body_ids
+        self.input_shape = input_shape
+        self.whole_joints = whole_joints
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, np.ndarray | int]:
+        """key: (index of the record, position in the run); the position seeds the augmentation."""
+        index, position = key
+        rng = np.random.default_rng([self.seed, position])
+        return self.sample(index, draw(rng, self.augmentation))
+
+    def sample(self, index: int, draws: Draws) -> dict[str, np.ndarray | int]:
+        """The sample of a record under given draws."""
+        records, (height, width) = self.records, self.input_shape
+        image = read_image(records.path(index))
+        joints, visibility = records.joints[index], records.visibility[index]
+        center, scale = augment_box(
+            records.center[index],
+            records.scale[index],
+            joints,
+            visibility,
+            self.upper_body_ids,
+            self.augmentation,
+            draws,
+            aspect_ratio=width / height,
+        )
+        if draws.flip:
+            # The crop is taken from the mirrored image, with its matrix, but without making that image.
+            mirrored = mirror_matrix(image.shape[1])
+            center = np.array([image.shape[1] - center[0] - 1, center[1]])
+            matrix = crop_matrix(center, scale, draws.rotation, self.input_shape) @ mirrored
+            joints, visibility = joints[self.permutation], visibility[self.permutation]
+        else:
+            matrix = crop_matrix(center, scale, draws.rotation, self.input_shape)
+        joints = joints @ matrix[:, :2].T + matrix[:, 2]
+        if self.whole_joints:
+            joints = np.trunc(joints)
+        inside = ((joints >= 0) & (joints <= [width - 1, height - 1])).all(axis=1)
+        return {
+            'image': crop(image, matrix, self.input_shape),
+            'joints': joints.astype(np.float32),
+            'visibility': np.where(inside, visibility, 0).astype(np.float32)[:, None],
+            'index': index,
+        }
+
+
+class TestSamples(Dataset):
+    """Test samples: a dictionary of image (H, W, 3) uint8 BGR, center (2,) and scale (2,) float32 of the crop in
+    the image, index (of the record)."""
+
+    __test__ = False  # not a test case, whatever pytest makes of the name
+
+    def __init__(self, records: Records, x_extension: float, y_extension: float, input_shape: Sequence[int]) -> None:
+        self.records = records
+        self.extension = np.array([1 + x_extension, 1 + y_extension], np.float32)
+        self.input_shape = input_shape
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray | int]:
+        height, width = self.input_shape
+        center = self.records.center[index]
+        scale = fit(self.records.scale[index] * self.extension, width / height)
+        image = read_image(self.records.path(index))
+        matrix = crop_matrix(center, scale, 0.0, self.input_shape)
+        return {
+            'image': crop(image, matrix, self.input_shape),
+            'center': center,
+            'scale': scale,
+            'index': index,
+        }

@@ -1,0 +1,193 @@
+"""MPII human pose, single person: its facts, its files, its evaluation.
+
+The layout under a root such as dataset/MPII:
+    images/...
+    gt_json/train.json, valid.json, valid.mat
+    det_json/test.json
+"""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+
+from cvpack.errors import InputError
+from lib.datasets.coco import read_json
+from lib.datasets.joints import Records, pack_paths
+
+JOINT_NAMES = (
+    'right_ankle',
+    'right_knee',
+    'right_hip',
+    'left_hip',
+    'left_knee',
+    'left_ankle',
+    'pelvis',
+    'thorax',
+    'upper_neck',
+    'head_top',
+    'right_wrist',
+    'right_elbow',
+    'right_shoulder',
+    'left_shoulder',
+    'left_elbow',
+    'left_wrist',
+)
+FLIP_PAIRS = ((0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13))
+UPPER_BODY_IDS = tuple(range(7, 16))
+SKELETON = (
+    (0, 1),
+    (1, 2),
+    (2, 6),
+    (3, 6),
+    (3, 4),
+    (4, 5),
+    (6, 7),
+    (7, 8),
+    (8, 9),
+    (10, 11),
+    (11, 12),
+    (12, 7),
+    (13, 7),
+    (13, 14),
+    (14, 15),
+)
+WHOLE_JOINTS = False
+# Everybody tests on the annotated positions.
+COMPARES_DETECTORS = False
+
+# MPII counts a joint as visible or not; the loss knows three values.
+VISIBLE = 2
+# The annotated centre lies high on the body; it moves down by so many pixels for a scale of 1.
+CENTER_SHIFT = 15
+TEST_FILES = {'val': 'gt_json/valid.json', 'test': 'det_json/test.json'}
+
+FIGURES = {
+    'Head': (9,),
+    'Shoulder': (12, 13),
+    'Elbow': (11, 14),
+    'Wrist': (10, 15),
+    'Hip': (2, 3),
+    'Knee': (1, 4),
+    'Ankle': (0, 5),
+}
+# Pelvis and thorax do not count in the mean.
+NOT_IN_MEAN = (6, 7)
+HEAD_SIZE_FACTOR = 0.6
+THRESHOLD = 0.5
+# What the field calls Mean@0.1 is entry 11 of the thresholds 0, 0.01, ..., 0.5.
+STRICT_THRESHOLD = 0.11
+
+
+def _records(root: Path, path: Path) -> Records:
+    """The people of a json file. MPII's coordinates count from 1; ours from 0."""
+    people = read_json(path)
+    if not people:
+        raise InputError(f'{path} lists no people')
+    scale = np.array([person['scale'] for person in people], np.float32)
+    center = np.array([person['center'] for person in people], np.float32).reshape(-1, 2)
+    located = center[:, 0] != -1
+    center[located, 1] += CENTER_SHIFT * scale[located]
+    return Records(
+        root=root / 'images',
+        paths=pack_paths([person['image'] for person in people]),
+        center=center - 1,
+        scale=np.stack([scale, scale], axis=1),
+        joints=np.array([person['joints'] for person in people], np.float32) - 1,
+        visibility=np.array([person['joints_vis'] for person in people], np.float32) * VISIBLE,
+        boxes_from='annotation',
+    )
+
+
+def train_records(root: Path, min_keypoints: int) -> Records:
+    """The people to train on; MPII lists none without joints, so `min_keypoints` leaves nobody out."""
+    return _records(root, root / 'gt_json/train.json')
+
+
+def test_records(root: Path, split: str, gt_boxes: bool) -> Records:
+    """The people to test. split: 'val' or 'test'. MPII gives the position and size of all, so `gt_boxes` is moot."""
+    return _records(root, root / TEST_FILES[split])
+
+
+def write_results(records: Records, keypoints: np.ndarray, scores: np.ndarray, folder: Path) -> Path:
+    """Writes the predictions and returns the path of the first of two files.
+
+    results.json: per person the image and K rows (x, y, score), pixels counted from 0
+    pred_keypoints_mpii.mat: the same as the benchmark's toolkit wants it: a struct array `pred`, an image each,
+                             pixels counted from 1
+
+    keypoints (n, K, 2) in image pixels, scores (n, K, 1)
+    """
+    rows = np.concatenate([keypoints, scores], axis=2)
+    names = [path.decode() for path in records.paths]
+    path = folder / 'results.json'
+    path.write_text(json.dumps([{'image': name, 'keypoints': row.tolist()} for name, row in zip(names, rows)]))
+
+    images = []
+    for name, people in itertools.groupby(zip(names, keypoints + 1), key=lambda pair: pair[0]):
+        images.append({'image': {'name': name}, 'annorect': [_annorect(joints) for _, joints in people]})
+    scipy.io.savemat(folder / 'pred_keypoints_mpii.mat', {'pred': images})
+    return path
+
+
+def _annorect(joints: np.ndarray) -> dict:
+    points = [{'x': x, 'y': y, 'id': i} for i, (x, y) in enumerate(joints.tolist())]
+    return {'annopoints': {'point': points}}
+
+
+def evaluate(root: Path, split: str, results: Path) -> dict[str, float] | None:
+    """PCKh of a results.json, in per cent; None where there is no truth to hold it against."""
+    truth = root / 'gt_json/valid.mat'
+    if split == 'test' or not truth.is_file():
+        return None
+    return pckh(np.array([person['keypoints'] for person in json.loads(results.read_text())]), truth)
+
+
+def pckh(predictions: np.ndarray, mat_path: Path) -> dict[str, float]:
+    """PCKh (Andriluka et al., CVPR 2014): the share of joints, in per cent, within half a head's size of the truth.
+
+    predictions: (n, 16, 3), x, y (image pixels counted from 0) and a score that is not used
+    mat_path:    valid.mat, of the same n people in the same order
+
+    Returns Head, Shoulder, Elbow, Wrist, Hip, Knee, Ankle, Mean and Mean@0.1.
+    """
+    truth = scipy.io.loadmat(mat_path)
+    present = 1 - truth['jnt_missing'].astype(np.float64)  # (16, n)
+    if predictions.shape[0] != present.shape[1]:
+        raise InputError(
+            f'{mat_path} is of {present.shape[1]} people, the predictions of {predictions.shape[0]}: '
+            'use the valid.mat that belongs to valid.json'
+        )
+    predicted = predictions[..., :2].transpose(1, 2, 0) + 1
+    errors = np.linalg.norm(predicted - truth['pos_gt_src'], axis=1)
+    corners = truth['headboxes_src'].astype(np.float64)
+    head_sizes = HEAD_SIZE_FACTOR * np.linalg.norm(corners[1] - corners[0], axis=0)
+
+    counts = present.sum(axis=1)
+    weights = counts.copy()
+    weights[list(NOT_IN_MEAN)] = 0
+
+    def per_joint(threshold: float) -> np.ndarray:
+        return 100 * ((errors / head_sizes <= threshold) * present).sum(axis=1) / np.maximum(counts, 1)
+
+    shares = per_joint(THRESHOLD)
+    figures = {name: float(shares[list(joints)].mean()) for name, joints in FIGURES.items()}
+    figures['Mean'] = float(np.average(shares, weights=weights))
+    figures['Mean@0.1'] = float(np.average(per_joint(STRICT_THRESHOLD), weights=weights))
+    return figures
+
+
+def truth(root: Path, split: str) -> dict[str, np.ndarray]:
+    """The people of every test image: path in `images` -> (people, K, 3), x, y, visibility."""
+    records = _records(root, root / TEST_FILES[split])
+    people: dict[str, list] = {}
+    for name, joints, visibility in zip(records.paths.tolist(), records.joints, records.visibility):
+        people.setdefault(name.decode(), []).append(np.column_stack([joints, visibility]))
+    return {name: np.stack(rows) for name, rows in people.items()}
+
+
+def format_metrics(metrics: dict[str, float]) -> dict[str, str]:
+    """The figures as papers print them: per cent, one decimal."""
+    return {name: f'{value:.1f}' for name, value in metrics.items()}

@@ -1,0 +1,190 @@
+"""What an experiment runs: train(cfg, build_model) and test(cfg, build_model).
+
+An experiment hands over a callable that builds its network from the configuration, so that a new network is one
+more file in the experiment and one changed import.
+"""
+
+import argparse
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from easydict import EasyDict
+from torch import nn
+
+from cvpack import checkpoint, dist
+from cvpack.errors import InputError, exits_cleanly
+from cvpack.logger import DataTimer, TrainLog, get_logger
+from cvpack.trainer import train_loop
+from lib.config import REPOSITORY, git_revision, override, to_plain
+from lib.loader import dataset_of, dataset_root, train_loader, train_samples
+from lib.models.weights import load_backbone, load_model
+from lib.testing import predict, report
+from lib.training import Trainer, build_schedule
+from lib.utils.visualize import save_comparison
+
+BuildModel = Callable[[EasyDict], nn.Module]
+
+
+def _parser(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        '--set',
+        nargs='+',
+        action='extend',
+        default=[],
+        metavar='KEY=VALUE',
+        help='override keys of the configuration for this run, for example SOLVER.BASE_LR=1e-3',
+    )
+    dist.add_launcher_arguments(parser)
+    return parser
+
+
+def _start(cfg: EasyDict, args: argparse.Namespace) -> tuple[torch.device, logging.Logger]:
+    """Applies the command line's settings, joins the other processes and says what this run runs on."""
+    override(cfg, args.set)
+    wants_cuda = cfg.MODEL.DEVICE == 'cuda'
+    device = dist.setup('cuda' if wants_cuda and torch.cuda.is_available() else 'cpu', args.local_rank)
+    log_file = Path(cfg.OUTPUT_DIR) / 'log.txt'
+    try:
+        logger = get_logger(log_file)
+    except OSError as error:
+        raise InputError(f'cannot write {log_file} ({error.strerror}): choose a folder with OUTPUT_DIR') from None
+    if wants_cuda and device.type == 'cpu':
+        logger.info("MODEL.DEVICE is 'cuda' but this machine has no CUDA device: going on with the CPU")
+    logger.info(f'{cfg.OUTPUT_DIR}: revision {git_revision()}, {dist.world_size()} process(es) on {device.type}')
+    torch.backends.cudnn.benchmark = True
+    return device, logger
+
+
+# ---------------------------------------------------------------------------------------------------- training
+
+
+@exits_cleanly
+def train(cfg: EasyDict, build_model: BuildModel) -> None:
+    """Trains an experiment; the command line's arguments are read here.
+
+    cfg: finalized; build_model: configuration -> network with MSPN's outputs in train mode
+    """
+    parser = _parser('Train this experiment.')
+    parser.add_argument(
+        '-c',
+        '--continue',
+        dest='resume',
+        metavar='FILE',
+        help="checkpoint to go on from: a file, or its name in the output folder, or 'last'",
+    )
+    args = parser.parse_args()
+    device, logger = _start(cfg, args)
+    resume = _checkpoint_to_resume(cfg, args.resume)
+    schedule = build_schedule(cfg)
+
+    torch.manual_seed(cfg.SOLVER.SEED)
+    model = build_model(cfg)
+    if resume is None and cfg.MODEL.WEIGHT:
+        logger.info(load_backbone(model, _weight_file(cfg), cfg.MODEL.WEIGHT_STAGES))
+    trainer = Trainer(cfg, model, schedule, device)
+    start = trainer.resume(resume, logger) if resume else 0
+
+    samples = train_samples(cfg)
+    logger.info(f'{len(samples)} people to train on; iterations {start + 1} to {schedule.max_iter}')
+    _keep_config(cfg)
+    timer = DataTimer(train_loader(cfg, samples, start, schedule.max_iter))
+    images_per_iteration = cfg.SOLVER.IMS_PER_GPU * dist.world_size()
+    log = TrainLog(logger, Path(cfg.TENSORBOARD_DIR), start, schedule.max_iter, images_per_iteration, timer, device)
+    train_loop(trainer.step, timer, start, schedule, log, trainer.save)
+    log.close()
+    logger.info(f'trained: {Path(cfg.OUTPUT_DIR) / checkpoint.LATEST}')
+    dist.cleanup()
+
+
+def _checkpoint_to_resume(cfg: EasyDict, name: str | None) -> Path | None:
+    """The file that -c means; without -c, None, provided that no earlier run would be overwritten."""
+    folder = Path(cfg.OUTPUT_DIR)
+    if name is None:
+        earlier = checkpoint.iterations(folder)
+        dist.barrier()  # nobody looks after somebody has begun to write
+        if earlier:
+            raise InputError(
+                f'{folder} holds checkpoints of an earlier run (to iteration {earlier[-1]}): '
+                'continue it with -c last, move it away, or choose another folder with --set OUTPUT_DIR=...'
+            )
+        return None
+    if name == 'last':
+        return checkpoint.find(folder, name)
+    return Path(name) if Path(name).is_file() else folder / name
+
+
+def _weight_file(cfg: EasyDict) -> Path:
+    """The pretrained ResNet's file, relative to the repository or absolute."""
+    path = REPOSITORY / cfg.MODEL.WEIGHT
+    if not path.is_file():
+        raise InputError(
+            f'MODEL.WEIGHT: {path} does not exist: get it with `python -m lib.tools.prepare weights`, '
+            "or train from scratch with --set MODEL.WEIGHT=''"
+        )
+    return path
+
+
+def _keep_config(cfg: EasyDict) -> None:
+    """Writes the resolved configuration and the code's revision beside the outputs."""
+    if dist.is_main():
+        content = {'git_revision': git_revision(), 'config': to_plain(cfg)}
+        (Path(cfg.OUTPUT_DIR) / 'config.json').write_text(json.dumps(content, indent=2) + '\n')
+
+
+# ---------------------------------------------------------------------------------------------------- testing
+
+
+@exits_cleanly
+def test(cfg: EasyDict, build_model: BuildModel) -> None:
+    """Tests an experiment's checkpoints; the command line's arguments are read here.
+
+    cfg: finalized; build_model: configuration -> network with MSPN's output in eval mode
+    """
+    parser = _parser('Test this experiment.')
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument('-i', '--iter', nargs='+', default=[], metavar='N', help="iterations, or 'last'")
+    which.add_argument('--weights', type=Path, metavar='FILE', help='a checkpoint file')
+    parser.add_argument('--gt-boxes', action='store_true', help="the annotated boxes instead of a detector's")
+    parser.add_argument('--split', choices=('val', 'test'), default='val', help='test: write the submission file')
+    parser.add_argument('--ema', action='store_true', help="the weights' moving average (SOLVER.EMA)")
+    parser.add_argument('--pictures', type=int, default=0, metavar='N', help='draw N images, truth beside prediction')
+    args = parser.parse_args()
+    device, logger = _start(cfg, args)
+    files = [args.weights] if args.weights else [checkpoint.find(Path(cfg.OUTPUT_DIR), i) for i in args.iter]
+    dataset, root = dataset_of(cfg), dataset_root(cfg)
+    records = dataset.test_records(root, args.split, args.gt_boxes)
+    for file in files:
+        model = build_model(cfg)
+        _warn_of_other_input(cfg, load_model(model, file, args.ema), file, logger)
+        keypoints, scores = predict(cfg, model.to(device).eval(), records, device)
+        if not dist.is_main():
+            continue
+        folder = _test_folder(cfg, file, args)
+        report(cfg, records, keypoints, scores, folder, file, args.split, logger)
+        if args.pictures:
+            picture = folder / 'predictions.jpg'
+            truth = dataset.truth(root, args.split)
+            save_comparison(records, truth, keypoints, scores, dataset, args.pictures, picture)
+            logger.info(f'{picture}: truth left, prediction right')
+    dist.barrier()
+    dist.cleanup()
+
+
+def _test_folder(cfg: EasyDict, file: Path, args: argparse.Namespace) -> Path:
+    """Where a test's files go: a folder for each checkpoint and way of testing it."""
+    variant = [name for name in ('gt_boxes', 'ema') if getattr(args, name)]
+    variant += [args.split] if args.split != 'val' else []
+    folder = Path(cfg.TEST_DIR) / '.'.join([file.resolve().stem, *variant])
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _warn_of_other_input(cfg: EasyDict, rest: dict, file: Path, logger: logging.Logger) -> None:
+    """A network fits inputs of any size, but predicts well for the one that it was trained on."""
+    trained = rest.get('config', {}).get('INPUT_SHAPE', list(cfg.INPUT_SHAPE))
+    if trained != list(cfg.INPUT_SHAPE):
+        logger.info(f'{file} was trained at INPUT_SHAPE {trained}; this test is at {list(cfg.INPUT_SHAPE)}')

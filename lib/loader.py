@@ -1,0 +1,94 @@
+"""Data loaders: from a configuration to batches of samples."""
+
+import os
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import torch
+from easydict import EasyDict
+from torch.utils.data import DataLoader
+
+from cvpack import dist
+from cvpack.samplers import TrainBatchSampler, shard
+from lib.config import home
+from lib.datasets import coco, mpii
+from lib.datasets.joints import Records, TestSamples, TrainSamples
+from lib.utils.transforms import Augmentation
+
+DATASETS = {'COCO': coco, 'MPII': mpii}
+
+
+def dataset_of(cfg: EasyDict) -> ModuleType:
+    """The module of the configuration's data set: its facts, files and evaluation."""
+    return DATASETS[cfg.DATASET.NAME]
+
+
+def dataset_root(cfg: EasyDict) -> Path:
+    """The folder of the data set."""
+    return home() / cfg.DATASET.ROOT
+
+
+def _init_worker(_: int) -> None:
+    """A worker is one thread: OpenCV's own pool would have the workers fight for the cores."""
+    cv2.setNumThreads(0)
+
+
+def _options(cfg: EasyDict) -> dict:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    return dict(
+        num_workers=min(cfg.DATALOADER.NUM_WORKERS, cores),
+        worker_init_fn=_init_worker,
+        pin_memory=cfg.MODEL.DEVICE == 'cuda' and torch.cuda.is_available(),
+    )
+
+
+def train_samples(cfg: EasyDict) -> TrainSamples:
+    """The training set of a configuration."""
+    dataset, keypoint = dataset_of(cfg), cfg.DATASET.KEYPOINT
+    ranges = {name.lower(): value for name, value in cfg.DATASET.TRAIN.items() if name != 'GAUSSIAN_KERNELS'}
+    records = dataset.train_records(dataset_root(cfg), keypoint.LOAD_MIN_NUM)
+    return TrainSamples(
+        records,
+        Augmentation(**ranges),
+        keypoint.FLIP_PAIRS,
+        keypoint.UPPER_BODY_IDS,
+        cfg.INPUT_SHAPE,
+        dataset.WHOLE_JOINTS,
+        cfg.SOLVER.SEED,
+    )
+
+
+def train_loader(cfg: EasyDict, samples: TrainSamples, start: int, max_iter: int) -> DataLoader:
+    """This rank's batches of the iterations start + 1 to max_iter.
+
+    A batch holds image (B, H, W, 3) uint8, joints (B, K, 2), visibility (B, K, 1), index (B,).
+    """
+    sampler = TrainBatchSampler(
+        len(samples),
+        cfg.SOLVER.IMS_PER_GPU,
+        start,
+        max_iter,
+        cfg.SOLVER.SEED,
+        dist.rank(),
+        dist.world_size(),
+    )
+    return DataLoader(samples, batch_sampler=sampler, **_options(cfg))
+
+
+def test_loader(cfg: EasyDict, records: Records) -> DataLoader:
+    """This rank's part of the test set, every sample once in the union of the ranks.
+
+    A batch holds image (B, H, W, 3) uint8, center (B, 2), scale (B, 2), index (B,).
+    """
+    samples = TestSamples(records, cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION, cfg.INPUT_SHAPE)
+    part = shard(len(samples), dist.rank(), dist.world_size())
+    return DataLoader(samples, batch_size=cfg.TEST.IMS_PER_GPU, sampler=part, **_options(cfg))
+
+
+def normalize(images: torch.Tensor, cfg: EasyDict) -> torch.Tensor:
+    """(N, H, W, 3) uint8 BGR crops -> the network's input (N, 3, H, W) float32, (x / 255 - mean) / std."""
+    mean, std = (images.new_tensor(v, dtype=torch.float32) for v in (cfg.INPUT.MEANS, cfg.INPUT.STDS))
+    normalized = torch.addcmul(-mean / std, images.float(), 1 / (255 * std)).permute(0, 3, 1, 2)
+    layout = torch.channels_last if cfg.SOLVER.CHANNELS_LAST else torch.contiguous_format
+    return normalized.contiguous(memory_format=layout)

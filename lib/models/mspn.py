@@ -1,0 +1,209 @@
+"""MSPN: multi-stage pose network (Li et al., arXiv 1901.00148, figure 2).
+
+Each stage is a ResNet that goes down from H/4 x W/4 to H/32 x W/32 (`downsample`) and a light path back up
+(`upsample`) with a heatmap head at each of its four levels. A stage hands its features to the next one at every
+level (cross-stage aggregation).
+
+Attribute names make the state-dict keys of published checkpoints and are therefore fixed.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from easydict import EasyDict
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from lib.models.resnet import STEM_CHANNELS, ConvBNReLU, ResNetStem, ResNetTrunk, run_block
+
+Skips = list[tuple[torch.Tensor, torch.Tensor]]
+
+
+def _resize(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    return F.interpolate(x, size=size, mode='bilinear', align_corners=True)
+
+
+@dataclass
+class StageOutput:
+    """heatmaps: of the levels that were asked for, coarse to fine, each (N, K, h, w).
+
+    skips and features are for the next stage (None in the last one): per level, finest first, the two tensors to
+    add to its trunk; its input (N, 64, h, w).
+    """
+
+    heatmaps: list[torch.Tensor]
+    skips: Skips | None = None
+    features: torch.Tensor | None = None
+
+
+class UpsampleUnit(nn.Module):
+    """One level of the way up: joins the trunk's feature with what comes from below, and predicts heatmaps.
+
+    in_channels: of the trunk's feature at this level
+    channels:    of the way up
+    coarsest:    there is nothing below
+    feeds_next:  make the skips for the next stage
+    finest:      with feeds_next, make the next stage's input too
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        num_keypoints: int,
+        coarsest: bool,
+        finest: bool,
+        feeds_next: bool,
+        efficient: bool,
+    ) -> None:
+        super().__init__()
+        self.efficient = efficient
+        self.u_skip = ConvBNReLU(in_channels, channels, 1, relu=False)
+        if not coarsest:
+            self.up_conv = ConvBNReLU(channels, channels, 1, relu=False)
+        self.feeds_next = feeds_next
+        if feeds_next:
+            self.skip1 = ConvBNReLU(in_channels, in_channels, 1)
+            self.skip2 = ConvBNReLU(channels, in_channels, 1)
+            if finest:
+                self.cross_conv = ConvBNReLU(channels, STEM_CHANNELS, 1)
+        self.res_conv1 = ConvBNReLU(channels, channels, 1)
+        self.res_conv2 = ConvBNReLU(channels, num_keypoints, 3, relu=False)
+
+    def forward(self, level: torch.Tensor, below: torch.Tensor | None) -> torch.Tensor:
+        """level (N, in_channels, h', w'), below (N, channels, h'/2, w'/2) or None -> (N, channels, h', w')."""
+        out = run_block(self.u_skip, level, self.efficient)
+        if below is not None:
+            out = out + run_block(self.up_conv, _resize(below, level.shape[-2:]), self.efficient)
+        return F.relu(out, inplace=True)
+
+    def predict(self, out: torch.Tensor, size: torch.Size) -> torch.Tensor:
+        """The level's heatmaps (N, K, h, w), float32 at least: what follows is not for half precision."""
+        heatmaps = self.res_conv2(run_block(self.res_conv1, out, self.efficient))
+        return _resize(heatmaps.to(torch.promote_types(heatmaps.dtype, torch.float32)), size)
+
+    def skips(self, level: torch.Tensor, out: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the next stage adds to its trunk at this level, both of the level's shape."""
+        return run_block(self.skip1, level, self.efficient), run_block(self.skip2, out, self.efficient)
+
+
+class UpsamplePath(nn.Module):
+    """The way up: `up1` at the coarsest level to `up4` at the finest."""
+
+    def __init__(
+        self,
+        level_channels: tuple[int, ...],
+        channels: int,
+        num_keypoints: int,
+        feeds_next: bool,
+        efficient: bool,
+    ) -> None:
+        super().__init__()
+        self.feeds_next = feeds_next
+        for i, in_channels in enumerate(reversed(level_channels)):
+            unit = UpsampleUnit(
+                in_channels,
+                channels,
+                num_keypoints,
+                coarsest=i == 0,
+                finest=i == 3,
+                feeds_next=feeds_next,
+                efficient=efficient,
+            )
+            setattr(self, f'up{i + 1}', unit)
+
+    def forward(self, levels: list[torch.Tensor], predict: bool) -> StageOutput:
+        """levels: the trunk's, finest first. predict: all four heatmaps, else only the last stage's finest."""
+        size = levels[0].shape[-2:]
+        heatmaps, skips, out = [], [], None
+        for i, level in enumerate(reversed(levels)):
+            unit = getattr(self, f'up{i + 1}')
+            out = unit(level, out)
+            if predict or (i == 3 and not self.feeds_next):
+                heatmaps.append(unit.predict(out, size))
+            if self.feeds_next:
+                skips.append(unit.skips(level, out))
+        if not self.feeds_next:
+            return StageOutput(heatmaps)
+        return StageOutput(heatmaps, skips[::-1], self.up4.cross_conv(out))
+
+
+class Stage(nn.Module):
+    """One hourglass: a ResNet trunk down, a light path up."""
+
+    def __init__(self, backbone: str, channels: int, num_keypoints: int, feeds_next: bool, efficient: bool) -> None:
+        super().__init__()
+        self.downsample = ResNetTrunk(backbone, efficient)
+        self.upsample = UpsamplePath(self.downsample.channels, channels, num_keypoints, feeds_next, efficient)
+
+    def forward(self, x: torch.Tensor, skips: Skips | None, predict: bool) -> StageOutput:
+        """x (N, 64, h, w); skips of the previous stage or None; predict as in UpsamplePath."""
+        return self.upsample(self.downsample(x, skips), predict)
+
+
+class MSPN(nn.Module):
+    """The whole network.
+
+    num_stages:    1 or more
+    num_keypoints: K
+    channels:      of the way up (the paper's 256)
+    backbone:      'Res-18', 'Res-34', 'Res-50', 'Res-101' or 'Res-152'
+    efficient:     activation checkpointing: same outputs and gradients, less memory, slower
+    """
+
+    def __init__(
+        self,
+        num_stages: int,
+        num_keypoints: int,
+        channels: int = 256,
+        backbone: str = 'Res-50',
+        efficient: bool = False,
+    ) -> None:
+        super().__init__()
+        self.num_stages = num_stages
+        self.top = ResNetStem()
+        for i in range(num_stages):
+            feeds_next = i < num_stages - 1
+            setattr(self, f'stage{i}', Stage(backbone, channels, num_keypoints, feeds_next, efficient))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor | list[list[torch.Tensor]]:
+        """images (N, 3, H, W), BGR, normalised, H and W divisible by 32; h, w = H/4, W/4.
+
+        Eval mode: the last stage's finest heatmaps (N, K, h, w).
+        Train mode: stages of four levels, coarse to fine, of (N, K, h, w).
+        """
+        features, skips = self.top(images), None
+        outputs = []
+        for i in range(self.num_stages):
+            stage = getattr(self, f'stage{i}')(features, skips, predict=self.training)
+            features, skips = stage.features, stage.skips
+            outputs.append(stage.heatmaps)
+        return outputs if self.training else outputs[-1][-1]
+
+
+def build_mspn(cfg: EasyDict) -> MSPN:
+    """The network that a configuration describes, with fresh weights."""
+    return MSPN(
+        num_stages=cfg.MODEL.STAGE_NUM,
+        num_keypoints=cfg.DATASET.KEYPOINT.NUM,
+        channels=cfg.MODEL.UPSAMPLE_CHANNEL_NUM,
+        backbone=cfg.MODEL.BACKBONE,
+        efficient=cfg.RUN_EFFICIENT,
+    )
+
+
+def count_cost(cfg: EasyDict) -> tuple[int, int, int]:
+    """Parameters, multiply-adds of one image with all heads, and without those that testing does not need.
+
+    Nothing is computed or allocated.
+    """
+    with torch.device('meta'):
+        model = build_mspn(cfg)
+        image = torch.empty(1, 3, *cfg.INPUT_SHAPE)
+        macs = []
+        for training in (True, False):
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                model.train(training)(image)
+            macs.append(counter.get_total_flops() // 2)
+    return sum(p.numel() for p in model.parameters()), *macs

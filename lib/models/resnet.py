@@ -1,0 +1,162 @@
+"""ResNet (He et al., CVPR 2016) as MSPN uses it: a stem shared by all stages and one trunk a stage.
+
+Attribute names make the state-dict keys of published checkpoints and are therefore fixed.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+
+class ConvBNReLU(nn.Module):
+    """The conv unit: convolution with bias, batch normalisation, ReLU if wanted. Keeps h x w at stride 1."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, relu: bool = True
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2)
+        self.bn = nn.BatchNorm2d(out_channels)
+        self.relu = relu
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.bn(self.conv(x))
+        return F.relu(x, inplace=True) if self.relu else x
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 (which holds the stride), 1x1: the block of ResNet-50 and deeper."""
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        out_channels = width * self.expansion
+        self.conv_bn_relu1 = ConvBNReLU(in_channels, width, 1)
+        self.conv_bn_relu2 = ConvBNReLU(width, width, 3, stride)
+        self.conv_bn_relu3 = ConvBNReLU(width, out_channels, 1, relu=False)
+        self.downsample = _shortcut(in_channels, out_channels, stride)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.conv_bn_relu3(self.conv_bn_relu2(self.conv_bn_relu1(x)))
+        return F.relu(out + (x if self.downsample is None else self.downsample(x)), inplace=True)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions: the block of ResNet-18 and 34."""
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv_bn_relu1 = ConvBNReLU(in_channels, width, 3, stride)
+        self.conv_bn_relu2 = ConvBNReLU(width, width, 3, relu=False)
+        self.downsample = _shortcut(in_channels, width, stride)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.conv_bn_relu2(self.conv_bn_relu1(x))
+        return F.relu(out + (x if self.downsample is None else self.downsample(x)), inplace=True)
+
+
+def _shortcut(in_channels: int, out_channels: int, stride: int) -> ConvBNReLU | None:
+    """The projection where a block changes the shape, None (the identity) where it does not."""
+    if stride == 1 and in_channels == out_channels:
+        return None
+    return ConvBNReLU(in_channels, out_channels, 1, stride, relu=False)
+
+
+BACKBONES = {
+    'Res-18': (BasicBlock, (2, 2, 2, 2)),
+    'Res-34': (BasicBlock, (3, 4, 6, 3)),
+    'Res-50': (Bottleneck, (3, 4, 6, 3)),
+    'Res-101': (Bottleneck, (3, 4, 23, 3)),
+    'Res-152': (Bottleneck, (3, 8, 36, 3)),
+}
+
+STEM_CHANNELS = 64
+
+
+class ResNetStem(nn.Module):
+    """7x7 convolution and max-pool: (N, 3, H, W) -> (N, 64, H/4, W/4)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = ConvBNReLU(3, STEM_CHANNELS, 7, stride=2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return F.max_pool2d(self.conv(images), 3, stride=2, padding=1)
+
+
+class ResNetTrunk(nn.Module):
+    """The four layers of a ResNet; their outputs are the levels of a stage.
+
+    backbone:  a key of BACKBONES
+    efficient: recompute each block in the backward pass instead of keeping its activations
+
+    `channels` holds the levels' channels, finest first.
+    """
+
+    def __init__(self, backbone: str, efficient: bool = False) -> None:
+        super().__init__()
+        block, depths = BACKBONES[backbone]
+        self.efficient = efficient
+        self.channels = tuple(64 * 2**i * block.expansion for i in range(4))
+        in_channels = STEM_CHANNELS
+        for i, (depth, out_channels) in enumerate(zip(depths, self.channels)):
+            blocks = [block(in_channels, 64 * 2**i, stride=1 if i == 0 else 2)]
+            blocks += [block(out_channels, 64 * 2**i, stride=1) for _ in range(depth - 1)]
+            setattr(self, f'layer{i + 1}', nn.Sequential(*blocks))
+            in_channels = out_channels
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
+
+    def forward(
+        self, x: torch.Tensor, skips: list[tuple[torch.Tensor, torch.Tensor]] | None = None
+    ) -> list[torch.Tensor]:
+        """(N, 64, H/4, W/4) -> four levels, finest first: (N, channels[i], H/4/2^i, W/4/2^i).
+
+        skips: for every level, finest first, the two tensors of the previous stage that are added to it
+               (cross-stage aggregation: paper, section 3.2); the sums feed the next layer.
+        """
+        levels = []
+        for i in range(4):
+            for block in getattr(self, f'layer{i + 1}'):
+                x = run_block(block, x, self.efficient)
+            if skips is not None:
+                x = x + skips[i][0] + skips[i][1]
+            levels.append(x)
+        return levels
+
+
+def run_block(block: nn.Module, x: torch.Tensor, efficient: bool) -> torch.Tensor:
+    """block(x); if `efficient`, without keeping the activations inside it for the backward pass."""
+    if not (efficient and torch.is_grad_enabled()):
+        return block(x)
+    return checkpoint(
+        block,
+        x,
+        use_reentrant=False,
+        context_fn=lambda: (contextlib.nullcontext(), _frozen_statistics(block)),
+    )
+
+
+@contextlib.contextmanager
+def _frozen_statistics(block: nn.Module) -> Iterator[None]:
+    """While activations are recomputed, BatchNorm updates copies: a step counts once in the running statistics."""
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+    statistics = [dict(norm.named_buffers()) for norm in norms]
+    for norm, own in zip(norms, statistics):
+        for name, buffer in own.items():
+            setattr(norm, name, buffer.clone())
+    try:
+        yield
+    finally:
+        for norm, own in zip(norms, statistics):
+            for name, buffer in own.items():
+                setattr(norm, name, buffer)

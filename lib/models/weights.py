@@ -1,0 +1,120 @@
+"""Weight files: torchvision's ResNets, the published "renamed" ResNets, whole MSPN checkpoints.
+
+A renamed file has the keys of a trunk of ours without the stage's prefix (`layer1.0.conv_bn_relu1.conv.weight`,
+`top.conv.conv.weight`): a key of the model takes the longest of its suffixes that the file holds.
+"""
+
+import re
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from cvpack import checkpoint
+from cvpack.errors import InputError
+
+State = dict[str, torch.Tensor]
+
+TORCHVISION_KEY = re.compile(r'(conv1|bn1|layer[1-4]\.\d+\.(conv[123]|bn[123]|downsample\.[01]))\.(\w+)')
+
+
+def _unwrap(state: dict) -> State:
+    """The network's part of a checkpoint, without the prefix that DataParallel leaves."""
+    state = state.get('model', state)
+    return {key.removeprefix('module.'): value for key, value in state.items()}
+
+
+def _rename(key: str) -> str | None:
+    """torchvision's name of a tensor -> the renamed file's; None for what MSPN does not have (`fc`)."""
+    match = TORCHVISION_KEY.fullmatch(key)
+    if match is None:
+        return None
+    unit, parameter = match[1], match[3]
+    if unit in ('conv1', 'bn1'):
+        return f'top.conv.{unit[:-1]}.{parameter}'
+    prefix, name = unit.rsplit('.', 1)
+    if name in '01':
+        return f'{prefix}.{"conv" if name == "0" else "bn"}.{parameter}'
+    return f'{prefix}.conv_bn_relu{name[-1]}.{name[:-1]}.{parameter}'
+
+
+def is_torchvision(state: State) -> bool:
+    """Whether these are torchvision's names."""
+    return 'conv1.weight' in state and 'layer1.0.conv1.weight' in state
+
+
+def from_torchvision(state: State) -> State:
+    """torchvision's ResNet -> the renamed form: float32, BGR input, zero biases where convolutions have none."""
+    renamed = {new: value for key, value in state.items() if (new := _rename(key)) is not None}
+    stem = 'top.conv.conv.weight'
+    renamed[stem] = renamed[stem].flip(1)
+    for key in [key for key in renamed if key.endswith('conv.weight')]:
+        renamed.setdefault(key.replace('.weight', '.bias'), torch.zeros(renamed[key].shape[0]))
+    return {key: value.float() if value.is_floating_point() else value for key, value in renamed.items()}
+
+
+def _longest_suffix(key: str, names: State) -> str | None:
+    """The longest suffix of a dotted key, itself included, that is in `names`."""
+    parts = key.split('.')
+    suffixes = ('.'.join(parts[i:]) for i in range(len(parts)))
+    return next((suffix for suffix in suffixes if suffix in names), None)
+
+
+def _check_against(model_state: State, state: State, path: Path, wanted: list[str]) -> None:
+    """Raises InputError unless `state` has all the wanted keys in the model's shapes."""
+    missing = [key for key in wanted if key not in state]
+    wrong = [key for key in wanted if key in state and state[key].shape != model_state[key].shape]
+    if not missing and not wrong:
+        return
+    reasons = [f'{len(missing)} tensors are missing (first: {missing[0]})'] if missing else []
+    if wrong:
+        shapes = f'{tuple(state[wrong[0]].shape)}, the model wants {tuple(model_state[wrong[0]].shape)}'
+        reasons.append(f'{len(wrong)} have another shape (first: {wrong[0]}: {shapes})')
+    raise InputError(f'{path} does not fit this model: {"; ".join(reasons)}; check that it is of the same network')
+
+
+def load_backbone(model: nn.Module, path: Path, stages: str = 'all') -> str:
+    """Puts a ResNet's weights into the stem and into the trunk of every stage, or of the first alone.
+
+    stages: 'all' or 'first'.
+    Returns a line that says how many tensors matched. Raises InputError if one that should match does not: a
+    network half of whose trunk is random would train all the same, only worse.
+    """
+    state = _unwrap(checkpoint.load(path))
+    form = 'renamed'
+    if is_torchvision(state):
+        state, form = from_torchvision(state), 'torchvision'
+    model_state = model.state_dict()
+    trunk = re.compile(r'top\.|stage\d+\.downsample\.' if stages == 'all' else r'top\.|stage0\.downsample\.')
+    wanted = [key for key in model_state if trunk.match(key) and not key.endswith('num_batches_tracked')]
+    found = {key: _longest_suffix(key, state) for key in wanted}
+    matched = {key: state[name] for key, name in found.items() if name is not None}
+    for key in wanted:
+        if key not in matched and key.endswith('conv.bias'):
+            matched[key] = torch.zeros_like(model_state[key])
+    _check_against(model_state, matched, path, wanted)
+    model.load_state_dict(matched, strict=False)
+    unused = [name for name in set(state) - set(found.values()) if not name.endswith('num_batches_tracked')]
+    return (
+        f'{path}: {len(matched)} of {len(wanted)} tensors of stem and trunks matched '
+        f'({form} file; {len(unused)} of its tensors not used)'
+    )
+
+
+def load_model(model: nn.Module, path: Path, average: bool = False) -> dict:
+    """Loads a whole network strictly and returns the rest of the checkpoint (iteration, optimizer, ...).
+
+    average: take the moving average of the weights (SOLVER.EMA) instead of the last ones.
+    Raises InputError when the file is of another network, or has no average.
+    """
+    state = checkpoint.load(path)
+    if average and 'ema' not in state:
+        raise InputError(f'{path} has no moving average of the weights: train with SOLVER.EMA, or test without --ema')
+    weights = _unwrap({'model': state['ema']} if average else state)
+    model_state = model.state_dict()
+    _check_against(model_state, weights, path, list(model_state))
+    extra = [key for key in weights if key not in model_state]
+    if extra:
+        raise InputError(f'{path} does not fit this model: it has {len(extra)} more tensors (first: {extra[0]})')
+    model.load_state_dict(weights)
+    return {key: value for key, value in state.items() if key not in ('model', 'ema')}

@@ -1,0 +1,83 @@
+"""A test of a network: predictions of every record, and the report on them."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from easydict import EasyDict
+from torch import nn
+from tqdm import tqdm
+
+from cvpack import dist
+from lib.config import git_revision, to_plain
+from lib.datasets.joints import Records
+from lib.loader import dataset_of, dataset_root, normalize, test_loader
+from lib.utils import heatmap
+from lib.utils.transforms import mirror_permutation
+
+
+@torch.inference_mode()
+def predict(cfg: EasyDict, model: nn.Module, records: Records, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
+    """Keypoints (n, K, 2) in image pixels and scores (n, K, 1) of all records, on rank 0; empty on the others."""
+    permutation = mirror_permutation(cfg.DATASET.KEYPOINT.NUM, cfg.DATASET.KEYPOINT.FLIP_PAIRS)
+    loader = test_loader(cfg, records)
+    parts = []
+    for batch in tqdm(loader, desc='test', disable=not dist.is_main(), dynamic_ncols=True):
+        batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+        images = normalize(batch['image'], cfg)
+        heatmaps = model(images)
+        if cfg.TEST.FLIP:
+            heatmaps = (heatmaps + heatmap.mirror(model(images.flip(-1)), permutation)) / 2
+        keypoints, scores = heatmap.decode(
+            heatmaps,
+            batch['center'],
+            batch['scale'],
+            cfg.INPUT_SHAPE,
+            cfg.TEST.GAUSSIAN_KERNEL,
+            cfg.TEST.SHIFT_RATIOS,
+        )
+        parts.append(torch.cat([keypoints, scores], dim=2))
+    # Ranks hold contiguous parts, so their order is the records'.
+    shape = (0, cfg.DATASET.KEYPOINT.NUM, 3)
+    own = torch.cat(parts).double().cpu().numpy() if parts else np.empty(shape)
+    rows = np.concatenate(dist.gather(own) or [np.empty(shape)])
+    return rows[..., :2], rows[..., 2:]
+
+
+def report(
+    cfg: EasyDict,
+    records: Records,
+    keypoints: np.ndarray,
+    scores: np.ndarray,
+    folder: Path,
+    file: Path,
+    split: str,
+    logger: logging.Logger,
+) -> None:
+    """Writes results.json and metrics.json into the folder and prints the table."""
+    dataset, root = dataset_of(cfg), dataset_root(cfg)
+    results = dataset.write_results(records, keypoints, scores, folder)
+    metrics = dataset.evaluate(root, split, results)
+    content = {
+        'metrics': metrics,
+        'weights': str(file.resolve()),
+        'boxes': len(records),
+        'boxes_from': records.boxes_from,
+        'flip': cfg.TEST.FLIP,
+        'split': split,
+        'git_revision': git_revision(),
+        'config': to_plain(cfg),
+    }
+    (folder / 'metrics.json').write_text(json.dumps(content, indent=2) + '\n')
+    logger.info(f'{results}: {len(records)} people, boxes from {records.boxes_from}s, flip {cfg.TEST.FLIP}')
+    if metrics is None:
+        logger.info(f'not evaluated: there is no public truth for {split} in {root}; the file above can be submitted')
+        return
+    if records.boxes_from == 'annotation' and dataset.COMPARES_DETECTORS:
+        logger.info('tested on annotated boxes: these figures are not comparable with published ones')
+    table = dataset.format_metrics(metrics)
+    widths = [max(len(name), len(value)) for name, value in table.items()]
+    logger.info(' | '.join(name.rjust(width) for name, width in zip(table, widths)))
+    logger.info(' | '.join(value.rjust(width) for value, width in zip(table.values(), widths)))

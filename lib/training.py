@@ -1,0 +1,116 @@
+"""A training run of an experiment: what it computes, saves and goes on from."""
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from easydict import EasyDict
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from cvpack import checkpoint, dist
+from cvpack.errors import InputError
+from cvpack.solver import Schedule, build_optimizer, scale_schedule
+from cvpack.trainer import Losses, TrainStep
+from lib.config import git_revision, to_plain
+from lib.loader import normalize
+from lib.models.loss import build_loss
+from lib.models.weights import load_model
+from lib.utils import heatmap
+
+AUTOCAST_DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+
+
+def build_schedule(cfg: EasyDict) -> Schedule:
+    """The learning rate of this run's number of processes."""
+    s = cfg.SOLVER
+    return scale_schedule(
+        s.BASE_LR, s.MAX_ITER, s.CHECKPOINT_PERIOD, s.WARMUP_ITERS, s.WARMUP_FACTOR, dist.world_size()
+    )
+
+
+class Trainer:
+    """The state of a training run: network, optimiser, gradient scaler, moving average; what it computes and saves."""
+
+    def __init__(self, cfg: EasyDict, model: nn.Module, schedule: Schedule, device: torch.device) -> None:
+        self.cfg, self.schedule, self.device = cfg, schedule, device
+        solver = cfg.SOLVER
+        if cfg.MODEL.SYNC_BN and dist.is_distributed():
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        layout = torch.channels_last if solver.CHANNELS_LAST else torch.contiguous_format
+        self.model = model.to(device, memory_format=layout).train()
+        self.optimizer = build_optimizer(
+            solver.OPTIMIZER, self.model.parameters(), solver.WEIGHT_DECAY, solver.MOMENTUM
+        )
+        self.scaler = torch.amp.GradScaler(device.type, enabled=solver.PRECISION == 'fp16')
+        self.average = None
+        if solver.EMA:
+            average = get_ema_multi_avg_fn(solver.EMA)
+            self.average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
+        if solver.COMPILE:
+            self.model.compile()
+        self.parallel = self._parallel()
+        self.criterion = build_loss(cfg)
+        self.step = TrainStep(self.losses, self.optimizer, schedule, self.scaler, self.model, self.average)
+
+    def _parallel(self) -> nn.Module:
+        """The network as every process calls it; statistics of BatchNorm stay each process's own."""
+        if not dist.is_distributed():
+            return self.model
+        device_ids = [self.device.index] if self.device.type == 'cuda' else None
+        return nn.parallel.DistributedDataParallel(
+            self.model, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
+
+    def losses(self, batch: dict[str, torch.Tensor]) -> Losses:
+        """One batch of train_loader -> the losses; targets are drawn here, on the device."""
+        cfg, device = self.cfg, self.device
+        image, joints, visibility = (
+            batch[name].to(device, non_blocking=True) for name in ('image', 'joints', 'visibility')
+        )
+        labels = heatmap.encode(
+            joints, visibility, cfg.INPUT_SHAPE, cfg.OUTPUT_SHAPE, cfg.DATASET.TRAIN.GAUSSIAN_KERNELS
+        )
+        precision = cfg.SOLVER.PRECISION
+        with torch.autocast(device.type, AUTOCAST_DTYPES[precision], enabled=precision != 'fp32'):
+            outputs = self.parallel(normalize(image, cfg))
+        return self.criterion(outputs, visibility, labels)
+
+    def save(self, iteration: int) -> None:
+        """Writes the checkpoint of an iteration; the published code's keys, and what else resuming needs."""
+        if not dist.is_main():
+            return
+        state: dict[str, Any] = {
+            'model': self.model.state_dict(),
+            'optimizer': self.optimizer.state_dict(),
+            'scheduler': asdict(self.schedule),
+            'iteration': iteration,
+            'config': to_plain(self.cfg),
+            'git_revision': git_revision(),
+        }
+        if self.average is not None:
+            state['ema'] = self.average.module.state_dict()
+            state['ema_updates'] = self.average.n_averaged
+        if self.scaler.is_enabled():
+            state['scaler'] = self.scaler.state_dict()
+        checkpoint.save(Path(self.cfg.OUTPUT_DIR), iteration, state)
+
+    def resume(self, path: Path, logger: logging.Logger) -> int:
+        """Takes everything from a checkpoint, ours or the published code's; returns its iteration."""
+        rest = load_model(self.model, path)
+        missing = [key for key in ('optimizer', 'iteration') if key not in rest]
+        if missing:
+            raise InputError(f'{path} has no {missing[0]!r}: it holds weights alone, which -c cannot go on from')
+        self.optimizer.load_state_dict(rest['optimizer'])
+        if self.average is not None:
+            load_model(self.average.module, path, average=True)
+            self.average.n_averaged.copy_(rest['ema_updates'])
+        if self.scaler.is_enabled() and 'scaler' in rest:
+            self.scaler.load_state_dict(rest['scaler'])
+        was = rest.get('scheduler', {})
+        changed = [key for key, value in asdict(self.schedule).items() if was.get(key, value) != value]
+        if changed:
+            logger.info(f'{path} was trained under another {", ".join(changed)}: going on with {self.schedule}')
+        return rest['iteration']

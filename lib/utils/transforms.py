@@ -1,0 +1,153 @@
+"""Crop geometry and augmentation of one person: plain numpy, no randomness of its own but in `draw`.
+
+A person is a centre (x, y) in image pixels and a scale (x, y): its box's size in units of 200 image pixels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+PIXELS_PER_SCALE = 200
+# Probability that a half-body crop prefers the upper half: that of a standard normal draw below 0.5.
+PROB_UPPER_BODY = 0.6915
+# A half is cropped to only if it has more visible joints than this; the fallback needs as many.
+MIN_HALF_BODY_JOINTS = 3
+
+
+def mirror_permutation(num_joints: int, flip_pairs: Sequence[Sequence[int]]) -> np.ndarray:
+    """(K,) for every joint the index of its mirror joint, itself where it has none."""
+    permutation = np.arange(num_joints)
+    for a, b in flip_pairs:
+        permutation[[a, b]] = b, a
+    return permutation
+
+
+def fit(scale: np.ndarray, aspect_ratio: float) -> np.ndarray:
+    """The smallest scale (2,) that covers `scale` and has the aspect ratio width / height."""
+    x, y = scale
+    if x > aspect_ratio * y:
+        return np.array([x, x / aspect_ratio], scale.dtype)
+    return np.array([y * aspect_ratio, y], scale.dtype)
+
+
+def crop_matrix(center: np.ndarray, scale: np.ndarray, rotation: float, input_shape: Sequence[int]) -> np.ndarray:
+    """(2, 3) similarity from image pixels to crop pixels.
+
+    center goes to the middle of the crop and scale[0] * 200 image pixels to its width.
+    rotation: degrees; input_shape: (H, W) of the crop.
+    """
+    height, width = input_shape
+    zoom = width / (scale[0] * PIXELS_PER_SCALE)
+    angle = np.deg2rad(rotation)
+    cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
+    linear = np.array([[cos, sin], [-sin, cos]])
+    offset = np.array([width / 2, height / 2]) - linear @ center
+    return np.column_stack([linear, offset])
+
+
+def mirror_matrix(image_width: int) -> np.ndarray:
+    """(3, 3) map of image pixels to those of the mirrored image."""
+    return np.array([[-1.0, 0, image_width - 1], [0, 1, 0], [0, 0, 1]])
+
+
+def half_body(
+    joints: np.ndarray,
+    visibility: np.ndarray,
+    upper_body_ids: Sequence[int],
+    prefer_upper: bool,
+    extension: np.ndarray,
+    aspect_ratio: float,
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Centre and scale of a box around one half of a person, or None where too few joints are visible.
+
+    joints (K, 2) in image pixels, visibility (K,); prefer_upper: which half to try first
+    extension (2,): width and height grow by these shares
+    """
+    visible = visibility > 0
+    is_upper = np.isin(np.arange(len(joints)), upper_body_ids)
+    upper, lower = joints[visible & is_upper], joints[visible & ~is_upper]
+    if prefer_upper and len(upper) > MIN_HALF_BODY_JOINTS:
+        chosen = upper
+    else:
+        chosen = lower if len(lower) > MIN_HALF_BODY_JOINTS else upper
+    if len(chosen) < MIN_HALF_BODY_JOINTS:
+        return None
+    low, high = chosen.min(axis=0), chosen.max(axis=0)
+    size = (high - low) * (1 + extension) / PIXELS_PER_SCALE
+    return ((low + high) / 2).astype(np.float32), fit(size.astype(np.float32), aspect_ratio)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """The ranges that a training sample's draws come from: cfg.DATASET.TRAIN, in lower case."""
+
+    basic_extension: float
+    random_extension: bool
+    x_extension: float
+    y_extension: float
+    scale_factor_low: float
+    scale_factor_high: float
+    scale_shrink_ratio: float
+    rotation_factor: float
+    prob_rotation: float
+    prob_flip: float
+    num_keypoints_half_body: int
+    prob_half_body: float
+    x_extension_half_body: float
+    y_extension_half_body: float
+
+
+@dataclass(frozen=True)
+class Draws:
+    """One sample's random numbers: the seam between chance and geometry, so that a test can feed them.
+
+    extension, half_body_extension: (2,) in [0, 1), for x and y; scale_factor: near 1; rotation: degrees
+    """
+
+    extension: np.ndarray
+    half_body: bool
+    prefer_upper: bool
+    half_body_extension: np.ndarray
+    scale_factor: float
+    rotation: float
+    flip: bool
+
+
+def draw(rng: np.random.Generator, augmentation: Augmentation) -> Draws:
+    """Draws one sample's augmentation."""
+    a = augmentation
+    return Draws(
+        extension=rng.random(2) if a.random_extension else np.ones(2),
+        half_body=rng.random() < a.prob_half_body,
+        prefer_upper=rng.random() < PROB_UPPER_BODY,
+        half_body_extension=rng.random(2),
+        scale_factor=rng.uniform(1 + a.scale_factor_low, 1 + a.scale_factor_high),
+        rotation=rng.uniform(-a.rotation_factor, a.rotation_factor) if rng.random() < a.prob_rotation else 0.0,
+        flip=rng.random() < a.prob_flip,
+    )
+
+
+def augment_box(
+    center: np.ndarray,
+    scale: np.ndarray,
+    joints: np.ndarray,
+    visibility: np.ndarray,
+    upper_body_ids: Sequence[int],
+    augmentation: Augmentation,
+    draws: Draws,
+    aspect_ratio: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The centre and scale to crop for training, before rotation and mirroring (SPEC 4, steps 1 to 5).
+
+    center, scale (2,) float32; joints (K, 2) in image pixels; visibility (K,)
+    """
+    a = augmentation
+    scale = scale * np.float32(1 + a.basic_extension)
+    scale = scale * (1 + draws.extension * [a.x_extension, a.y_extension]).astype(np.float32)
+    scale = fit(scale, aspect_ratio)
+    if draws.half_body and np.count_nonzero(visibility > 0) > a.num_keypoints_half_body:
+        growth = draws.half_body_extension * [a.x_extension_half_body, a.y_extension_half_body]
+        half = half_body(joints, visibility, upper_body_ids, draws.prefer_upper, growth, aspect_ratio)
+        center, scale = half or (center, scale)
+    return center, scale * np.float32(a.scale_shrink_ratio * draws.scale_factor)
