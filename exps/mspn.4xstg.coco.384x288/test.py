@@ -1,0 +1,14 @@
+"""Test 4-stage MSPN on COCO, 384x288.
+
+    python test.py -i last
+
+Expect the ten COCO figures (paper: AP 76.9 on val with a detector's boxes)
+and test_dir/iter-N in the output folder.
+"""
+
+from config import cfg
+from lib.engine import test
+from lib.models.mspn import build_mspn
+
+if __name__ == '__main__':
+    test(cfg, build_mspn)

@@ -1,0 +1,84 @@
+"""Shared by all tests: the golden numbers and real data beside the repository, and networks to compare."""
+
+import importlib.util
+import json
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from easydict import EasyDict
+
+from lib.config import REPOSITORY
+
+PUBLISHED = (
+    'mspn.1xstg.coco',
+    'mspn.2xstg.coco',
+    'mspn.3xstg.coco',
+    'mspn.4xstg.coco',
+    'mspn.4xstg.coco.384x288',
+    'mspn.2xstg.mpii',
+    'mspn.4xstg.mpii',
+)
+
+
+@pytest.fixture(scope='session')
+def shared() -> Path:
+    """The folder of golden numbers and real data ($MSPN_SHARED, default ../shared); skips where it is absent."""
+    folder = Path(os.environ.get('MSPN_SHARED') or REPOSITORY.parent / 'shared')
+    if not folder.is_dir():
+        pytest.skip(f'no golden numbers and real data at {folder} (set MSPN_SHARED)')
+    return folder.resolve()
+
+
+@pytest.fixture(scope='session')
+def golden(shared: Path) -> Path:
+    """The folder of numbers computed with the published implementation."""
+    return shared / 'golden'
+
+
+def load_config(experiment: str, folder: Path = REPOSITORY / 'exps') -> EasyDict:
+    """The finalized configuration of an experiment, freshly made."""
+    file = folder / experiment / 'config.py'
+    spec = importlib.util.spec_from_file_location('experiment_config', file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.cfg
+
+
+def fill(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """Gives every entry of the state dict a value that follows from its key alone (golden/README.md)."""
+    state = model.state_dict()
+    for key, value in state.items():
+        if key.endswith('num_batches_tracked'):
+            continue
+        numbers = np.random.RandomState(zlib.crc32(f'{seed}:{key}'.encode())).standard_normal(tuple(value.shape))
+        *_, parent, name = key.split('.')
+        if parent == 'bn':
+            filled = {
+                'weight': 0.6 + 0.1 * numbers,
+                'bias': 0.1 * numbers,
+                'running_mean': 0.1 * numbers,
+                'running_var': 1 + 0.1 * np.abs(numbers),
+            }[name]
+        else:
+            filled = numbers * np.sqrt(1 / np.prod(value.shape[1:])) if name == 'weight' else 0.1 * numbers
+        value.copy_(torch.from_numpy(filled))
+    return model
+
+
+def golden_batch(
+    batch: int, keypoints: int, height: int, width: int, seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Images, visibility and labels of the golden network files, in float64."""
+    r = np.random.RandomState(1000 + seed)
+    images = r.standard_normal((batch, 3, height, width))
+    visibility = r.choice([0.0, 1.0, 2.0], size=(batch, keypoints, 1), p=[0.2, 0.3, 0.5])
+    labels = 2 * r.random_sample((batch, 5, keypoints, height // 4, width // 4)) ** 8
+    return torch.from_numpy(images), torch.from_numpy(visibility), torch.from_numpy(labels)
+
+
+def read_json(path: Path) -> dict | list:
+    return json.loads(path.read_text())

@@ -1,0 +1,173 @@
+"""Crops, joints and half bodies against the published code's, on the real images that it made them from."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import load_config, read_json
+
+from lib.datasets import coco, mpii
+from lib.datasets.joints import TestSamples
+from lib.loader import train_samples
+from lib.utils.heatmap import encode
+from lib.utils.transforms import Draws, crop_matrix, draw, fit, half_body, mirror_permutation
+
+DATASETS = {'coco': ('mspn.2xstg.coco', coco), 'mpii': ('mspn.2xstg.mpii', mpii)}
+
+
+def config_on(shared, name: str):
+    cfg = load_config(DATASETS[name][0])
+    cfg.DATASET.ROOT = str(shared / 'data' / f'{name}_mini')
+    return cfg
+
+
+def assert_same_image(image: np.ndarray, expected: np.ndarray) -> None:
+    """Versions of OpenCV differ by a grey level or two."""
+    difference = np.abs(image.astype(int) - expected)
+    assert (difference <= 2).mean() >= 0.999, f'{(difference > 2).mean():.4%} of the pixels differ'
+
+
+def plain_draws(**changes) -> Draws:
+    nothing = dict(
+        extension=np.ones(2),
+        half_body=False,
+        prefer_upper=True,
+        half_body_extension=np.zeros(2),
+        scale_factor=1.0,
+        rotation=0.0,
+        flip=False,
+    )
+    return Draws(**{**nothing, **changes})
+
+
+@pytest.mark.parametrize('name', DATASETS)
+def test_test_crops_are_the_published_ones(shared, golden, name):
+    cfg, dataset = config_on(shared, name), DATASETS[name][1]
+    expected = np.load(golden / f'crops.val.{name}.npz')
+    records = dataset.test_records(shared / 'data' / f'{name}_mini', 'val', gt_boxes=False)
+    samples = TestSamples(records, cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION, cfg.INPUT_SHAPE)
+    assert len(samples) == len(expected['image'])
+    for i in range(len(samples)):
+        sample = samples[i]
+        np.testing.assert_allclose(records.center[i], expected['raw_center'][i], rtol=1e-6)
+        np.testing.assert_allclose(records.scale[i], expected['raw_scale'][i], rtol=1e-6)
+        np.testing.assert_allclose(sample['center'], expected['center'][i], rtol=1e-6)
+        np.testing.assert_allclose(sample['scale'], expected['scale'][i], rtol=1e-6)
+        assert_same_image(sample['image'], expected['image'][i])
+
+
+@pytest.mark.parametrize('name', DATASETS)
+def test_training_crops_are_the_published_ones(shared, golden, name):
+    """Under the recorded draws: rotation, mirroring, scale; visibility and targets too."""
+    cfg = config_on(shared, name)
+    expected = np.load(golden / f'crops.train.{name}.npz')
+    samples = train_samples(cfg)
+    assert len(samples) == len(expected['image'])
+    assert expected['flip'].any() and (expected['rotation'] != 0).any()
+    for i in range(len(samples)):
+        extension = np.array([expected['x_extension'][i], expected['y_extension'][i]])
+        draws = plain_draws(
+            extension=extension if cfg.DATASET.TRAIN.RANDOM_EXTENSION else np.ones(2),
+            scale_factor=expected['scale_factor'][i],
+            rotation=expected['rotation'][i],
+            flip=expected['flip'][i],
+        )
+        sample = samples.sample(i, draws)
+        assert_same_image(sample['image'], expected['image'][i])
+        np.testing.assert_array_equal(sample['visibility'], expected['valid'][i])
+        labels = encode(
+            torch.from_numpy(sample['joints'])[None],
+            torch.from_numpy(sample['visibility'])[None],
+            cfg.INPUT_SHAPE,
+            cfg.OUTPUT_SHAPE,
+            cfg.DATASET.TRAIN.GAUSSIAN_KERNELS,
+        )[0]
+        np.testing.assert_allclose(labels, expected['labels'][i], atol=1e-3)
+
+
+def test_half_bodies_are_the_published_ones(shared, golden):
+    cfg = config_on(shared, 'coco')
+    records = train_samples(cfg).records
+    growth = np.array([cfg.DATASET.TRAIN.X_EXTENSION_HALF_BODY, cfg.DATASET.TRAIN.Y_EXTENSION_HALF_BODY])
+    cases = read_json(golden / 'half_body.coco.json')
+    assert len(cases) == 2 * len(records)
+    for case in cases:
+        i = case['index']
+        result = half_body(
+            records.joints[i],
+            records.visibility[i],
+            coco.UPPER_BODY_IDS,
+            case['upper'],
+            np.array(case['rand']) * growth,
+            192 / 256,
+        )
+        if case['center'] is None:
+            assert result is None
+        else:
+            np.testing.assert_allclose(result[0], case['center'], rtol=1e-6)
+            np.testing.assert_allclose(result[1], case['scale'], rtol=1e-6)
+
+
+def test_half_body_leaves_few_joints_alone():
+    joints, visibility = np.random.rand(17, 2) * 100, np.zeros(17)
+    visibility[:2] = 2
+    assert half_body(joints, visibility, coco.UPPER_BODY_IDS, True, np.zeros(2), 0.75) is None
+
+
+def test_half_body_needs_more_joints_than_the_config_says(shared):
+    """Only people with more than NUM_KEYPOINTS_HALF_BODY visible joints are cropped to a half."""
+    samples = train_samples(config_on(shared, 'coco'))
+    whole = samples.sample(0, plain_draws())
+    half = samples.sample(0, plain_draws(half_body=True))
+    assert (whole['image'] != half['image']).any()
+    samples.records.visibility[0, 3:] = 0
+    few_whole = samples.sample(0, plain_draws())
+    few_half = samples.sample(0, plain_draws(half_body=True))
+    np.testing.assert_array_equal(few_whole['image'], few_half['image'])
+
+
+def test_crop_matrix_geometry():
+    center, scale = np.array([100.0, 50]), np.array([0.96, 1.28])
+    matrix = crop_matrix(center, scale, 30.0, (256, 192))
+    np.testing.assert_allclose(matrix @ [100, 50, 1], [96, 128])
+    # 200 * 0.96 pixels wide -> 192: no zoom; the image's direction of 30 degrees becomes the crop's x axis.
+    direction = np.array([np.cos(np.pi / 6), np.sin(np.pi / 6)])
+    np.testing.assert_allclose(matrix @ [*(center + 10 * direction), 1], [106, 128])
+
+
+def test_fit_covers_the_box():
+    for scale in ([1.0, 1.0], [1.0, 3.0], [0.5, 0.1]):
+        fitted = fit(np.array(scale), 0.75)
+        assert (fitted >= scale).all() and fitted[0] / fitted[1] == pytest.approx(0.75)
+
+
+def test_mirror_permutation_is_its_own_inverse():
+    for dataset in (coco, mpii):
+        permutation = mirror_permutation(len(dataset.JOINT_NAMES), dataset.FLIP_PAIRS)
+        names = [dataset.JOINT_NAMES[i] for i in permutation]
+        swapped = {'left': 'right', 'right': 'left'}
+        expected = [
+            '_'.join([swapped[side], *rest]) if side in swapped else '_'.join([side, *rest])
+            for side, *rest in (name.split('_') for name in dataset.JOINT_NAMES)
+        ]
+        assert names == expected
+
+
+def test_draws_have_the_stated_distributions(shared):
+    augmentation = train_samples(config_on(shared, 'coco')).augmentation
+    rng = np.random.default_rng(0)
+    draws = [draw(rng, augmentation) for _ in range(4000)]
+    rotated = np.array([d.rotation for d in draws if d.rotation])
+    assert len(rotated) / 4000 == pytest.approx(0.5, abs=0.03)
+    assert -45 <= rotated.min() < -43 and 43 < rotated.max() <= 45
+    factors = np.array([d.scale_factor for d in draws])
+    assert 0.75 <= factors.min() < 0.76 and 1.24 < factors.max() <= 1.25
+    for name, share in (('half_body', 0.3), ('prefer_upper', 0.6915), ('flip', 0.5)):
+        assert np.mean([getattr(d, name) for d in draws]) == pytest.approx(share, abs=0.03), name
+
+
+def test_a_sample_follows_from_its_position(shared):
+    """Its augmentation is a function of seed and position: not of the worker, nor of what came before."""
+    samples = train_samples(config_on(shared, 'coco'))
+    first, again, other = samples[3, 70], samples[3, 70], samples[3, 71]
+    np.testing.assert_array_equal(first['image'], again['image'])
+    assert (first['image'] != other['image']).any()

@@ -1,0 +1,79 @@
+"""Targets and decoding, against the published code's numbers, OpenCV, and each other."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from lib.utils.heatmap import blur_matrix, decode, encode, mirror
+
+KERNELS = [15, 11, 9, 7, 5]
+DATASETS = {'coco': ((256, 192), (64, 48)), 'mpii': ((256, 256), (64, 64))}
+
+
+@pytest.mark.parametrize('name', DATASETS)
+def test_targets_are_the_published_ones(golden, name):
+    data = np.load(golden / f'targets.{name}.npz')
+    joints, valid = torch.from_numpy(data['joints']), torch.from_numpy(data['valid'])
+    targets = encode(joints, valid, *DATASETS[name], KERNELS)
+    assert targets.dtype == torch.float32 and targets.is_contiguous()
+    np.testing.assert_allclose(targets, data['labels'], atol=1e-3)
+
+
+@pytest.mark.parametrize('name', DATASETS)
+def test_decoding_is_the_published_one(golden, name):
+    data = np.load(golden / f'decode.{name}.npz')
+    heatmaps, center, scale = (torch.from_numpy(data[key]) for key in ('heatmaps', 'center', 'scale'))
+    keypoints, scores = decode(heatmaps, center, scale, DATASETS[name][0], int(data['kernel']), data['shifts'].tolist())
+    near = np.abs(keypoints.numpy() - data['keypoints']).max(axis=2) <= 0.01
+    assert near.mean() >= 0.99
+    assert (np.abs(scores.numpy() - data['scores']) <= 1e-4).mean() >= 0.99
+
+
+@pytest.mark.parametrize('length', [5, 8, 48, 84])
+@pytest.mark.parametrize('kernel', [1, 3, 5, 7, 9, 15])
+def test_blur_is_opencvs(length, kernel):
+    x = np.random.default_rng(0).random((length, 1)).astype(np.float32)
+    expected = cv2.GaussianBlur(np.repeat(x, 40, axis=1), (kernel, kernel), 0)[:, 20]
+    blurred = blur_matrix(length, kernel, torch.device('cpu'), torch.float32) @ torch.from_numpy(x)
+    np.testing.assert_allclose(blurred[:, 0], expected, atol=1e-6)
+
+
+def test_targets_of_joints_that_are_not_there():
+    """Unlabelled, left of, right of, above and below the map: empty. Just left of 0 is truncated onto the map."""
+    joints = torch.tensor([[[50.0, 50], [-4, 50], [192, 50], [50, -4], [50, 256], [-3.9, 50]]])
+    visibility = torch.tensor([0.0, 2, 2, 2, 2, 2]).view(1, 6, 1)
+    targets = encode(joints, visibility, (256, 192), (64, 48), KERNELS)
+    assert targets.amax(dim=(1, 3, 4)).tolist() == [[0, 0, 0, 0, 0, 255]]
+    assert targets[0, 0, 5].argmax() == 12 * 48
+
+
+def test_decoding_undoes_encoding():
+    """A joint comes back to within the cell that the truncation left it in."""
+    rng = np.random.default_rng(0)
+    joints = torch.from_numpy(rng.uniform([8, 8], [184, 248], (16, 17, 2))).float()
+    visibility = torch.full((16, 17, 1), 2.0)
+    heatmaps = encode(joints, visibility, (256, 192), (64, 48), KERNELS)[:, 4]
+    center = torch.tensor([96.0, 128]).expand(16, 2)
+    scale = torch.tensor([192.0, 256]).expand(16, 2) / 200
+    keypoints, scores = decode(heatmaps, center, scale, (256, 192), 5, [0.25])
+    assert (keypoints - joints).abs().max() <= 4
+    assert (keypoints - joints).mean().abs() < 0.6
+    assert scores.min() > 1.2
+
+
+def test_a_batch_is_its_samples():
+    maps = torch.rand(5, 3, 16, 12)
+    center, scale = torch.rand(5, 2) * 100, torch.rand(5, 2) + 1
+    together = decode(maps, center, scale, (64, 48), 5, [0.25, 0.1])
+    for i in range(5):
+        alone = decode(maps[i : i + 1], center[i : i + 1], scale[i : i + 1], (64, 48), 5, [0.25, 0.1])
+        torch.testing.assert_close(together[0][i : i + 1], alone[0])
+        torch.testing.assert_close(together[1][i : i + 1], alone[1])
+
+
+def test_mirror():
+    maps = torch.rand(2, 3, 4, 5)
+    mirrored = mirror(maps, [0, 2, 1])
+    torch.testing.assert_close(mirrored[:, 1], maps[:, 2].flip(-1))
+    torch.testing.assert_close(mirror(mirrored, [0, 2, 1]), maps)

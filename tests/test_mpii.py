@@ -1,0 +1,52 @@
+"""PCKh against the published code's figures and by hand."""
+
+import numpy as np
+import pytest
+import scipy.io
+from conftest import read_json
+
+from cvpack.errors import InputError
+from lib.datasets.mpii import pckh
+
+
+def test_pckh_is_the_published_one(golden):
+    predictions = np.load(golden / 'pckh_preds.npz')['preds']
+    figures = pckh(predictions, golden / 'valid.mat')
+    expected = read_json(golden / 'pckh.json')
+    assert figures == pytest.approx(expected, abs=1e-9)
+    assert list(figures) == list(expected)
+
+
+@pytest.fixture
+def truth(tmp_path):
+    """Ten people whose heads are 100 pixels across the diagonal, so that PCKh's 0.5 is 30 pixels; one wrist missing."""
+    positions = np.random.default_rng(0).uniform(50, 150, (16, 2, 10))
+    missing = np.zeros((16, 10), np.uint8)
+    missing[10, 0] = 1
+    heads = np.zeros((2, 2, 10))
+    heads[1, 0] = 100
+    path = tmp_path / 'valid.mat'
+    scipy.io.savemat(path, {'pos_gt_src': positions, 'jnt_missing': missing, 'headboxes_src': heads})
+    return path, positions
+
+
+def test_pckh_by_hand(truth):
+    path, positions = truth
+    predictions = np.zeros((10, 16, 3))
+    predictions[..., :2] = positions.transpose(2, 0, 1) - 1
+    assert pckh(predictions, path)['Mean'] == 100
+    predictions[0, 10] = 1e6  # missing: not counted
+    predictions[:, 6:8] = 1e6  # pelvis and thorax: not in the mean
+    assert pckh(predictions, path)['Mean'] == 100
+    predictions[:5, 0, 0] += 30.1  # half of the right ankles are out by just over 0.5
+    predictions[5:, 0, 0] += 29.9
+    figures = pckh(predictions, path)
+    assert figures['Ankle'] == pytest.approx(75)
+    # 14 joints of 10 people, one missing; five wrong.
+    assert figures['Mean'] == pytest.approx(100 * (139 - 5) / 139)
+    assert figures['Mean@0.1'] == pytest.approx(100 * (139 - 10) / 139)
+
+
+def test_pckh_refuses_another_set(truth):
+    with pytest.raises(InputError, match='of 10 people, the predictions of 9'):
+        pckh(np.zeros((9, 16, 3)), truth[0])

@@ -1,0 +1,157 @@
+"""The network, its loss and its gradients against the published implementation's, in float64."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import PUBLISHED, fill, golden_batch, load_config, read_json
+
+from lib.models.loss import build_loss
+from lib.models.mspn import MSPN, build_mspn, count_cost
+
+# Total losses of the golden batch, so that a clone without the golden files is still checked.
+LOSSES = {
+    'mspn.1xstg.coco': 0.8367350835852716,
+    'mspn.2xstg.coco': 1.8195119855156212,
+    'mspn.3xstg.coco': 2.742210531892806,
+    'mspn.4xstg.coco': 3.6651418489428202,
+    'mspn.4xstg.coco.384x288': 3.696648439346685,
+    'mspn.2xstg.mpii': 1.9894577005637406,
+    'mspn.4xstg.mpii': 4.0292399236775305,
+}
+PARAMETERS = {1: 25_141_708, 2: 56_867_032, 3: 88_592_356, 4: 120_317_680}
+
+
+def small(**changes) -> MSPN:
+    torch.manual_seed(0)
+    return MSPN(**{**dict(num_stages=2, num_keypoints=5, channels=32, backbone='Res-18'), **changes}).double()
+
+
+@pytest.mark.parametrize('experiment', PUBLISHED)
+def test_state_dict_is_the_published_one(golden, experiment):
+    with torch.device('meta'):
+        state = build_mspn(load_config(experiment)).state_dict()
+    expected = read_json(golden / 'manifest.json')[experiment]
+    # The order too: an optimiser's state refers to parameters by number.
+    assert [(key, list(value.shape)) for key, value in state.items()] == list(expected.items())
+
+
+@pytest.mark.parametrize('stages', PARAMETERS)
+def test_parameters_and_macs(stages):
+    cfg = load_config(f'mspn.{stages}xstg.coco')
+    parameters, macs, test_macs = count_cost(cfg)
+    assert parameters == PARAMETERS[stages]
+    assert test_macs < macs
+    if stages == 2:
+        assert round(macs / 1e9, 2) == 11.26
+
+
+# The largest takes 25 s: float64, and the batch and sizes are those of the golden file.
+SLOW = pytest.param('mspn.4xstg.coco.384x288', marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize('experiment', [e if e != SLOW.values[0] else SLOW for e in PUBLISHED])
+def test_one_step_equals_the_published_one(golden, experiment):
+    """Outputs in both modes, loss, every gradient and every running statistic of one batch."""
+    cfg = load_config(experiment)
+    expected = np.load(golden / f'{experiment}.npz')
+    gradients = read_json(golden / f'{experiment}.grads.json')
+    model = fill(build_mspn(cfg).double())
+    images, visibility, labels = golden_batch(
+        int(expected['batch']), cfg.DATASET.KEYPOINT.NUM, *expected['input_shape'].tolist()
+    )
+
+    with torch.no_grad():
+        heatmaps = model.eval()(images)
+    np.testing.assert_allclose(heatmaps, expected['eval_heatmaps'], atol=1e-6)
+
+    outputs = model.train()(images)
+    maps = torch.stack([torch.stack(levels) for levels in outputs]).detach()
+    np.testing.assert_allclose(maps[..., ::8, ::8], expected['train_outputs_sub'], atol=1e-6)
+    np.testing.assert_allclose(maps.mean(dim=(2, 3, 4, 5)), expected['train_out_mean'], atol=1e-9)
+    np.testing.assert_allclose(maps.std(dim=(2, 3, 4, 5), correction=0), expected['train_out_std'], atol=1e-9)
+
+    loss = build_loss(cfg)(outputs, visibility, labels)['total_loss']
+    assert loss.item() == pytest.approx(float(expected['loss']), abs=1e-9)
+    assert loss.item() == pytest.approx(LOSSES[experiment], abs=1e-9)
+
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        if not name.endswith('.conv.bias'):
+            assert parameter.grad.norm().item() == pytest.approx(gradients['grad_norm'][name], rel=1e-6), name
+    for name, buffer in model.named_buffers():
+        if name in gradients['running_stat_norm']:
+            norm = buffer.double().norm().item()
+            assert norm == pytest.approx(gradients['running_stat_norm'][name], rel=1e-9), name
+    assert len(gradients['running_stat_norm']) > 100
+
+
+def test_loss_of_the_golden_batch_without_golden_files():
+    """The one-stage network's loss as a constant: holds in any clone."""
+    cfg = load_config('mspn.1xstg.coco')
+    images, visibility, labels = golden_batch(2, 17, 256, 192)
+    outputs = fill(build_mspn(cfg).double())(images)
+    loss = build_loss(cfg)(outputs, visibility, labels)['total_loss']
+    assert loss.item() == pytest.approx(LOSSES['mspn.1xstg.coco'], abs=1e-9)
+
+
+@pytest.mark.parametrize('backbone', ['Res-18', 'Res-34', 'Res-50', 'Res-101', 'Res-152'])
+def test_backbones(backbone):
+    model = small(backbone=backbone).float()
+    outputs = model(torch.randn(2, 3, 64, 96))
+    assert [len(levels) for levels in outputs] == [4, 4]
+    assert {tuple(level.shape) for levels in outputs for level in levels} == {(2, 5, 16, 24)}
+    assert model.eval()(torch.randn(1, 3, 64, 96)).shape == (1, 5, 16, 24)
+
+
+def test_every_parameter_gets_a_gradient():
+    """A unit whose output goes nowhere would idle DDP and waste memory."""
+    model = small(num_stages=3)
+    sum(level.square().mean() for levels in model(torch.randn(2, 3, 64, 64).double()) for level in levels).backward()
+    assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
+
+
+def test_efficient_is_the_same_step():
+    """RUN_EFFICIENT: same outputs, same gradients, statistics updated once."""
+    images = torch.randn(4, 3, 64, 64).double()
+    models = [small(efficient=efficient) for efficient in (False, True)]
+    for model in models:
+        sum(level.square().mean() for levels in model(images) for level in levels).backward()
+    plain, efficient = models
+    for (name, a), b in zip(plain.named_parameters(), efficient.parameters()):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-9, atol=1e-12, msg=name)
+    for (name, a), b in zip(plain.named_buffers(), efficient.buffers()):
+        torch.testing.assert_close(a, b, rtol=0, atol=0, msg=name)
+
+
+def test_efficient_keeps_less():
+    """What autograd saves between the passes, in bytes."""
+
+    def saved_bytes(model: MSPN) -> int:
+        total = 0
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal total
+            total += tensor.numel() * tensor.element_size()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            model(torch.randn(2, 3, 64, 64).double())
+        return total
+
+    assert saved_bytes(small(efficient=True)) < 0.7 * saved_bytes(small())
+
+
+def test_half_precision_ends_in_float32():
+    model = small().float()
+    with torch.autocast('cpu', torch.bfloat16):
+        outputs = model(torch.randn(2, 3, 64, 64))
+    assert {level.dtype for levels in outputs for level in levels} == {torch.float32}
+
+
+def test_initialisation_of_trunk_and_rest():
+    """Kaiming normal, fan-out, in the trunks (SPEC 1); PyTorch's default elsewhere."""
+    model = small(backbone='Res-50', num_stages=1).float()
+    conv = model.stage0.downsample.layer4[0].conv_bn_relu2.conv
+    assert conv.weight.std().item() == pytest.approx((2 / (512 * 9)) ** 0.5, rel=0.02)
+    default = model.stage0.upsample.up1.u_skip.conv.weight
+    assert default.abs().max().item() <= 1 / 2048**0.5 + 1e-6

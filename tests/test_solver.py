@@ -1,0 +1,82 @@
+"""The learning rate, the batch rule and the optimiser's steps against the published run's."""
+
+import pytest
+import torch
+from conftest import fill, golden_batch, load_config, read_json
+
+from cvpack.solver import Schedule, build_optimizer, scale_schedule
+from cvpack.trainer import TrainStep
+from lib.models.loss import build_loss
+from lib.models.mspn import build_mspn
+
+
+def coco_schedule(gpus: int) -> Schedule:
+    s = load_config('mspn.2xstg.coco').SOLVER
+    return scale_schedule(s.BASE_LR, s.MAX_ITER, s.CHECKPOINT_PERIOD, s.WARMUP_ITERS, s.WARMUP_FACTOR, gpus)
+
+
+def test_learning_rates_are_the_published_ones(golden):
+    for gpus, expected in read_json(golden / 'lr.json').items():
+        schedule = coco_schedule(int(gpus))
+        assert schedule.max_iter == expected['max_iter']
+        assert schedule.checkpoint_period == expected['checkpoint_period']
+        for iteration, lr in expected['lr'].items():
+            assert schedule.lr(int(iteration)) == pytest.approx(lr, rel=1e-9, abs=1e-15), (gpus, iteration)
+
+
+@pytest.mark.parametrize(
+    ('iteration', 'lr'),
+    [(1, 0.0004015), (1200, 0.0022), (2400, 0.004), (48000, 0.002051282051282), (96000, 0.0)],
+)
+def test_learning_rates_on_8_gpus(iteration, lr):
+    assert coco_schedule(8).lr(iteration) == pytest.approx(lr, rel=1e-9, abs=1e-15)
+
+
+@pytest.mark.slow
+def test_steps_are_the_published_ones(golden):
+    """Three steps of Adam: catches a wrong LR, weight decay, or order of optimiser and schedule.
+
+    Slow: a full-size network in float64.
+    """
+    expected = read_json(golden / 'adam.json')
+    cfg = load_config(expected['experiment'])
+    model = fill(build_mspn(cfg).double()).train()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    images, visibility, labels = golden_batch(2, 17, 256, 192)
+    criterion = build_loss(cfg)
+    s = cfg.SOLVER
+    schedule = scale_schedule(s.BASE_LR, 2, 2, 4, s.WARMUP_FACTOR, world_size=1)
+    step = TrainStep(
+        lambda batch: criterion(model(batch), visibility, labels),
+        build_optimizer(s.OPTIMIZER, model.parameters(), s.WEIGHT_DECAY, s.MOMENTUM),
+        schedule,
+        torch.amp.GradScaler('cpu', enabled=False),
+        model,
+    )
+    for iteration, norms in enumerate(expected['change_norm'], start=1):
+        assert schedule.lr(iteration) == pytest.approx(expected['lr'][iteration - 1], rel=1e-12)
+        step(iteration, images)
+        for name, parameter in model.named_parameters():
+            if not name.endswith('.conv.bias'):
+                change = (parameter.detach() - before[name]).norm().item()
+                assert change == pytest.approx(norms[name], rel=1e-6), (iteration, name)
+
+
+def test_sgd_can_be_chosen():
+    parameter = torch.nn.Parameter(torch.ones(1))
+    optimizer = build_optimizer('SGD', [parameter], weight_decay=0.1, momentum=0.9)
+    step = TrainStep(
+        lambda batch: {'total_loss': 2 * parameter.sum()},
+        optimizer,
+        Schedule(base_lr=0.1, max_iter=10, checkpoint_period=10, warmup_iters=0, warmup_factor=0.1),
+        torch.amp.GradScaler('cpu', enabled=False),
+        torch.nn.Identity(),
+    )
+    step(1, None)
+    # Gradient 2, weight decay 0.1 * 1, LR 0.1 * 0.9.
+    assert parameter.item() == pytest.approx(1 - 0.09 * 2.1)
+
+
+def test_an_unknown_optimizer_is_refused():
+    with pytest.raises(ValueError, match='LAMB'):
+        build_optimizer('LAMB', [], 0, 0)
