@@ -139,15 +139,17 @@ def finalize(cfg: EasyDict, file: str) -> None:
     """Checks an experiment's configuration and fills in what follows from it, in place; creates nothing.
 
     file: the experiment's __file__; its folder names the experiment. When that file is being run as a script, it
-    goes on to the command of this module's docstring.
+    goes on to the command of this module's docstring. Raises InputError that names the key; in the experiment's own
+    scripts that is one line and an exit.
     """
-    experiment = Path(file).resolve().parent
-    run_as_script = Path(getattr(sys.modules['__main__'], '__file__', None) or '.').resolve() == Path(file).resolve()
-    if run_as_script:
-        exits_cleanly(_finalize)(cfg, experiment)
+    file = Path(file).resolve()
+    script = Path(getattr(sys.modules['__main__'], '__file__', None) or '.').resolve()
+    if script.parent != file.parent:
+        _finalize(cfg, file.parent)
+        return
+    exits_cleanly(_finalize)(cfg, file.parent)
+    if script == file:
         exits_cleanly(_command)(cfg)
-    else:
-        _finalize(cfg, experiment)
 
 
 def _finalize(cfg: EasyDict, experiment: Path) -> None:

@@ -24,7 +24,7 @@ def predict(cfg: EasyDict, model: nn.Module, records: Records, device: torch.dev
     permutation = mirror_permutation(cfg.DATASET.KEYPOINT.NUM, cfg.DATASET.KEYPOINT.FLIP_PAIRS)
     loader = test_loader(cfg, records)
     parts = []
-    for batch in tqdm(loader, desc='test', disable=not dist.is_main(), dynamic_ncols=True):
+    for batch in tqdm(loader, desc='test', disable=None if dist.is_main() else True):
         batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
         images = normalize(batch['image'], cfg)
         heatmaps = model(images)

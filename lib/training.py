@@ -1,5 +1,6 @@
 """A training run of an experiment: what it computes, saves and goes on from."""
 
+import inspect
 import logging
 from dataclasses import asdict
 from pathlib import Path
@@ -38,6 +39,8 @@ class Trainer:
         self.cfg, self.schedule, self.device = cfg, schedule, device
         solver = cfg.SOLVER
         if cfg.MODEL.SYNC_BN and dist.is_distributed():
+            if device.type != 'cuda':
+                raise InputError('MODEL.SYNC_BN works on CUDA devices only: set it to False on a CPU')
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         layout = torch.channels_last if solver.CHANNELS_LAST else torch.contiguous_format
         self.model = model.to(device, memory_format=layout).train()
@@ -59,10 +62,12 @@ class Trainer:
         """The network as every process calls it; statistics of BatchNorm stay each process's own."""
         if not dist.is_distributed():
             return self.model
+        ddp = nn.parallel.DistributedDataParallel
+        # torch 2.14 gave the option a new name.
+        names = inspect.signature(ddp).parameters
+        buffers = 'forward_sync_buffers' if 'forward_sync_buffers' in names else 'broadcast_buffers'
         device_ids = [self.device.index] if self.device.type == 'cuda' else None
-        return nn.parallel.DistributedDataParallel(
-            self.model, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True
-        )
+        return ddp(self.model, device_ids=device_ids, gradient_as_bucket_view=True, **{buffers: False})
 
     def losses(self, batch: dict[str, torch.Tensor]) -> Losses:
         """One batch of train_loader -> the losses; targets are drawn here, on the device."""

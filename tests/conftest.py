@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import os
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import torch
 from easydict import EasyDict
 
 from lib.config import REPOSITORY
+from lib.datasets.synthetic import write_dataset
 
 PUBLISHED = (
     'mspn.1xstg.coco',
@@ -78,6 +81,41 @@ def golden_batch(
     visibility = r.choice([0.0, 1.0, 2.0], size=(batch, keypoints, 1), p=[0.2, 0.3, 0.5])
     labels = 2 * r.random_sample((batch, 5, keypoints, height // 4, width // 4)) ** 8
     return torch.from_numpy(images), torch.from_numpy(visibility), torch.from_numpy(labels)
+
+
+@pytest.fixture(scope='session')
+def drawn(tmp_path_factory) -> Path:
+    """A small drawn data set in COCO's layout: 12 images to train on, 5 to test."""
+    root = tmp_path_factory.mktemp('drawn') / 'people in cafés'
+    write_dataset(root, train_images=12, val_images=5, seed=1)
+    return root
+
+
+def tiny_settings(root: Path, output: Path) -> list[str]:
+    """--set values that make any COCO experiment a matter of seconds on one core."""
+    return [
+        f'DATASET.ROOT={root}',
+        f'OUTPUT_DIR={output}',
+        'INPUT_SHAPE=[64,64]',
+        'MODEL.BACKBONE=Res-18',
+        'MODEL.STAGE_NUM=2',
+        'MODEL.UPSAMPLE_CHANNEL_NUM=16',
+        'MODEL.WEIGHT=',
+        'SOLVER.IMS_PER_GPU=3',
+        'SOLVER.WARMUP_ITERS=2',
+        'DATALOADER.NUM_WORKERS=1',
+    ]
+
+
+def run_script(script: str, *arguments: str, experiment: str, launcher: tuple[str, ...] = ()):
+    """Runs an experiment's script in its folder, as a user would; returns the finished process."""
+    return subprocess.run(
+        [sys.executable, *launcher, script, *arguments],
+        cwd=REPOSITORY / 'exps' / experiment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
 
 
 def read_json(path: Path) -> dict | list:

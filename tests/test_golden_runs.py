@@ -1,16 +1,12 @@
 """The real commands against the published code's runs on real images."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import fill, load_config, read_json
+from conftest import fill, load_config, read_json, run_script
 
-from lib.config import REPOSITORY
 from lib.loader import train_samples
 from lib.models.mspn import build_mspn
 from lib.training import Trainer, build_schedule
@@ -18,15 +14,7 @@ from lib.utils.transforms import Draws
 
 
 def run(experiment: str, script: str, *arguments: str, launcher: tuple[str, ...] = ()) -> str:
-    """Runs an experiment's script in its folder, as a user would; returns what it printed."""
-    command = [sys.executable, *launcher, script, *arguments]
-    process = subprocess.run(
-        command,
-        cwd=REPOSITORY / 'exps' / experiment,
-        capture_output=True,
-        text=True,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'} if launcher else None,
-    )
+    process = run_script(script, *arguments, experiment=experiment, launcher=launcher)
     assert process.returncode == 0, process.stdout + process.stderr
     return process.stdout
 

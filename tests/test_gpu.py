@@ -1,0 +1,75 @@
+"""What only a CUDA device can show; skipped without one."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import load_config, read_json, run_script, tiny_settings
+
+from cvpack.solver import scale_schedule
+from lib.config import override
+from lib.loader import train_loader, train_samples
+from lib.models.mspn import build_mspn
+from lib.training import Trainer
+from lib.utils.heatmap import decode, encode
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+EXPERIMENT = 'mspn.2xstg.coco'
+NCCL = ('-m', 'torch.distributed.run', '--nproc_per_node=1', '--master_port=29621')
+
+
+def losses(drawn, tmp_path, device: str, *options: str) -> list[float]:
+    cfg = load_config(EXPERIMENT)
+    override(cfg, [*tiny_settings(drawn, tmp_path), 'DATALOADER.NUM_WORKERS=0', *options])
+    torch.manual_seed(0)
+    trainer = Trainer(cfg, build_mspn(cfg), scale_schedule(5e-4, 2, 1, 2, 0.1, 1), torch.device(device))
+    loader = train_loader(cfg, train_samples(cfg), start=0, max_iter=4)
+    return [trainer.step(i, batch)['total_loss'].item() for i, batch in enumerate(loader, start=1)]
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        (),
+        ('SOLVER.PRECISION=bf16', 'SOLVER.CHANNELS_LAST=True'),
+        ('SOLVER.PRECISION=fp16',),
+        ('SOLVER.COMPILE=True',),
+        ('RUN_EFFICIENT=True',),
+        ('SOLVER.EMA=0.99',),
+    ],
+    ids=str,
+)
+def test_training_on_the_gpu_is_that_on_the_cpu(drawn, tmp_path, options):
+    on_cpu = losses(drawn, tmp_path, 'cpu')
+    on_gpu = losses(drawn, tmp_path, 'cuda', *options)
+    assert on_gpu == pytest.approx(on_cpu, rel=0.02)
+
+
+def test_codec_on_the_gpu_is_that_on_the_cpu():
+    joints = torch.from_numpy(np.random.default_rng(0).uniform(-20, 260, (8, 17, 2))).float()
+    visibility = torch.full((8, 17, 1), 2.0)
+    shapes = (256, 192), (64, 48)
+    kernels = [15, 11, 9, 7, 5]
+    targets = encode(joints, visibility, *shapes, kernels)
+    torch.testing.assert_close(encode(joints.cuda(), visibility.cuda(), *shapes, kernels).cpu(), targets)
+    maps = torch.rand(8, 17, 64, 48) * 255
+    center, scale = torch.rand(8, 2) * 300, torch.rand(8, 2) + 0.5
+    on_cpu = decode(maps, center, scale, shapes[0], 5, [0.25])
+    on_gpu = decode(maps.cuda(), center.cuda(), scale.cuda(), shapes[0], 5, [0.25])
+    for a, b in zip(on_cpu, on_gpu):
+        torch.testing.assert_close(a, b.cpu(), rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize('launcher', [(), NCCL], ids=['alone', 'nccl'])
+def test_train_and_test(drawn, tmp_path, launcher):
+    """The real commands, with SyncBN under nccl; an interrupted run goes on."""
+    settings = [*tiny_settings(drawn, tmp_path), 'MODEL.SYNC_BN=True', 'SOLVER.CHECKPOINT_PERIOD=1']
+    for arguments in (
+        ('--set', 'SOLVER.MAX_ITER=1', *settings),
+        ('-c', 'last', '--set', 'SOLVER.MAX_ITER=2', *settings),
+    ):
+        process = run_script('train.py', *arguments, experiment=EXPERIMENT, launcher=launcher)
+        assert process.returncode == 0, process.stderr
+        assert '1 process(es) on cuda' in process.stdout
+    process = run_script('test.py', '-i', '16', '--set', *settings, experiment=EXPERIMENT, launcher=launcher)
+    assert process.returncode == 0, process.stderr
+    assert read_json(tmp_path / 'test_dir/iter-16/metrics.json')['metrics'] is not None
