@@ -68,6 +68,7 @@ def coco_defaults() -> EasyDict:
         INPUT=dict(MEANS=[0.406, 0.456, 0.485], STDS=[0.225, 0.224, 0.229]),  # BGR
         MODEL=dict(
             BACKBONE='Res-50',
+            WIDTH=64,  # channels of the stem; a ResNet has 64
             STAGE_NUM=2,
             UPSAMPLE_CHANNEL_NUM=256,
             WEIGHT='lib/models/resnet-50_rename.pth',  # relative to the repository; '' starts from scratch

@@ -1,7 +1,6 @@
 """Shared by all tests: the golden numbers and real data beside the repository, and networks to compare."""
 
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -116,7 +115,3 @@ def run_script(script: str, *arguments: str, experiment: str, launcher: tuple[st
         text=True,
         timeout=600,
     )
-
-
-def read_json(path: Path) -> dict | list:
-    return json.loads(path.read_text())

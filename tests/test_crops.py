@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from conftest import load_config, read_json
+from conftest import load_config
 
+from cvpack.files import read_json
 from lib.datasets import coco, mpii
 from lib.datasets.joints import TestSamples
 from lib.loader import train_samples

@@ -7,9 +7,10 @@ import sys
 import pytest
 import torch
 import torch.multiprocessing as mp
-from conftest import load_config, read_json, run_script, tiny_settings
+from conftest import load_config, run_script, tiny_settings
 
 from cvpack import checkpoint, dist
+from cvpack.files import read_json
 from cvpack.solver import scale_schedule, set_lr
 from lib import engine
 from lib.config import override

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import fill, load_config, read_json, run_script
+from conftest import fill, load_config, run_script
 
+from cvpack.files import read_json
 from lib.loader import train_samples
 from lib.models.mspn import build_mspn
 from lib.training import Trainer, build_schedule

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from conftest import load_config, read_json, run_script, tiny_settings
+from conftest import load_config, run_script, tiny_settings
 
+from cvpack.files import read_json
 from cvpack.solver import scale_schedule
 from lib.config import override
 from lib.loader import train_loader, train_samples

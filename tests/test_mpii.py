@@ -1,11 +1,14 @@
 """PCKh against the published code's figures and by hand."""
 
+import json
+
 import numpy as np
 import pytest
 import scipy.io
-from conftest import read_json
 
 from cvpack.errors import InputError
+from cvpack.files import read_json
+from lib.datasets import mpii
 from lib.datasets.mpii import pckh
 
 
@@ -50,3 +53,20 @@ def test_pckh_by_hand(truth):
 def test_pckh_refuses_another_set(truth):
     with pytest.raises(InputError, match='of 10 people, the predictions of 9'):
         pckh(np.zeros((9, 16, 3)), truth[0])
+
+
+def test_the_test_split_writes_the_submission(tmp_path):
+    """Every person of det_json/test.json, with its place in the official annotations, pixels counted from 1."""
+    (tmp_path / 'det_json').mkdir()
+    person = {'center': [50.0, 60.0], 'scale': 1.5, 'joints': [[0.0, 0.0]] * 16, 'joints_vis': [0] * 16}
+    people = [{'image': f'{i}.jpg', 'image_index': 10 + i, 'person_index': 2, **person} for i in range(3)]
+    (tmp_path / 'det_json/test.json').write_text(json.dumps(people))
+    records = mpii.test_records(tmp_path, 'test', gt_boxes=False)
+    np.testing.assert_allclose(records.center, [[49, 60 + 15 * 1.5 - 1]] * 3)
+    keypoints = np.arange(3 * 16 * 2, dtype=float).reshape(3, 16, 2)
+    results = mpii.write_results(records, keypoints, np.ones((3, 16, 1)), tmp_path)
+    assert [row['image'] for row in json.loads(results.read_text())] == ['0.jpg', '1.jpg', '2.jpg']
+    submitted = scipy.io.loadmat(tmp_path / 'pred_keypoints_mpii.mat', simplify_cells=True)['pred']
+    assert [(row['image_index'], row['person_index']) for row in submitted] == [(10, 2), (11, 2), (12, 2)]
+    assert submitted[2]['point'][15] == {'id': 15, 'x': keypoints[2, 15, 0] + 1, 'y': keypoints[2, 15, 1] + 1}
+    assert mpii.evaluate(tmp_path, 'test', results) is None

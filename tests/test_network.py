@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from conftest import PUBLISHED, fill, golden_batch, load_config, read_json
+from conftest import PUBLISHED, fill, golden_batch, load_config
 
+from cvpack.files import read_json
 from lib.models.loss import build_loss
 from lib.models.mspn import MSPN, build_mspn, count_cost
 

@@ -141,7 +141,7 @@ def test_coco_says_what_is_missing(tmp_path, capsys):
     assert f'{ADDRESS}/zips/train2017.zip' in message()
     annotations = source / 'annotations/person_keypoints_train2017.json'
     annotations.write_text('{"images": [')
-    assert f'{annotations} is not json' in message()
+    assert f'{annotations} is not valid json' in message()
     annotations.write_text('[1]')
     assert f'{annotations} is not a COCO annotation file' in message()
     annotations.unlink()
@@ -222,7 +222,7 @@ def test_coco_refuses_unfit_detections(tmp_path, boxes, complaint, capsys):
     assert str(detections) in message and complaint in message
     assert not (tmp_path / 'COCO').exists()
     detections.unlink()
-    assert f'no file {detections}' in fail(capsys, *arguments)
+    assert f'{detections} does not exist' in fail(capsys, *arguments)
 
 
 def test_coco_test_dev(tmp_path, capsys):

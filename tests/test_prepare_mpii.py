@@ -235,5 +235,5 @@ def test_mpii_json_that_does_not_fit(tmp_path, capsys):
     write_json(valid, [{'image': 'a.jpg'}])
     assert f'{valid} is not in the MPII json form' in fail(capsys, *arguments)
     valid.unlink()
-    assert f'no file {valid}' in fail(capsys, *arguments)
+    assert f'{valid} does not exist' in fail(capsys, *arguments)
     assert not (tmp_path / 'MPII').exists()

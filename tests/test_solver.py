@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from conftest import fill, golden_batch, load_config, read_json
+from conftest import fill, golden_batch, load_config
 
+from cvpack.files import read_json
 from cvpack.solver import Schedule, build_optimizer, scale_schedule
 from cvpack.trainer import TrainStep
 from lib.models.loss import build_loss

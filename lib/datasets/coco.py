@@ -11,13 +11,13 @@ import io
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from cvpack.errors import InputError
+from cvpack.files import read_json
 from lib.datasets.joints import Records, pack_paths
 from lib.utils.transforms import PIXELS_PER_SCALE
 
@@ -74,17 +74,8 @@ TEST_FILES = {
     'val': ('gt_json/minival_2014.json', 'det_json/minival_2014_det.json'),
     'test': ('gt_json/test_dev.json', 'det_json/test_dev_det.json'),
 }
+PREPARE = 'prepare the data set (python -m lib.tools.prepare -h)'
 FIGURES = ('AP', 'AP50', 'AP75', 'APM', 'APL', 'AR', 'AR50', 'AR75', 'ARM', 'ARL')
-
-
-def read_json(path: Path) -> Any:
-    """The content of a data file. Raises InputError that says how to get one."""
-    if not path.is_file():
-        raise InputError(f'{path} does not exist: prepare the data set first (python -m lib.tools.prepare -h)')
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
-        raise InputError(f'{path} is not valid json ({error}): get it again') from None
 
 
 def image_path(file_name: str) -> str:
@@ -123,7 +114,7 @@ def _centers_and_scales(boxes: list) -> tuple[np.ndarray, np.ndarray]:
 def train_records(root: Path, min_keypoints: int) -> Records:
     """The people to train on: not a crowd, with joints, of a listed image."""
     path = root / TRAIN_JSON
-    content = read_json(path)
+    content = read_json(path, PREPARE)
     names = {image['id']: image_path(image['file_name']) for image in content['images']}
     people = [a for a in content['annotations'] if is_labelled_person(a, min_keypoints) and a['image_id'] in names]
     if not people:
@@ -146,10 +137,14 @@ def test_records(root: Path, split: str, gt_boxes: bool) -> Records:
     split: 'val' (minival) or 'test' (test-dev). Only boxes of people in listed images.
     """
     gt_file, det_file = TEST_FILES[split]
-    content = read_json(root / gt_file)
+    content = read_json(root / gt_file, PREPARE)
     names = {image['id']: image_path(image['file_name']) for image in content['images']}
     source = root / (gt_file if gt_boxes else det_file)
-    detections = annotated_boxes(content.get('annotations', [])) if gt_boxes else read_json(source)
+    detections = (
+        annotated_boxes(content.get('annotations', []))
+        if gt_boxes
+        else read_json(source, f'{PREPARE}, or test with --gt-boxes')
+    )
     boxes = [d for d in detections if d['category_id'] == PERSON and d['image_id'] in names]
     if not boxes:
         raise InputError(f'{source} has no box of a person in an image listed in {root / gt_file}')
@@ -198,7 +193,7 @@ def evaluate(root: Path, split: str, results: Path) -> dict[str, float] | None:
 
 def truth(root: Path, split: str) -> dict[str, np.ndarray]:
     """The labelled people of every test image: path in `images` -> (people, K, 3), x, y, visibility."""
-    content = read_json(root / TEST_FILES[split][0])
+    content = read_json(root / TEST_FILES[split][0], PREPARE)
     people: dict[int, list] = {}
     for annotation in filter(is_labelled_person, content.get('annotations', [])):
         people.setdefault(annotation['image_id'], []).append(annotation['keypoints'])

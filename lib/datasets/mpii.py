@@ -6,7 +6,6 @@ The layout under a root such as dataset/MPII:
     det_json/test.json
 """
 
-import itertools
 import json
 from pathlib import Path
 
@@ -14,7 +13,8 @@ import numpy as np
 import scipy.io
 
 from cvpack.errors import InputError
-from lib.datasets.coco import read_json
+from cvpack.files import read_json
+from lib.datasets.coco import PREPARE
 from lib.datasets.joints import Records, pack_paths
 
 JOINT_NAMES = (
@@ -62,6 +62,8 @@ COMPARES_DETECTORS = False
 VISIBLE = 2
 # The annotated centre lies high on the body; it moves down by so many pixels for a scale of 1.
 CENTER_SHIFT = 15
+# A test person's place in the official annotations, counted from 1, where the json file was made from them.
+INDICES = ('image_index', 'person_index')
 TEST_FILES = {'val': 'gt_json/valid.json', 'test': 'det_json/test.json'}
 
 FIGURES = {
@@ -83,7 +85,7 @@ STRICT_THRESHOLD = 0.11
 
 def _records(root: Path, path: Path) -> Records:
     """The people of a json file. MPII's coordinates count from 1; ours from 0."""
-    people = read_json(path)
+    people = read_json(path, PREPARE)
     if not people:
         raise InputError(f'{path} lists no people')
     scale = np.array([person['scale'] for person in people], np.float32)
@@ -97,6 +99,7 @@ def _records(root: Path, path: Path) -> Records:
         scale=np.stack([scale, scale], axis=1),
         joints=np.array([person['joints'] for person in people], np.float32) - 1,
         visibility=np.array([person['joints_vis'] for person in people], np.float32) * VISIBLE,
+        ids=np.array([[person.get(name, 0) for name in INDICES] for person in people], np.int64),
         boxes_from='annotation',
     )
 
@@ -115,8 +118,8 @@ def write_results(records: Records, keypoints: np.ndarray, scores: np.ndarray, f
     """Writes the predictions and returns the path of the first of two files.
 
     results.json: per person the image and K rows (x, y, score), pixels counted from 0
-    pred_keypoints_mpii.mat: the same as the benchmark's toolkit wants it: a struct array `pred`, an image each,
-                             pixels counted from 1
+    pred_keypoints_mpii.mat: for the benchmark: a struct array `pred`, a person each, with the image, the person's
+                             place in the official annotations and `point` structs, pixels counted from 1
 
     keypoints (n, K, 2) in image pixels, scores (n, K, 1)
     """
@@ -125,16 +128,12 @@ def write_results(records: Records, keypoints: np.ndarray, scores: np.ndarray, f
     path = folder / 'results.json'
     path.write_text(json.dumps([{'image': name, 'keypoints': row.tolist()} for name, row in zip(names, rows)]))
 
-    images = []
-    for name, people in itertools.groupby(zip(names, keypoints + 1), key=lambda pair: pair[0]):
-        images.append({'image': {'name': name}, 'annorect': [_annorect(joints) for _, joints in people]})
-    scipy.io.savemat(folder / 'pred_keypoints_mpii.mat', {'pred': images})
+    people = [
+        {'image': name, **dict(zip(INDICES, ids)), 'point': [{'id': i, 'x': x, 'y': y} for i, (x, y) in enumerate(xy)]}
+        for name, ids, xy in zip(names, records.ids.tolist(), (keypoints + 1).tolist())
+    ]
+    scipy.io.savemat(folder / 'pred_keypoints_mpii.mat', {'pred': people})
     return path
-
-
-def _annorect(joints: np.ndarray) -> dict:
-    points = [{'x': x, 'y': y, 'id': i} for i, (x, y) in enumerate(joints.tolist())]
-    return {'annopoints': {'point': points}}
 
 
 def evaluate(root: Path, split: str, results: Path) -> dict[str, float] | None:

@@ -15,7 +15,7 @@ from easydict import EasyDict
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lib.models.resnet import STEM_CHANNELS, ConvBNReLU, ResNetStem, ResNetTrunk, run_block
+from lib.models.resnet import ConvBNReLU, ResNetStem, ResNetTrunk, run_block
 
 Skips = list[tuple[torch.Tensor, torch.Tensor]]
 
@@ -29,7 +29,7 @@ class StageOutput:
     """heatmaps: of the levels that were asked for, coarse to fine, each (N, K, h, w).
 
     skips and features are for the next stage (None in the last one): per level, finest first, the two tensors to
-    add to its trunk; its input (N, 64, h, w).
+    add to its trunk; its input (N, width, h, w).
     """
 
     heatmaps: list[torch.Tensor]
@@ -44,7 +44,7 @@ class UpsampleUnit(nn.Module):
     channels:    of the way up
     coarsest:    there is nothing below
     feeds_next:  make the skips for the next stage
-    finest:      with feeds_next, make the next stage's input too
+    cross_channels: of the next stage's input, which the finest level makes; 0 elsewhere
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class UpsampleUnit(nn.Module):
         channels: int,
         num_keypoints: int,
         coarsest: bool,
-        finest: bool,
         feeds_next: bool,
+        cross_channels: int,
         efficient: bool,
     ) -> None:
         super().__init__()
@@ -66,8 +66,8 @@ class UpsampleUnit(nn.Module):
         if feeds_next:
             self.skip1 = ConvBNReLU(in_channels, in_channels, 1)
             self.skip2 = ConvBNReLU(channels, in_channels, 1)
-            if finest:
-                self.cross_conv = ConvBNReLU(channels, STEM_CHANNELS, 1)
+        if cross_channels:
+            self.cross_conv = ConvBNReLU(channels, cross_channels, 1)
         self.res_conv1 = ConvBNReLU(channels, channels, 1)
         self.res_conv2 = ConvBNReLU(channels, num_keypoints, 3, relu=False)
 
@@ -89,26 +89,29 @@ class UpsampleUnit(nn.Module):
 
 
 class UpsamplePath(nn.Module):
-    """The way up: `up1` at the coarsest level to `up4` at the finest."""
+    """The way up: `up1` at the coarsest level to `up4` at the finest.
+
+    next_channels: of the next stage's input; 0 in the last stage
+    """
 
     def __init__(
         self,
         level_channels: tuple[int, ...],
         channels: int,
         num_keypoints: int,
-        feeds_next: bool,
+        next_channels: int,
         efficient: bool,
     ) -> None:
         super().__init__()
-        self.feeds_next = feeds_next
+        self.feeds_next = next_channels > 0
         for i, in_channels in enumerate(reversed(level_channels)):
             unit = UpsampleUnit(
                 in_channels,
                 channels,
                 num_keypoints,
                 coarsest=i == 0,
-                finest=i == 3,
-                feeds_next=feeds_next,
+                feeds_next=self.feeds_next,
+                cross_channels=next_channels if i == 3 else 0,
                 efficient=efficient,
             )
             setattr(self, f'up{i + 1}', unit)
@@ -132,13 +135,16 @@ class UpsamplePath(nn.Module):
 class Stage(nn.Module):
     """One hourglass: a ResNet trunk down, a light path up."""
 
-    def __init__(self, backbone: str, channels: int, num_keypoints: int, feeds_next: bool, efficient: bool) -> None:
+    def __init__(
+        self, backbone: str, width: int, channels: int, num_keypoints: int, has_next: bool, efficient: bool
+    ) -> None:
         super().__init__()
-        self.downsample = ResNetTrunk(backbone, efficient)
-        self.upsample = UpsamplePath(self.downsample.channels, channels, num_keypoints, feeds_next, efficient)
+        self.downsample = ResNetTrunk(backbone, width, efficient)
+        next_channels = width if has_next else 0
+        self.upsample = UpsamplePath(self.downsample.channels, channels, num_keypoints, next_channels, efficient)
 
     def forward(self, x: torch.Tensor, skips: Skips | None, predict: bool) -> StageOutput:
-        """x (N, 64, h, w); skips of the previous stage or None; predict as in UpsamplePath."""
+        """x (N, width, h, w); skips of the previous stage or None; predict as in UpsamplePath."""
         return self.upsample(self.downsample(x, skips), predict)
 
 
@@ -149,6 +155,7 @@ class MSPN(nn.Module):
     num_keypoints: K
     channels:      of the way up (the paper's 256)
     backbone:      'Res-18', 'Res-34', 'Res-50', 'Res-101' or 'Res-152'
+    width:         channels of the stem, and of the trunks' first layer before expansion (ResNet's 64)
     efficient:     activation checkpointing: same outputs and gradients, less memory, slower
     """
 
@@ -158,14 +165,15 @@ class MSPN(nn.Module):
         num_keypoints: int,
         channels: int = 256,
         backbone: str = 'Res-50',
+        width: int = 64,
         efficient: bool = False,
     ) -> None:
         super().__init__()
         self.num_stages = num_stages
-        self.top = ResNetStem()
+        self.top = ResNetStem(width)
         for i in range(num_stages):
-            feeds_next = i < num_stages - 1
-            setattr(self, f'stage{i}', Stage(backbone, channels, num_keypoints, feeds_next, efficient))
+            has_next = i < num_stages - 1
+            setattr(self, f'stage{i}', Stage(backbone, width, channels, num_keypoints, has_next, efficient))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | list[list[torch.Tensor]]:
         """images (N, 3, H, W), BGR, normalised, H and W divisible by 32; h, w = H/4, W/4.
@@ -189,6 +197,7 @@ def build_mspn(cfg: EasyDict) -> MSPN:
         num_keypoints=cfg.DATASET.KEYPOINT.NUM,
         channels=cfg.MODEL.UPSAMPLE_CHANNEL_NUM,
         backbone=cfg.MODEL.BACKBONE,
+        width=cfg.MODEL.WIDTH,
         efficient=cfg.RUN_EFFICIENT,
     )
 

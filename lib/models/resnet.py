@@ -78,15 +78,13 @@ BACKBONES = {
     'Res-152': (Bottleneck, (3, 8, 36, 3)),
 }
 
-STEM_CHANNELS = 64
-
 
 class ResNetStem(nn.Module):
-    """7x7 convolution and max-pool: (N, 3, H, W) -> (N, 64, H/4, W/4)."""
+    """7x7 convolution and max-pool: (N, 3, H, W) -> (N, width, H/4, W/4)."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 64) -> None:
         super().__init__()
-        self.conv = ConvBNReLU(3, STEM_CHANNELS, 7, stride=2)
+        self.conv = ConvBNReLU(3, width, 7, stride=2)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return F.max_pool2d(self.conv(images), 3, stride=2, padding=1)
@@ -96,20 +94,21 @@ class ResNetTrunk(nn.Module):
     """The four layers of a ResNet; their outputs are the levels of a stage.
 
     backbone:  a key of BACKBONES
+    width:     channels of the stem, the trunk's input, and of the first layer's 3x3 convolutions; doubles at each layer
     efficient: recompute each block in the backward pass instead of keeping its activations
 
     `channels` holds the levels' channels, finest first.
     """
 
-    def __init__(self, backbone: str, efficient: bool = False) -> None:
+    def __init__(self, backbone: str, width: int = 64, efficient: bool = False) -> None:
         super().__init__()
         block, depths = BACKBONES[backbone]
         self.efficient = efficient
-        self.channels = tuple(64 * 2**i * block.expansion for i in range(4))
-        in_channels = STEM_CHANNELS
+        self.channels = tuple(width * 2**i * block.expansion for i in range(4))
+        in_channels = width
         for i, (depth, out_channels) in enumerate(zip(depths, self.channels)):
-            blocks = [block(in_channels, 64 * 2**i, stride=1 if i == 0 else 2)]
-            blocks += [block(out_channels, 64 * 2**i, stride=1) for _ in range(depth - 1)]
+            blocks = [block(in_channels, width * 2**i, stride=1 if i == 0 else 2)]
+            blocks += [block(out_channels, width * 2**i, stride=1) for _ in range(depth - 1)]
             setattr(self, f'layer{i + 1}', nn.Sequential(*blocks))
             in_channels = out_channels
         for module in self.modules():
@@ -119,7 +118,7 @@ class ResNetTrunk(nn.Module):
     def forward(
         self, x: torch.Tensor, skips: list[tuple[torch.Tensor, torch.Tensor]] | None = None
     ) -> list[torch.Tensor]:
-        """(N, 64, H/4, W/4) -> four levels, finest first: (N, channels[i], H/4/2^i, W/4/2^i).
+        """(N, width, H/4, W/4) -> four levels, finest first: (N, channels[i], H/4/2^i, W/4/2^i).
 
         skips: for every level, finest first, the two tensors of the previous stage that are added to it
                (cross-stage aggregation: paper, section 3.2); the sums feed the next layer.

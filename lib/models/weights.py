@@ -94,11 +94,7 @@ def load_backbone(model: nn.Module, path: Path, stages: str = 'all') -> str:
             matched[key] = torch.zeros_like(model_state[key])
     _check_against(model_state, matched, path, wanted)
     model.load_state_dict(matched, strict=False)
-    unused = [name for name in set(state) - set(found.values()) if not name.endswith('num_batches_tracked')]
-    return (
-        f'{path}: {len(matched)} of {len(wanted)} tensors of stem and trunks matched '
-        f'({form} file; {len(unused)} of its tensors not used)'
-    )
+    return f'{path}: {len(matched)} of {len(wanted)} tensors of stem and trunks matched ({form} file)'
 
 
 def load_model(model: nn.Module, path: Path, average: bool = False) -> dict:

@@ -43,16 +43,6 @@ def as_json(value: Any) -> bytes:
     return json.dumps(value, separators=(',', ':')).encode()
 
 
-def read_json(path: Path) -> Any:
-    """The contents of a json file; raises InputError where it is absent or damaged."""
-    if not path.is_file():
-        raise InputError(f'no file {path}')
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
-        raise InputError(f'{path} is not json ({error}): get it again') from error
-
-
 def count_absent(folder: Path, names: Iterable[str], source: str) -> str:
     """Says how many of the names the folder lacks; raises InputError, with their source, if all."""
     names = set(names)

@@ -23,10 +23,11 @@ import torchvision
 
 from cvpack import checkpoint
 from cvpack.errors import InputError, exits_cleanly
+from cvpack.files import read_json
 from lib import config
 from lib.datasets.synthetic import write_dataset
 from lib.models.weights import from_torchvision
-from lib.tools.layout import as_json, place, read_json
+from lib.tools.layout import as_json, place
 from lib.tools.prepare_coco import prepare_coco
 from lib.tools.prepare_mpii import prepare_mpii
 

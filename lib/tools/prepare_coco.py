@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from cvpack.errors import InputError
+from cvpack.files import read_json
 from lib.datasets.coco import PERSON, annotated_boxes, image_path
-from lib.tools.layout import as_json, count_absent, place, read_json
+from lib.tools.layout import as_json, count_absent, place
 
 ADDRESS = 'http://images.cocodataset.org'
 # The published names of the two sets of annotations, and the 2017 download's name for the same images.

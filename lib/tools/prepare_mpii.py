@@ -6,8 +6,9 @@ from pathlib import Path
 from scipy.io import loadmat
 
 from cvpack.errors import InputError
+from cvpack.files import read_json
 from lib.datasets.mpii import JOINT_NAMES
-from lib.tools.layout import as_json, count_absent, place, read_json
+from lib.tools.layout import as_json, count_absent, place
 from lib.tools.mpii_mat import Person, evaluation_mat, read_people
 
 ADDRESS = 'http://human-pose.mpi-inf.mpg.de'

@@ -12,6 +12,7 @@ from lib.datasets.joints import Records, read_image
 # BGR, of a limb by the side of its joints.
 LEFT, RIGHT, MIDDLE = (80, 200, 80), (50, 120, 255), (240, 180, 60)
 PANEL_HEIGHT = 320
+MIN_PEAK = 0.25
 # Sub-pixel bits of OpenCV's drawing coordinates.
 SHIFT = 4
 
@@ -53,13 +54,16 @@ def save_comparison(
     dataset: ModuleType,
     count: int,
     file: Path,
-    min_score: float = 0.6,
 ) -> None:
     """Writes a picture of the first `count` images: truth left, prediction right.
 
     truth: path -> (people, K, 3), x and y in image pixels and visibility
-    keypoints (n, K, 2) in image pixels, scores (n, K, 1); joints below min_score are not drawn
+    keypoints (n, K, 2) in image pixels, scores (n, K, 1)
+
+    A joint is drawn if its peak, which is its score less 0.5, is at least MIN_PEAK of its person's highest.
     """
+    peaks = scores[..., 0] - 0.5
+    visible = peaks >= MIN_PEAK * peaks.max(axis=1, keepdims=True)
     panels = []
     for path in dict.fromkeys(records.paths.tolist()):
         if len(panels) == count:
@@ -69,8 +73,7 @@ def save_comparison(
         for person in truth.get(path.decode(), []):
             draw_skeleton(left, person[:, :2], person[:, 2] > 0, dataset.SKELETON, dataset.JOINT_NAMES)
         for index in np.flatnonzero(records.paths == path):
-            visible = scores[index, :, 0] >= min_score
-            draw_skeleton(right, keypoints[index], visible, dataset.SKELETON, dataset.JOINT_NAMES)
+            draw_skeleton(right, keypoints[index], visible[index], dataset.SKELETON, dataset.JOINT_NAMES)
         panel = np.hstack([left, right])
         width = round(panel.shape[1] * PANEL_HEIGHT / panel.shape[0])
         panels.append(cv2.resize(panel, (width, PANEL_HEIGHT), interpolation=cv2.INTER_AREA))

@@ -1,0 +1,28 @@
+# Two commands for a bare machine:
+#   make quickstart   environment, install, draw people, train, test, picture
+#   make test         environment, install, all tests
+# Without a GPU a smaller torch will do: make test PIP_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'
+
+PYTHON ?= python3
+PIP_ARGS ?=
+BIN := $(CURDIR)/.venv/bin
+RUN := $(CURDIR)/model_logs/quickstart
+
+.PHONY: install test quickstart
+
+install: .venv/installed
+
+.venv/installed: setup.py requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[dev]'
+	touch $@
+
+test: install
+	$(BIN)/python -m pytest
+
+# Can be repeated: drawn people are kept, and training goes on from its last checkpoint.
+quickstart: install
+	$(BIN)/python -m lib.tools.prepare toy
+	cd exps/mspn.2xstg.toy && $(BIN)/python -m torch.distributed.launch --nproc_per_node=2 train.py \
+		$$(test ! -e $(RUN)/iter-last.pth || echo '-c last') --set OUTPUT_DIR=$(RUN)
+	cd exps/mspn.2xstg.toy && $(BIN)/python test.py -i last --pictures 8 --set OUTPUT_DIR=$(RUN)

@@ -1,0 +1,127 @@
+"""Weight files: torchvision's, the published renamed ones, whole checkpoints; what is refused."""
+
+import pytest
+import torch
+import torchvision
+from conftest import load_config
+
+from cvpack.errors import InputError
+from lib.models.mspn import MSPN, build_mspn
+from lib.models.weights import from_torchvision, load_backbone, load_model
+
+
+def small(**changes) -> MSPN:
+    return MSPN(**{**dict(num_stages=2, num_keypoints=5, channels=16, backbone='Res-18'), **changes})
+
+
+@pytest.fixture(scope='module')
+def resnet18(tmp_path_factory):
+    """A ResNet-18 of torchvision's and its file."""
+    torch.manual_seed(3)
+    network = torchvision.models.resnet18().eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.running_mean, std=0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+    path = tmp_path_factory.mktemp('weights') / 'resnet18.pth'
+    torch.save(network.state_dict(), path)
+    return network, path
+
+
+def torchvision_levels(network, rgb: torch.Tensor) -> list[torch.Tensor]:
+    x = network.maxpool(network.relu(network.bn1(network.conv1(rgb))))
+    levels = []
+    for layer in (network.layer1, network.layer2, network.layer3, network.layer4):
+        x = layer(x)
+        levels.append(x)
+    return levels
+
+
+@pytest.mark.parametrize('stages', ['all', 'first'])
+def test_torchvision_weights_compute_the_same_features(resnet18, stages):
+    """Stem and trunk on a BGR image give torchvision's features of the RGB image, in every stage asked for."""
+    network, path = resnet18
+    model = small().eval()
+    before = model.stage1.downsample.layer1[0].conv_bn_relu1.conv.weight.clone()
+    report = load_backbone(model, path, stages)
+    bgr = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = torchvision_levels(network, bgr.flip(1))
+        for level, theirs in zip(model.stage0.downsample(model.top(bgr)), expected):
+            torch.testing.assert_close(level, theirs, rtol=1e-4, atol=1e-4)
+        if stages == 'all':
+            for level, theirs in zip(model.stage1.downsample(model.top(bgr)), expected):
+                torch.testing.assert_close(level, theirs, rtol=1e-4, atol=1e-4)
+    after = model.stage1.downsample.layer1[0].conv_bn_relu1.conv.weight
+    assert torch.equal(before, after) == (stages == 'first')
+    tensors = {'all': 234, 'first': 120}[stages]
+    assert f'{tensors} of {tensors} tensors' in report and '(torchvision file)' in report
+
+
+def test_renamed_weights_are_the_same(resnet18, tmp_path):
+    network, path = resnet18
+    renamed = tmp_path / 'resnet-18_rename.pth'
+    torch.save(from_torchvision(network.state_dict()), renamed)
+    models = [small().eval(), small().eval()]
+    load_backbone(models[0], path)
+    assert 'renamed file' in load_backbone(models[1], renamed)
+    for (name, a), b in zip(models[0].state_dict().items(), models[1].state_dict().values()):
+        if name.startswith('top.') or '.downsample.' in name:
+            assert torch.equal(a, b), name
+
+
+def test_real_imagenet_weights(shared):
+    model = build_mspn(load_config('mspn.2xstg.coco'))
+    report = load_backbone(model, shared / 'weights/resnet50-imagenet.pth')
+    assert '630 of 630 tensors' in report
+    # A trained stem's filters are not Kaiming's noise: their biases are absent, their statistics are not 0 and 1.
+    assert model.top.conv.conv.bias.abs().max() == 0
+    assert model.top.conv.bn.running_mean.abs().max() > 0
+    assert torch.equal(
+        model.stage0.downsample.layer3[5].conv_bn_relu2.conv.weight,
+        model.stage1.downsample.layer3[5].conv_bn_relu2.conv.weight,
+    )
+
+
+def test_files_that_do_not_fit_are_refused(resnet18, tmp_path):
+    network, path = resnet18
+    with pytest.raises(InputError, match=r'resnet18.*does not fit this model.*are missing \(first: stage0'):
+        load_backbone(small(backbone='Res-50'), path)
+    state = network.state_dict()
+    del state['layer3.1.bn2.weight']
+    torch.save(state, tmp_path / 'hole.pth')
+    with pytest.raises(InputError, match='2 tensors are missing'):
+        load_backbone(small(), tmp_path / 'hole.pth')
+
+
+def test_checkpoints_load_strictly(tmp_path):
+    state = small().state_dict()
+    torch.save({'model': {f'module.{key}': value for key, value in state.items()}, 'iteration': 9}, tmp_path / 'a.pth')
+    model = small()
+    assert load_model(model, tmp_path / 'a.pth') == {'iteration': 9}
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    with pytest.raises(InputError, match='no moving average'):
+        load_model(model, tmp_path / 'a.pth', average=True)
+    with pytest.raises(InputError, match=r'have another shape \(first: stage0'):
+        load_model(small(num_keypoints=6), tmp_path / 'a.pth')
+    with pytest.raises(InputError, match='are missing'):
+        load_model(small(num_stages=3), tmp_path / 'a.pth')
+    with pytest.raises(InputError, match='more tensors'):
+        load_model(small(num_stages=1), tmp_path / 'a.pth')
+
+
+def test_files_are_data(tmp_path):
+    """Objects, damaged and foreign files are refused by name; nothing in them is run."""
+
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / 'ran'), 'w'))
+
+    torch.save({'model': Evil()}, tmp_path / 'evil.pth')
+    (tmp_path / 'text.pth').write_text('not a checkpoint')
+    torch.save(small().state_dict(), tmp_path / 'cut.pth')
+    (tmp_path / 'cut.pth').write_bytes((tmp_path / 'cut.pth').read_bytes()[:5000])
+    for name in ('evil.pth', 'text.pth', 'cut.pth'):
+        with pytest.raises(InputError, match=rf'{name} is not a readable checkpoint'):
+            load_model(small(), tmp_path / name)
+    assert not (tmp_path / 'ran').exists()
