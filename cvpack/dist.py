@@ -69,15 +69,6 @@ def gather(value: Any) -> list[Any]:
     return values
 
 
-def broadcast(value: Any) -> Any:
-    """Rank 0's value, on every process."""
-    if not is_distributed():
-        return value
-    values = [value]
-    torch_dist.broadcast_object_list(values)
-    return values[0]
-
-
 def cleanup() -> None:
     """Leaves the process group, so that the launcher sees a clean end."""
     if is_distributed():

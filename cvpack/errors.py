@@ -21,7 +21,9 @@ def exits_cleanly(main: Callable) -> Callable:
         try:
             return main(*args, **kwargs)
         except InputError as error:
-            print(f'error: {error}', file=sys.stderr, flush=True)
+            # From a loader's worker it comes wrapped in that process's traceback, the message last.
+            message = str(error).rstrip().rpartition('\n')[2]
+            print(f'error: {message.partition("InputError: ")[2] or message}', file=sys.stderr, flush=True)
             sys.exit(2)
 
     return wrapper

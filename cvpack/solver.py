@@ -27,7 +27,7 @@ class Schedule:
         if iteration < self.warmup_iters:
             factor = self.warmup_factor + (1 - self.warmup_factor) * iteration / self.warmup_iters
         else:
-            factor = 1 - (iteration - self.warmup_iters) / (self.max_iter - self.warmup_iters)
+            factor = 1 - (iteration - self.warmup_iters) / max(self.max_iter - self.warmup_iters, 1)
         return self.base_lr * factor
 
 

@@ -13,7 +13,6 @@ from lib.config import OUTPUT_STRIDE, coco_defaults
 from lib.datasets import coco, joints, synthetic
 from lib.utils import heatmap, transforms, visualize
 
-SEED = 33  # a picture of one person, every limb in sight
 WIDTH, HEIGHT, DPI, FONT = 1600, 620, 100, 19.5  # pixels, which are the axes' units; the font in points
 ROWS, LEVELS = (162, 278, 394, 510), ('h\n256', 'h/2\n512', 'h/4\n1024', 'h/8\n2048')  # y and names, finest first
 FIRST, DOTS, LAST, UP_X, MAP_X = 345, 800, 915, 172, 250  # x of trunks and ellipsis; of the rest, from the trunk
@@ -27,7 +26,7 @@ def person() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Crop, crop with skeleton (H, W, 3) uint8 RGB; targets (5, h, w), the joints' maximum; kernels (5,)."""
     cfg = coco_defaults()
     shape, kernels = cfg.INPUT_SHAPE, cfg.DATASET.TRAIN.GAUSSIAN_KERNELS
-    image, [annotation] = synthetic.draw_image(np.random.default_rng(SEED))
+    image, [annotation] = synthetic.draw_image(np.random.default_rng(33))  # one person, every limb in sight
     x, y, w, h = annotation['bbox']
     size = np.array((w * (1 + cfg.TEST.X_EXTENSION), h * (1 + cfg.TEST.Y_EXTENSION))) / transforms.PIXELS_PER_SCALE
     scale = transforms.fit(size, shape[1] / shape[0])
@@ -55,9 +54,8 @@ def path(ax: Axes, *points: tuple[float, float], color: str = LINE, head: bool =
     halo = [patheffects.withStroke(linewidth=8, foreground=PANEL)] if color == UP else None
     ax.plot(*points.T, color=color, lw=2.2, zorder=3, path_effects=halo, solid_capstyle='butt')
     if dots:
-        ax.plot(
-            dots + np.array((-12, 0, 12)), [points[1, 1]] * 3, 'o', color=color, ms=8, mec='white', mew=3.5, zorder=5
-        )
+        x, y = dots + np.array((-12, 0, 12)), [points[1, 1]] * 3
+        ax.plot(x, y, 'o', color=color, ms=8, mec='white', mew=3.5, zorder=5)
 
 
 def picture(ax: Axes, image: np.ndarray, left: float, middle: float, w: float, h: float) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import sys
 
 import pytest
@@ -244,6 +245,20 @@ def test_missing_data_say_how_to_prepare_them(tmp_path, monkeypatch, capsys):
     assert 'lib.tools.prepare' in refused(monkeypatch, capsys, engine.train, '--set', *settings)
     checkpoint.save(tmp_path, 1, {})
     assert 'lib.tools.prepare' in refused(monkeypatch, capsys, engine.test, '-i', '1', '--set', *settings)
+
+
+def test_a_broken_image_is_named(drawn, tmp_path, monkeypatch, capsys):
+    """One line though a worker process found it."""
+    root = tmp_path / 'COCO'
+    shutil.copytree(drawn, root)
+    broken = sorted((root / 'images/val2014').iterdir())[0]
+    broken.write_bytes(b'')
+    settings = tiny_settings(root, tmp_path)
+    cfg = load_config(EXPERIMENT)
+    override(cfg, settings)
+    checkpoint.save(tmp_path, 5, {'model': build_mspn(cfg).state_dict()})
+    error = refused(monkeypatch, capsys, engine.test, '-i', '5', '--set', *settings)
+    assert error.startswith(f'error: image {broken} is not an image that OpenCV can read')
 
 
 def test_unwritable_output(drawn, tmp_path, monkeypatch, capsys):

@@ -33,6 +33,11 @@ def test_learning_rates_on_8_gpus(iteration, lr):
     assert coco_schedule(8).lr(iteration) == pytest.approx(lr, rel=1e-9, abs=1e-15)
 
 
+def test_a_run_shorter_than_its_warm_up():
+    schedule = Schedule(base_lr=1.0, max_iter=4, checkpoint_period=4, warmup_iters=4, warmup_factor=0.1)
+    assert [schedule.lr(k) for k in range(1, 5)] == pytest.approx([0.325, 0.55, 0.775, 1.0])
+
+
 @pytest.mark.slow
 def test_steps_are_the_published_ones(golden):
     """Three steps of Adam: catches a wrong LR, weight decay, or order of optimiser and schedule.

@@ -202,5 +202,5 @@ def truth(root: Path, split: str) -> dict[str, np.ndarray]:
 
 
 def format_metrics(metrics: dict[str, float]) -> dict[str, str]:
-    """The figures as papers print them: per cent, one decimal."""
-    return {name: f'{100 * value:.1f}' for name, value in metrics.items()}
+    """The figures as papers print them: per cent, one decimal; a dash where there is nothing to measure (-1)."""
+    return {name: f'{100 * value:.1f}' if value >= 0 else '-' for name, value in metrics.items()}

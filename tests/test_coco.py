@@ -1,0 +1,91 @@
+"""COCO's files: which people and boxes count, where images lie, what the table shows."""
+
+import json
+
+import numpy as np
+import pytest
+
+from cvpack.errors import InputError
+from lib.datasets import coco
+
+
+def write(root, annotations, detections=(), images=({'id': 1, 'file_name': 'COCO_val2014_000000000001.jpg'},)):
+    content = {'images': list(images), 'annotations': annotations, 'categories': []}
+    for name in (coco.TRAIN_JSON, coco.TEST_FILES['val'][0]):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(json.dumps(content))
+    (root / 'det_json').mkdir(exist_ok=True)
+    (root / coco.TEST_FILES['val'][1]).write_text(json.dumps(list(detections)))
+
+
+def person(**changes) -> dict:
+    fields = dict(image_id=1, iscrowd=0, num_keypoints=2, bbox=[10, 20, 40, 100], category_id=1)
+    return {**fields, 'keypoints': [12, 30, 2, 14, 35, 1] + [0] * 45, **changes}
+
+
+def test_training_people(tmp_path):
+    """No crowds, nobody without joints or below LOAD_MIN_NUM, nobody in an unlisted image."""
+    write(tmp_path, [person(), person(iscrowd=1), person(num_keypoints=0), person(image_id=2), person(num_keypoints=9)])
+    records = coco.train_records(tmp_path, 1)
+    assert len(records) == 2
+    assert records.path(0) == tmp_path / 'images/val2014/COCO_val2014_000000000001.jpg'
+    np.testing.assert_array_equal(records.center[0], [30, 70])
+    np.testing.assert_array_equal(records.scale[0], np.float32([0.2, 0.5]))
+    np.testing.assert_array_equal(records.visibility[0, :3], [2, 1, 0])
+    assert records.center.dtype == records.scale.dtype == np.float32
+    assert len(coco.train_records(tmp_path, 3)) == 1
+    with pytest.raises(InputError, match='no person with 10 labelled joints'):
+        coco.train_records(tmp_path, 10)
+
+
+def test_boxes_by_falling_score(tmp_path):
+    boxes = [
+        {'image_id': 1, 'category_id': 1, 'bbox': [0, 0, 10, 10], 'score': 0.2},
+        {'image_id': 1, 'category_id': 2, 'bbox': [0, 0, 10, 10], 'score': 0.9},
+        {'image_id': 7, 'category_id': 1, 'bbox': [0, 0, 10, 10], 'score': 0.9},
+        {'image_id': 1, 'category_id': 1, 'bbox': [0, 0, 20, 10], 'score': 0.8},
+    ]
+    write(tmp_path, [person(), person(iscrowd=1)], boxes)
+    records = coco.test_records(tmp_path, 'val', gt_boxes=False)
+    assert records.scores.tolist() == [0.8, 0.2] and records.boxes_from == 'detector'
+    annotated = coco.test_records(tmp_path, 'val', gt_boxes=True)
+    assert len(annotated) == 1 and annotated.boxes_from == 'annotation'
+    # Annotated boxes that stand in a detector's file are still called what they are.
+    write(tmp_path, [person()], coco.annotated_boxes([person()]))
+    assert coco.test_records(tmp_path, 'val', gt_boxes=False).boxes_from == 'annotation'
+
+
+def test_no_boxes_is_an_error(tmp_path):
+    write(tmp_path, [person()])
+    with pytest.raises(InputError, match=r'minival_2014_det\.json has no box of a person'):
+        coco.test_records(tmp_path, 'val', gt_boxes=False)
+    (tmp_path / coco.TEST_FILES['val'][1]).unlink()
+    with pytest.raises(InputError, match=r'does not exist: .* or test with --gt-boxes'):
+        coco.test_records(tmp_path, 'val', gt_boxes=False)
+
+
+@pytest.mark.parametrize(
+    ('name', 'path'),
+    [
+        ('COCO_train2014_000000000009.jpg', 'train2014/COCO_train2014_000000000009.jpg'),
+        ('COCO_test2015_000000000001.jpg', 'test2015/COCO_test2015_000000000001.jpg'),
+        ('val2017/000000000139.jpg', 'val2017/000000000139.jpg'),
+        ('mine.png', 'mine.png'),
+    ],
+)
+def test_image_path(name, path):
+    assert coco.image_path(name) == path
+
+
+def test_instance_score_is_box_times_mean_joint(tmp_path):
+    write(tmp_path, [person()], [{'image_id': 1, 'category_id': 1, 'bbox': [0, 0, 10, 10], 'score': 0.5}])
+    records = coco.test_records(tmp_path, 'val', gt_boxes=False)
+    scores = np.linspace(0.5, 1.3, 17).reshape(1, 17, 1)
+    keypoints = np.arange(34, dtype=float).reshape(1, 17, 2) + 1 / 3
+    [row] = json.loads(coco.write_results(records, keypoints, scores, tmp_path).read_text())
+    assert row['score'] == pytest.approx(0.5 * 0.9)
+    assert row['keypoints'][:3] == [0.3333, 1.3333, 0.5]
+
+
+def test_a_figure_without_people_is_a_dash():
+    assert coco.format_metrics({'AP': 0.7451, 'APM': -1}) == {'AP': '74.5', 'APM': '-'}
