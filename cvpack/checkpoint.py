@@ -40,10 +40,13 @@ def load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f'{path} does not exist: name a file written by train.py or torch.save')
     try:
-        return torch.load(path, map_location='cpu', weights_only=True)
+        content = torch.load(path, map_location='cpu', weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         first_line = str(error).strip().split('\n')[0]
         raise InputError(f'{path} is not a readable checkpoint ({first_line[:150]}): get it again') from None
+    if not isinstance(content, dict):
+        raise InputError(f'{path} holds a {type(content).__name__}, not a checkpoint: name another file')
+    return content
 
 
 def iterations(folder: Path) -> list[int]:

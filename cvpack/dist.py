@@ -12,6 +12,8 @@ from typing import Any
 import torch
 import torch.distributed as torch_dist
 
+from cvpack.errors import InputError
+
 
 def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
     """Accepts the rank argument that torch.distributed.launch passes, in both of its spellings."""
@@ -27,8 +29,13 @@ def setup(device_type: str, local_rank: int | None = None) -> torch.device:
     index = int(os.environ.get('LOCAL_RANK', local_rank or 0))
     device = torch.device(device_type, index if device_type == 'cuda' else None)
     if device.type == 'cuda':
+        if index >= torch.cuda.device_count():
+            raise InputError(
+                f'process {index} has no GPU: there are {torch.cuda.device_count()}; start fewer processes'
+            )
         torch.cuda.set_device(device)
-    if 'WORLD_SIZE' in os.environ and not torch_dist.is_initialized():
+    launched = {'RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'} <= os.environ.keys()
+    if launched and not torch_dist.is_initialized():
         backend = 'nccl' if device.type == 'cuda' else 'gloo'
         torch_dist.init_process_group(backend, device_id=device if device.type == 'cuda' else None)
     return device

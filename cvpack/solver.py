@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from cvpack.errors import InputError
+
 # The published schedules are written for this many GPUs.
 REFERENCE_WORLD_SIZE = 8
 
@@ -65,6 +67,21 @@ def build_optimizer(
     if name == 'SGD':
         return torch.optim.SGD(parameters, lr=0.0, weight_decay=weight_decay, momentum=momentum)
     raise ValueError(f'optimizer {name!r} is none of {OPTIMIZERS}')
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:
+    """Takes the moments and steps of a saved optimiser; the options (weight decay, fused, ...) stay this run's.
+
+    Raises InputError for another kind of optimiser, or one of another number of parameters.
+    """
+    options = [{name: group[name] for name in group if name != 'params'} for group in optimizer.param_groups]
+    groups = state['param_groups']
+    if [len(group['params']) for group in groups] != [len(group['params']) for group in optimizer.param_groups]:
+        raise InputError('the checkpoint holds the optimiser of another number of parameters')
+    if [('betas' in group) for group in groups] != [('betas' in group) for group in options]:
+        raise InputError('the checkpoint was trained with another optimiser: set SOLVER.OPTIMIZER to that one')
+    merged = [{**old, **new} for old, new in zip(groups, options)]
+    optimizer.load_state_dict({**state, 'param_groups': merged})
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -9,6 +9,7 @@ script it prints what it resolves to:
 
 import argparse
 import ast
+import functools
 import getpass
 import json
 import os
@@ -155,8 +156,16 @@ def finalize(cfg: EasyDict, file: str) -> None:
 
 def _finalize(cfg: EasyDict, experiment: Path) -> None:
     if not cfg.get('OUTPUT_DIR'):
-        cfg.OUTPUT_DIR = str(home() / 'model_logs' / getpass.getuser() / experiment.name)
+        cfg.OUTPUT_DIR = str(home() / 'model_logs' / _user() / experiment.name)
     _check_and_derive(cfg)
+
+
+def _user() -> str:
+    """The user's name; in a container that knows none, the number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def override(cfg: EasyDict, assignments: list[str]) -> None:
@@ -188,6 +197,7 @@ def _parse(text: str) -> Any:
 
 
 def _check_and_derive(cfg: EasyDict) -> None:
+    """Raises InputError for what is wrong, then sets the keys that follow from others."""
     check_keys(cfg, coco_defaults())
     check_values(cfg)
     cfg.OUTPUT_SHAPE = [size // OUTPUT_STRIDE for size in cfg.INPUT_SHAPE]
@@ -200,8 +210,12 @@ def to_plain(cfg: EasyDict) -> dict:
     return json.loads(json.dumps(cfg))
 
 
+@functools.cache
 def git_revision() -> str:
-    """The repository's commit, with '-dirty' when files differ from it; 'unknown' outside a git checkout."""
+    """The repository's commit, with '-dirty' when files differ from it; 'unknown' outside a git checkout.
+
+    Asked once: a run is of the code that it began with, whatever is committed while it goes on.
+    """
     command = ['git', '-C', str(REPOSITORY), 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*']
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

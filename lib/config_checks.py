@@ -20,6 +20,32 @@ CHOICES = {
     'SOLVER.PRECISION': ('fp32', 'bf16', 'fp16'),
 }
 
+# Low and high, both allowed.
+RANGES = {
+    'MODEL.STAGE_NUM': (1, 100),
+    'MODEL.WIDTH': (1, 4096),
+    'MODEL.UPSAMPLE_CHANNEL_NUM': (1, 65536),
+    'SOLVER.IMS_PER_GPU': (1, 2**20),
+    'SOLVER.MAX_ITER': (1, 2**40),
+    'SOLVER.CHECKPOINT_PERIOD': (1, 2**40),
+    'SOLVER.WARMUP_ITERS': (0, 2**40),
+    'SOLVER.WEIGHT_DECAY': (0, 1),
+    'SOLVER.EMA': (0, 0.999999),
+    'SOLVER.SEED': (0, 2**32 - 1),
+    'DATALOADER.NUM_WORKERS': (0, 1024),
+    'TEST.IMS_PER_GPU': (1, 2**20),
+}
+
+# Number of elements (0: any) and their type.
+LISTS = {
+    'INPUT_SHAPE': (2, int),
+    'INPUT.MEANS': (3, float),
+    'INPUT.STDS': (3, float),
+    'DATASET.TRAIN.GAUSSIAN_KERNELS': (5, int),
+    'DATASET.KEYPOINT.UPPER_BODY_IDS': (0, int),
+    'TEST.SHIFT_RATIOS': (0, float),
+}
+
 
 def check_keys(cfg: dict, defaults: dict, prefix: str = '') -> None:
     """Refuses keys that the defaults do not have or lack, and values of another type than the default's."""
@@ -50,38 +76,52 @@ def _same_kind(value: Any, default: Any) -> bool:
 def check_values(cfg: EasyDict) -> None:
     """Refuses values that would fail later or, worse, would not."""
     for key, choices in CHOICES.items():
-        group, name = key.split('.')
-        if cfg[group][name] not in choices:
-            raise InputError(f'config: {key} = {cfg[group][name]!r} is none of {", ".join(choices)}')
-    shape = cfg.INPUT_SHAPE
-    if len(shape) != 2 or any(not isinstance(s, int) or s <= 0 or s % INPUT_DIVISOR for s in shape):
-        raise InputError(
-            f'config: INPUT_SHAPE = {list(shape)} should be [height, width], both divisible by {INPUT_DIVISOR}'
-        )
-    kernels = [*cfg.DATASET.TRAIN.GAUSSIAN_KERNELS, cfg.TEST.GAUSSIAN_KERNEL]
-    if len(kernels) != 6 or any(not isinstance(k, int) or k < 1 or k % 2 == 0 for k in kernels):
-        raise InputError(f'config: GAUSSIAN_KERNELS (five) and TEST.GAUSSIAN_KERNEL should be odd sizes, not {kernels}')
-    num_keypoints = cfg.DATASET.KEYPOINT.NUM
-    if not 1 <= cfg.LOSS.TOPK <= num_keypoints:
-        raise InputError(f'config: LOSS.TOPK = {cfg.LOSS.TOPK} should be between 1 and the {num_keypoints} joints')
-    ids = [
-        *cfg.DATASET.KEYPOINT.UPPER_BODY_IDS,
-        *(i for pair in cfg.DATASET.KEYPOINT.FLIP_PAIRS for i in pair),
-    ]
-    if any(not 0 <= i < num_keypoints for i in ids):
-        raise InputError(
-            f'config: DATASET.KEYPOINT.FLIP_PAIRS and UPPER_BODY_IDS should name joints 0 to {num_keypoints - 1}'
-        )
-    positive = {
-        'MODEL.STAGE_NUM',
-        'SOLVER.IMS_PER_GPU',
-        'SOLVER.MAX_ITER',
-        'SOLVER.CHECKPOINT_PERIOD',
-        'TEST.IMS_PER_GPU',
-    }
-    for key in sorted(positive):
-        group, name = key.split('.')
-        if cfg[group][name] < 1:
-            raise InputError(f'config: {key} = {cfg[group][name]} should be 1 or more')
+        if _get(cfg, key) not in choices:
+            raise InputError(f'config: {key} = {_get(cfg, key)!r} is none of {", ".join(choices)}')
+    for key, (low, high) in RANGES.items():
+        if not low <= _get(cfg, key) <= high:
+            raise InputError(f'config: {key} = {_get(cfg, key)} should be {low} to {high}, both included')
+    for key, (count, kind) in LISTS.items():
+        if (count and len(_get(cfg, key)) != count) or not _all(kind, _get(cfg, key)):
+            how_many = f'{count} ' if count else ''
+            raise InputError(f'config: {key} = {_get(cfg, key)} should be a list of {how_many}{kind.__name__}s')
+    _check_shapes(cfg)
+    _check_joints(cfg)
+    if not cfg.OUTPUT_DIR:
+        raise InputError('config: OUTPUT_DIR is empty: name a folder')
     if cfg.SOLVER.COMPILE and cfg.RUN_EFFICIENT:
         raise InputError('config: SOLVER.COMPILE and RUN_EFFICIENT exclude each other: set one of them to False')
+
+
+def _get(cfg: EasyDict, key: str) -> Any:
+    for name in key.split('.'):
+        cfg = cfg[name]
+    return cfg
+
+
+def _all(kind: type, values: list) -> bool:
+    return all(_same_kind(value, kind()) for value in values)
+
+
+def _check_shapes(cfg: EasyDict) -> None:
+    if any(size <= 0 or size % INPUT_DIVISOR for size in cfg.INPUT_SHAPE):
+        raise InputError(
+            f'config: INPUT_SHAPE = {list(cfg.INPUT_SHAPE)} should be [height, width], both divisible by {INPUT_DIVISOR}'
+        )
+    kernels = [*cfg.DATASET.TRAIN.GAUSSIAN_KERNELS, cfg.TEST.GAUSSIAN_KERNEL]
+    if any(kernel < 1 or kernel % 2 == 0 for kernel in kernels):
+        raise InputError(f'config: GAUSSIAN_KERNELS and TEST.GAUSSIAN_KERNEL should be odd sizes, not {kernels}')
+
+
+def _check_joints(cfg: EasyDict) -> None:
+    keypoint = cfg.DATASET.KEYPOINT
+    if not 1 <= cfg.LOSS.TOPK <= keypoint.NUM:
+        raise InputError(f'config: LOSS.TOPK = {cfg.LOSS.TOPK} should be between 1 and the {keypoint.NUM} joints')
+    pairs = keypoint.FLIP_PAIRS
+    fit = all(isinstance(pair, (list, tuple)) and len(pair) == 2 and _all(int, pair) for pair in pairs)
+    ids = [*keypoint.UPPER_BODY_IDS, *(joint for pair in pairs for joint in pair)] if fit else []
+    if not fit or any(not 0 <= joint < keypoint.NUM for joint in ids):
+        raise InputError(
+            'config: DATASET.KEYPOINT.FLIP_PAIRS (pairs) and UPPER_BODY_IDS should name joints '
+            f'0 to {keypoint.NUM - 1}, not {pairs} and {keypoint.UPPER_BODY_IDS}'
+        )

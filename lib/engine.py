@@ -122,7 +122,8 @@ def _weight_file(cfg: EasyDict) -> Path:
     path = REPOSITORY / cfg.MODEL.WEIGHT
     if not path.is_file():
         raise InputError(
-            f'MODEL.WEIGHT: {path} does not exist: get it with `python -m lib.tools.prepare weights`, '
+            f'MODEL.WEIGHT: {path} does not exist: get it with '
+            f'`python -m lib.tools.prepare weights --backbone {cfg.MODEL.BACKBONE}`, '
             "or train from scratch with --set MODEL.WEIGHT=''"
         )
     return path
@@ -165,7 +166,7 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
             continue
         folder = _test_folder(cfg, file, args)
         report(cfg, records, keypoints, scores, folder, file, args.split, logger)
-        if args.pictures:
+        if args.pictures > 0:
             picture = folder / 'predictions.jpg'
             truth = dataset.truth(root, args.split)
             save_comparison(records, truth, keypoints, scores, dataset, args.pictures, picture)

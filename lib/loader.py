@@ -62,7 +62,7 @@ def train_samples(cfg: EasyDict) -> TrainSamples:
 def train_loader(cfg: EasyDict, samples: TrainSamples, start: int, max_iter: int) -> DataLoader:
     """This rank's batches of the iterations start + 1 to max_iter.
 
-    A batch holds image (B, H, W, 3) uint8, joints (B, K, 2), visibility (B, K, 1), index (B,).
+    A batch holds image (B, H, W, 3) uint8, joints (B, K, 2), visibility (B, K, 1).
     """
     sampler = TrainBatchSampler(
         len(samples),
@@ -79,7 +79,7 @@ def train_loader(cfg: EasyDict, samples: TrainSamples, start: int, max_iter: int
 def test_loader(cfg: EasyDict, records: Records) -> DataLoader:
     """This rank's part of the test set, every sample once in the union of the ranks.
 
-    A batch holds image (B, H, W, 3) uint8, center (B, 2), scale (B, 2), index (B,).
+    A batch holds image (B, H, W, 3) uint8, center (B, 2), scale (B, 2).
     """
     samples = TestSamples(records, cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION, cfg.INPUT_SHAPE)
     part = shard(len(samples), dist.rank(), dist.world_size())

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cvpack import checkpoint, dist
 from cvpack.errors import InputError
-from cvpack.solver import Schedule, build_optimizer, scale_schedule
+from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_schedule
 from cvpack.trainer import Losses, TrainStep
 from lib.config import git_revision, to_plain
 from lib.loader import normalize
@@ -108,10 +108,12 @@ class Trainer:
         missing = [key for key in ('optimizer', 'iteration') if key not in rest]
         if missing:
             raise InputError(f'{path} has no {missing[0]!r}: it holds weights alone, which -c cannot go on from')
-        self.optimizer.load_state_dict(rest['optimizer'])
-        if self.average is not None:
+        load_optimizer(self.optimizer, rest['optimizer'])
+        if self.average is not None and 'ema_updates' in rest:
             load_model(self.average.module, path, average=True)
             self.average.n_averaged.copy_(rest['ema_updates'])
+        elif self.average is not None:
+            logger.info(f'{path} has no moving average of the weights: it begins here')
         if self.scaler.is_enabled() and 'scaler' in rest:
             self.scaler.load_state_dict(rest['scaler'])
         was = rest.get('scheduler', {})

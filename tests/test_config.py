@@ -1,5 +1,6 @@
 """Configurations: what finalize derives and refuses, the command, a copied experiment, overrides."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -77,6 +78,16 @@ def test_log_is_linked_to_the_output_folder(copied, tmp_path, monkeypatch):
     assert (copied / 'log').read_text() == 'mine'
 
 
+def test_a_user_without_a_name(monkeypatch):
+    """Containers run as numbers that no passwd file knows."""
+
+    def nobody():
+        raise KeyError('getpwuid(): uid not found: 1234')
+
+    monkeypatch.setattr('getpass.getuser', nobody)
+    assert f'/model_logs/{os.getuid()}/mspn.2xstg.coco' in load_config('mspn.2xstg.coco').OUTPUT_DIR
+
+
 def test_home_can_be_moved(monkeypatch, tmp_path):
     monkeypatch.delenv('MSPN_HOME', raising=False)
     assert home() == REPOSITORY
@@ -102,7 +113,16 @@ def test_overrides():
         ('SOLVER.BASE_LR.X=1', 'no key SOLVER.BASE_LR.X'),
         ('SOLVER.BASE_LR=fast', 'SOLVER.BASE_LR = .fast. should be a float'),
         ('SOLVER.IMS_PER_GPU=1.5', 'SOLVER.IMS_PER_GPU = 1.5 should be a int'),
-        ('SOLVER.IMS_PER_GPU=0', 'SOLVER.IMS_PER_GPU = 0 should be 1 or more'),
+        ('SOLVER.IMS_PER_GPU=0', 'SOLVER.IMS_PER_GPU = 0 should be 1 to'),
+        ('SOLVER.EMA=1.5', 'SOLVER.EMA = 1.5 should be 0 to 0.999999'),
+        ('SOLVER.SEED=-1', 'SOLVER.SEED = -1 should be 0 to'),
+        ('INPUT.STDS=[0.2]', 'INPUT.STDS = .0.2. should be a list of 3 floats'),
+        ('INPUT_SHAPE=[256]', 'INPUT_SHAPE = .256. should be a list of 2 ints'),
+        ('TEST.SHIFT_RATIOS=["a"]', 'TEST.SHIFT_RATIOS = .* should be a list of floats'),
+        ('DATASET.KEYPOINT.UPPER_BODY_IDS=["a"]', 'UPPER_BODY_IDS = .* should be a list of ints'),
+        ('DATASET.KEYPOINT.FLIP_PAIRS=[1,2]', 'FLIP_PAIRS .pairs. and UPPER_BODY_IDS should name joints 0 to 16'),
+        ('DATASET.KEYPOINT.FLIP_PAIRS=[[1,2,3]]', 'should name joints 0 to 16'),
+        ('OUTPUT_DIR=', 'OUTPUT_DIR is empty'),
         ('SOLVER.OPTIMIZER=LAMB', 'SOLVER.OPTIMIZER = .LAMB. is none of Adam, SGD'),
         ('MODEL.BACKBONE=Res-51', 'MODEL.BACKBONE = .Res-51. is none of Res-18'),
         ('DATASET.NAME=COCA', 'DATASET.NAME = .COCA. is none of COCO, MPII'),

@@ -58,7 +58,7 @@ def test_pckh_refuses_another_set(truth):
 def test_the_test_split_writes_the_submission(tmp_path):
     """Every person of det_json/test.json, with its place in the official annotations, pixels counted from 1."""
     (tmp_path / 'det_json').mkdir()
-    person = {'center': [50.0, 60.0], 'scale': 1.5, 'joints': [[0.0, 0.0]] * 16, 'joints_vis': [0] * 16}
+    person = {'center': [50.0, 60.0], 'scale': 1.5}
     people = [{'image': f'{i}.jpg', 'image_index': 10 + i, 'person_index': 2, **person} for i in range(3)]
     (tmp_path / 'det_json/test.json').write_text(json.dumps(people))
     records = mpii.test_records(tmp_path, 'test', gt_boxes=False)
@@ -66,7 +66,8 @@ def test_the_test_split_writes_the_submission(tmp_path):
     keypoints = np.arange(3 * 16 * 2, dtype=float).reshape(3, 16, 2)
     results = mpii.write_results(records, keypoints, np.ones((3, 16, 1)), tmp_path)
     assert [row['image'] for row in json.loads(results.read_text())] == ['0.jpg', '1.jpg', '2.jpg']
-    submitted = scipy.io.loadmat(tmp_path / 'pred_keypoints_mpii.mat', simplify_cells=True)['pred']
+    assert scipy.io.whosmat(tmp_path / 'pred_keypoints_mpii.mat') == [('pred', (1, 3), 'struct')]
+    submitted = scipy.io.loadmat(tmp_path / 'pred_keypoints_mpii.mat', squeeze_me=True)['pred']
     assert [(row['image_index'], row['person_index']) for row in submitted] == [(10, 2), (11, 2), (12, 2)]
-    assert submitted[2]['point'][15] == {'id': 15, 'x': keypoints[2, 15, 0] + 1, 'y': keypoints[2, 15, 1] + 1}
+    assert submitted[2]['point'][15].tolist() == (15, keypoints[2, 15, 0] + 1, keypoints[2, 15, 1] + 1)
     assert mpii.evaluate(tmp_path, 'test', results) is None

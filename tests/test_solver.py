@@ -4,8 +4,9 @@ import pytest
 import torch
 from conftest import fill, golden_batch, load_config
 
+from cvpack.errors import InputError
 from cvpack.files import read_json
-from cvpack.solver import Schedule, build_optimizer, scale_schedule
+from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_schedule
 from cvpack.trainer import TrainStep
 from lib.models.loss import build_loss
 from lib.models.mspn import build_mspn
@@ -81,6 +82,25 @@ def test_sgd_can_be_chosen():
     step(1, None)
     # Gradient 2, weight decay 0.1 * 1, LR 0.1 * 0.9.
     assert parameter.item() == pytest.approx(1 - 0.09 * 2.1)
+
+
+def test_a_saved_optimizer_goes_on_under_this_run_s_options():
+    """Its moments come from the file; weight decay and implementation are this run's (published files lack them)."""
+    parameters = [torch.nn.Parameter(torch.ones(2))]
+    saved = torch.optim.Adam(parameters, lr=0.5, weight_decay=0.3)
+    parameters[0].grad = torch.ones(2)
+    saved.step()
+    state = saved.state_dict()
+    del state['param_groups'][0]['fused']
+    optimizer = build_optimizer('Adam', parameters, weight_decay=1e-5, momentum=0.9)
+    load_optimizer(optimizer, state)
+    assert optimizer.param_groups[0]['weight_decay'] == 1e-5 and optimizer.param_groups[0]['fused']
+    assert optimizer.state[parameters[0]]['step'] == 1
+    optimizer.step()
+    with pytest.raises(InputError, match=r'another optimiser: set SOLVER\.OPTIMIZER'):
+        load_optimizer(build_optimizer('SGD', parameters, 0, 0.9), state)
+    with pytest.raises(InputError, match='another number of parameters'):
+        load_optimizer(build_optimizer('Adam', [*parameters, torch.nn.Parameter(torch.ones(1))], 0, 0.9), state)
 
 
 def test_an_unknown_optimizer_is_refused():

@@ -1,16 +1,12 @@
 """The layout: exps -> lib -> cvpack, and experiments that are short differences from the defaults."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
 
 from lib.config import REPOSITORY
-
-FORBIDDEN = {
-    'cvpack': {'lib', 'exps', 'cv2', 'numpy', 'scipy', 'pycocotools', 'easydict', 'torchvision'},
-    'lib': {'exps', 'config', 'tests'},
-}
 
 
 def imports(file: Path) -> set[str]:
@@ -24,12 +20,13 @@ def imports(file: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize('package', FORBIDDEN)
-def test_imports_point_one_way(package):
-    files = sorted((REPOSITORY / package).rglob('*.py'))
-    assert files
-    for file in files:
-        assert not imports(file) & FORBIDDEN[package], file
+def test_imports_point_one_way():
+    """exps -> lib -> cvpack, and cvpack needs nothing but torch and tqdm."""
+    allowed = {*sys.stdlib_module_names, 'torch', 'tqdm', 'cvpack'}
+    for file in (REPOSITORY / 'cvpack').rglob('*.py'):
+        assert imports(file) <= allowed, file
+    for file in (REPOSITORY / 'lib').rglob('*.py'):
+        assert not imports(file) & {'exps', 'config', 'tests'}, file
 
 
 @pytest.mark.parametrize('file', sorted((REPOSITORY / 'exps').glob('*/config.py')), ids=lambda file: file.parent.name)

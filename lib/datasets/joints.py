@@ -78,7 +78,7 @@ def crop(image: np.ndarray, matrix: np.ndarray, input_shape: Sequence[int]) -> n
 
 class TrainSamples(Dataset):
     """Training samples: a dictionary of image (H, W, 3) uint8 BGR, joints (K, 2) float32 in crop pixels,
-    visibility (K, 1) float32, index (of the record).
+    visibility (K, 1) float32.
 
     whole_joints: the data set's joints are whole numbers, and so are those moved into the crop (truncated towards
     zero before the test whether they lie inside, as the published code has it for COCO).
@@ -105,13 +105,13 @@ class TrainSamples(Dataset):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, np.ndarray | int]:
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, np.ndarray]:
         """key: (index of the record, position in the run); the position seeds the augmentation."""
         index, position = key
         rng = np.random.default_rng([self.seed, position])
         return self.sample(index, draw(rng, self.augmentation))
 
-    def sample(self, index: int, draws: Draws) -> dict[str, np.ndarray | int]:
+    def sample(self, index: int, draws: Draws) -> dict[str, np.ndarray]:
         """The sample of a record under given draws."""
         records, (height, width) = self.records, self.input_shape
         image = read_image(records.path(index))
@@ -142,13 +142,12 @@ class TrainSamples(Dataset):
             'image': crop(image, matrix, self.input_shape),
             'joints': joints.astype(np.float32),
             'visibility': np.where(inside, visibility, 0).astype(np.float32)[:, None],
-            'index': index,
         }
 
 
 class TestSamples(Dataset):
     """Test samples: a dictionary of image (H, W, 3) uint8 BGR, center (2,) and scale (2,) float32 of the crop in
-    the image, index (of the record)."""
+    the image."""
 
     __test__ = False  # not a test case, whatever pytest makes of the name
 
@@ -160,15 +159,10 @@ class TestSamples(Dataset):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray | int]:
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         height, width = self.input_shape
         center = self.records.center[index]
         scale = fit(self.records.scale[index] * self.extension, width / height)
         image = read_image(self.records.path(index))
         matrix = crop_matrix(center, scale, 0.0, self.input_shape)
-        return {
-            'image': crop(image, matrix, self.input_shape),
-            'center': center,
-            'scale': scale,
-            'index': index,
-        }
+        return {'image': crop(image, matrix, self.input_shape), 'center': center, 'scale': scale}

@@ -91,14 +91,15 @@ def _records(root: Path, path: Path) -> Records:
     scale = np.array([person['scale'] for person in people], np.float32)
     center = np.array([person['center'] for person in people], np.float32).reshape(-1, 2)
     located = center[:, 0] != -1
+    nowhere = [[0.0, 0.0]] * len(JOINT_NAMES)  # people of the test set have no joints
     center[located, 1] += CENTER_SHIFT * scale[located]
     return Records(
         root=root / 'images',
         paths=pack_paths([person['image'] for person in people]),
         center=center - 1,
         scale=np.stack([scale, scale], axis=1),
-        joints=np.array([person['joints'] for person in people], np.float32) - 1,
-        visibility=np.array([person['joints_vis'] for person in people], np.float32) * VISIBLE,
+        joints=np.array([person.get('joints', nowhere) for person in people], np.float32) - 1,
+        visibility=np.array([person.get('joints_vis', [0] * len(nowhere)) for person in people], np.float32) * VISIBLE,
         ids=np.array([[person.get(name, 0) for name in INDICES] for person in people], np.int64),
         boxes_from='annotation',
     )
@@ -119,7 +120,8 @@ def write_results(records: Records, keypoints: np.ndarray, scores: np.ndarray, f
 
     results.json: per person the image and K rows (x, y, score), pixels counted from 0
     pred_keypoints_mpii.mat: for the benchmark: a struct array `pred`, a person each, with the image, the person's
-                             place in the official annotations and `point` structs, pixels counted from 1
+                             place in the official annotations (0 where the json file does not tell) and
+                             `point` structs, pixels counted from 1
 
     keypoints (n, K, 2) in image pixels, scores (n, K, 1)
     """
@@ -128,10 +130,14 @@ def write_results(records: Records, keypoints: np.ndarray, scores: np.ndarray, f
     path = folder / 'results.json'
     path.write_text(json.dumps([{'image': name, 'keypoints': row.tolist()} for name, row in zip(names, rows)]))
 
-    people = [
-        {'image': name, **dict(zip(INDICES, ids)), 'point': [{'id': i, 'x': x, 'y': y} for i, (x, y) in enumerate(xy)]}
-        for name, ids, xy in zip(names, records.ids.tolist(), (keypoints + 1).tolist())
-    ]
+    # Only a field of a structured array is a MATLAB struct; a list of dictionaries would be a cell.
+    points = np.zeros(keypoints.shape[:2], [('id', 'O'), ('x', 'O'), ('y', 'O')])
+    points['id'] = np.arange(keypoints.shape[1])
+    points['x'], points['y'] = keypoints[..., 0] + 1, keypoints[..., 1] + 1
+    people = np.zeros(len(records), [(name, 'O') for name in ('image', *INDICES, 'point')])
+    for person, name, ids, own in zip(people, names, records.ids, points):
+        person['image'], person['point'] = name, own
+        person[INDICES[0]], person[INDICES[1]] = ids.tolist()
     scipy.io.savemat(folder / 'pred_keypoints_mpii.mat', {'pred': people})
     return path
 

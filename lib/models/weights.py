@@ -44,12 +44,10 @@ def is_torchvision(state: State) -> bool:
 
 
 def from_torchvision(state: State) -> State:
-    """torchvision's ResNet -> the renamed form: float32, BGR input, zero biases where convolutions have none."""
+    """torchvision's ResNet -> the renamed form: float32, BGR input."""
     renamed = {new: value for key, value in state.items() if (new := _rename(key)) is not None}
     stem = 'top.conv.conv.weight'
     renamed[stem] = renamed[stem].flip(1)
-    for key in [key for key in renamed if key.endswith('conv.weight')]:
-        renamed.setdefault(key.replace('.weight', '.bias'), torch.zeros(renamed[key].shape[0]))
     return {key: value.float() if value.is_floating_point() else value for key, value in renamed.items()}
 
 
@@ -89,12 +87,15 @@ def load_backbone(model: nn.Module, path: Path, stages: str = 'all') -> str:
     wanted = [key for key in model_state if trunk.match(key) and not key.endswith('num_batches_tracked')]
     found = {key: _longest_suffix(key, state) for key in wanted}
     matched = {key: state[name] for key, name in found.items() if name is not None}
-    for key in wanted:
-        if key not in matched and key.endswith('conv.bias'):
-            matched[key] = torch.zeros_like(model_state[key])
-    _check_against(model_state, matched, path, wanted)
-    model.load_state_dict(matched, strict=False)
-    return f'{path}: {len(matched)} of {len(wanted)} tensors of stem and trunks matched ({form} file)'
+    # ImageNet's ResNets have no biases before BatchNorm.
+    absent = [key for key in wanted if key not in matched and key.endswith('conv.bias')]
+    zeros = {key: torch.zeros_like(model_state[key]) for key in absent}
+    _check_against(model_state, matched | zeros, path, wanted)
+    model.load_state_dict(matched | zeros, strict=False)
+    return (
+        f'{path}: {len(matched)} of {len(wanted)} tensors of stem and trunks matched ({form} file), '
+        f'the other {len(absent)} are biases that it does not have: 0'
+    )
 
 
 def load_model(model: nn.Module, path: Path, average: bool = False) -> dict:

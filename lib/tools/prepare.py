@@ -76,7 +76,7 @@ def _read_torchvision(path: Path, depth: int) -> dict[str, torch.Tensor]:
     state = checkpoint.load(path)
     with torch.device('meta'):
         wanted = _shapes(torchvision.models.get_model(f'resnet{depth}').state_dict())
-    there = _shapes(state) if isinstance(state, dict) else {}
+    there = _shapes(state)
     wrong = sorted(key for key in there.keys() | wanted.keys() if there.get(key) != wanted.get(key))
     if wrong:
         raise InputError(

@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 import torch
 
+from lib.utils.transforms import PIXELS_PER_SCALE
+
 PEAK = 255.0
 # Decoding blurs and searches on a map with this many empty cells around it (SPEC: test).
 DECODE_PADDING = 10
@@ -109,7 +111,7 @@ def decode(
 
     stride = xy.new_tensor([input_shape[1] / w, input_shape[0] / h])
     in_crop = (xy * stride + stride / 2) / xy.new_tensor([input_shape[1], input_shape[0]])
-    size = (scale * 200)[:, None]
+    size = (scale * PIXELS_PER_SCALE)[:, None]
     return in_crop * size + center[:, None] - size / 2, scores
 
 
