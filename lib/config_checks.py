@@ -104,10 +104,9 @@ def _all(kind: type, values: list) -> bool:
 
 
 def _check_shapes(cfg: EasyDict) -> None:
-    if any(size <= 0 or size % INPUT_DIVISOR for size in cfg.INPUT_SHAPE):
-        raise InputError(
-            f'config: INPUT_SHAPE = {list(cfg.INPUT_SHAPE)} should be [height, width], both divisible by {INPUT_DIVISOR}'
-        )
+    shape = list(cfg.INPUT_SHAPE)
+    if any(size <= 0 or size % INPUT_DIVISOR for size in shape):
+        raise InputError(f'config: INPUT_SHAPE = {shape} should be [height, width], both divisible by {INPUT_DIVISOR}')
     kernels = [*cfg.DATASET.TRAIN.GAUSSIAN_KERNELS, cfg.TEST.GAUSSIAN_KERNEL]
     if any(kernel < 1 or kernel % 2 == 0 for kernel in kernels):
         raise InputError(f'config: GAUSSIAN_KERNELS and TEST.GAUSSIAN_KERNEL should be odd sizes, not {kernels}')
