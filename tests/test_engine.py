@@ -295,3 +295,16 @@ def test_test_dev_writes_the_submission(drawn, tmp_path, monkeypatch, capsys):
     assert set(rows[0]) == {'image_id', 'category_id', 'keypoints', 'score'} and len(rows[0]['keypoints']) == 51
     assert read_json(folder / 'metrics.json')['metrics'] is None
     assert 'can be submitted' in capsys.readouterr().out
+
+
+def test_a_moving_average_can_begin_when_a_run_goes_on(drawn, tmp_path, monkeypatch, capsys):
+    settings = [*tiny_settings(drawn, tmp_path), 'SOLVER.MAX_ITER=1', 'SOLVER.CHECKPOINT_PERIOD=1']
+    call(monkeypatch, engine.train, '--set', *settings, 'SOLVER.WARMUP_ITERS=1')
+    more = [*settings, 'SOLVER.MAX_ITER=2', 'SOLVER.EMA=0.5', 'SOLVER.WEIGHT_DECAY=0.0']
+    call(monkeypatch, engine.train, '-c', 'iter-8.pth', '--set', *more)
+    printed = capsys.readouterr().out
+    assert 'has no moving average of the weights: it begins here' in printed
+    assert 'was trained under another max_iter' in printed
+    state = checkpoint.load(tmp_path / 'iter-16.pth')
+    assert state['ema_updates'] == 8
+    assert state['optimizer']['param_groups'][0]['weight_decay'] == 0.0
