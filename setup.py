@@ -10,5 +10,5 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['cvpack*', 'lib*']),
     install_requires=(Path(__file__).parent / 'requirements.txt').read_text().split(),
-    extras_require={'dev': ['pytest>=8', 'ruff>=0.15'], 'docs': ['matplotlib>=3.8']},
+    extras_require={'dev': ['pytest>=8', 'ruff==0.17.*'], 'docs': ['matplotlib>=3.8']},
 )

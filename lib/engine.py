@@ -21,9 +21,8 @@ from cvpack.trainer import train_loop
 from lib.config import REPOSITORY, git_revision, override, to_plain
 from lib.loader import dataset_of, dataset_root, train_loader, train_samples
 from lib.models.weights import load_backbone, load_model
-from lib.testing import predict, report
+from lib.testing import predict, report, save_pictures
 from lib.training import Trainer, build_schedule
-from lib.utils.visualize import save_comparison
 
 BuildModel = Callable[[EasyDict], nn.Module]
 
@@ -169,7 +168,7 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
         if args.pictures > 0:
             picture = folder / 'predictions.jpg'
             truth = dataset.truth(root, args.split)
-            save_comparison(records, truth, keypoints, scores, dataset, args.pictures, picture)
+            save_pictures(records, truth, keypoints, scores, dataset, args.pictures, picture)
             logger.info(f'{picture}: truth left, prediction right')
     dist.barrier()
     dist.cleanup()

@@ -3,7 +3,9 @@
 import json
 import logging
 from pathlib import Path
+from types import ModuleType
 
+import cv2
 import numpy as np
 import torch
 from easydict import EasyDict
@@ -12,10 +14,14 @@ from tqdm import tqdm
 
 from cvpack import dist
 from lib.config import git_revision, to_plain
-from lib.datasets.joints import Records
+from lib.datasets.joints import Records, read_image
 from lib.loader import dataset_of, dataset_root, normalize, test_loader
 from lib.utils import heatmap
 from lib.utils.transforms import mirror_permutation
+from lib.utils.visualize import contact_sheet, draw_skeleton, side_by_side
+
+# A joint whose peak is below this share of its person's highest is not drawn.
+MIN_PEAK = 0.25
 
 
 @torch.inference_mode()
@@ -81,3 +87,32 @@ def report(
     widths = [max(len(name), len(value)) for name, value in table.items()]
     logger.info(' | '.join(name.rjust(width) for name, width in zip(table, widths)))
     logger.info(' | '.join(value.rjust(width) for value, width in zip(table.values(), widths)))
+
+
+def save_pictures(
+    records: Records,
+    truth: dict[str, np.ndarray],
+    keypoints: np.ndarray,
+    scores: np.ndarray,
+    dataset: ModuleType,
+    count: int,
+    file: Path,
+) -> None:
+    """Writes one picture of the first `count` images: truth left, prediction right.
+
+    truth: path -> (people, K, 3), x and y in image pixels and visibility
+    keypoints (n, K, 2) in image pixels, scores (n, K, 1)
+
+    """
+    peaks = scores[..., 0] - 0.5
+    visible = peaks >= MIN_PEAK * peaks.max(axis=1, keepdims=True)
+    panels = []
+    for path in list(dict.fromkeys(records.paths.tolist()))[:count]:
+        image = read_image(records.root / path.decode())
+        left, right = image.copy(), image
+        for person in truth.get(path.decode(), []):
+            draw_skeleton(left, person[:, :2], person[:, 2] > 0, dataset.SKELETON, dataset.JOINT_NAMES)
+        for index in np.flatnonzero(records.paths == path):
+            draw_skeleton(right, keypoints[index], visible[index], dataset.SKELETON, dataset.JOINT_NAMES)
+        panels.append(side_by_side(left, right))
+    cv2.imwrite(str(file), contact_sheet(panels))

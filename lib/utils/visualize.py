@@ -1,18 +1,13 @@
 """Skeletons on images."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from types import ModuleType
 
 import cv2
 import numpy as np
 
-from lib.datasets.joints import Records, read_image
-
 # BGR, of a limb by the side of its joints.
 LEFT, RIGHT, MIDDLE = (80, 200, 80), (50, 120, 255), (240, 180, 60)
 PANEL_HEIGHT = 320
-MIN_PEAK = 0.25
 # Sub-pixel bits of OpenCV's drawing coordinates.
 SHIFT = 4
 
@@ -46,41 +41,14 @@ def draw_skeleton(
         cv2.circle(image, points[joint], (thickness + 1) * 2**SHIFT, color, cv2.FILLED, cv2.LINE_AA, SHIFT)
 
 
-def save_comparison(
-    records: Records,
-    truth: dict[str, np.ndarray],
-    keypoints: np.ndarray,
-    scores: np.ndarray,
-    dataset: ModuleType,
-    count: int,
-    file: Path,
-) -> None:
-    """Writes a picture of the first `count` images: truth left, prediction right.
-
-    truth: path -> (people, K, 3), x and y in image pixels and visibility
-    keypoints (n, K, 2) in image pixels, scores (n, K, 1)
-
-    A joint is drawn if its peak, which is its score less 0.5, is at least MIN_PEAK of its person's highest.
-    """
-    peaks = scores[..., 0] - 0.5
-    visible = peaks >= MIN_PEAK * peaks.max(axis=1, keepdims=True)
-    panels = []
-    for path in dict.fromkeys(records.paths.tolist()):
-        if len(panels) == count:
-            break
-        image = read_image(records.root / path.decode())
-        left, right = image.copy(), image
-        for person in truth.get(path.decode(), []):
-            draw_skeleton(left, person[:, :2], person[:, 2] > 0, dataset.SKELETON, dataset.JOINT_NAMES)
-        for index in np.flatnonzero(records.paths == path):
-            draw_skeleton(right, keypoints[index], visible[index], dataset.SKELETON, dataset.JOINT_NAMES)
-        panel = np.hstack([left, right])
-        width = round(panel.shape[1] * PANEL_HEIGHT / panel.shape[0])
-        panels.append(cv2.resize(panel, (width, PANEL_HEIGHT), interpolation=cv2.INTER_AREA))
-    cv2.imwrite(str(file), _sheet(panels))
+def side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Two images (H, W, 3) of one size as a panel of PANEL_HEIGHT pixels' height."""
+    panel = np.hstack([left, right])
+    width = round(panel.shape[1] * PANEL_HEIGHT / panel.shape[0])
+    return cv2.resize(panel, (width, PANEL_HEIGHT), interpolation=cv2.INTER_AREA)
 
 
-def _sheet(panels: list[np.ndarray], columns: int = 2) -> np.ndarray:
+def contact_sheet(panels: list[np.ndarray], columns: int = 2) -> np.ndarray:
     """Panels of one height in rows of so many columns, on white."""
     rows = [np.hstack(panels[i : i + columns]) for i in range(0, len(panels), columns)]
     width = max(row.shape[1] for row in rows)
