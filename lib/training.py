@@ -18,7 +18,7 @@ from cvpack.trainer import Losses, TrainStep
 from lib.config import git_revision, to_plain
 from lib.loader import normalize
 from lib.models.loss import build_loss
-from lib.models.weights import load_model
+from lib.models.weights import load_state
 from lib.utils import heatmap
 
 AUTOCAST_DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
@@ -104,20 +104,21 @@ class Trainer:
 
     def resume(self, path: Path, logger: logging.Logger) -> int:
         """Takes everything from a checkpoint, ours or the published code's; returns its iteration."""
-        rest = load_model(self.model, path)
-        missing = [key for key in ('optimizer', 'iteration') if key not in rest]
+        state = checkpoint.load(path)
+        load_state(self.model, state, path)
+        missing = [key for key in ('optimizer', 'iteration') if key not in state]
         if missing:
             raise InputError(f'{path} has no {missing[0]!r}: it holds weights alone, which -c cannot go on from')
-        load_optimizer(self.optimizer, rest['optimizer'])
-        if self.average is not None and 'ema_updates' in rest:
-            load_model(self.average.module, path, average=True)
-            self.average.n_averaged.copy_(rest['ema_updates'])
+        load_optimizer(self.optimizer, state['optimizer'])
+        if self.average is not None and 'ema' in state:
+            load_state(self.average.module, state['ema'], path)
+            self.average.n_averaged.copy_(state['ema_updates'])
         elif self.average is not None:
             logger.info(f'{path} has no moving average of the weights: it begins here')
-        if self.scaler.is_enabled() and 'scaler' in rest:
-            self.scaler.load_state_dict(rest['scaler'])
-        was = rest.get('scheduler', {})
+        if self.scaler.is_enabled() and 'scaler' in state:
+            self.scaler.load_state_dict(state['scaler'])
+        was = state.get('scheduler', {})
         changed = [key for key, value in asdict(self.schedule).items() if was.get(key, value) != value]
         if changed:
             logger.info(f'{path} was trained under another {", ".join(changed)}: going on with {self.schedule}')
-        return rest['iteration']
+        return state['iteration']

@@ -107,11 +107,16 @@ def load_model(model: nn.Module, path: Path, average: bool = False) -> dict:
     state = checkpoint.load(path)
     if average and 'ema' not in state:
         raise InputError(f'{path} has no moving average of the weights: train with SOLVER.EMA, or test without --ema')
-    weights = _unwrap({'model': state['ema']} if average else state)
+    load_state(model, state['ema'] if average else state, path)
+    return {key: value for key, value in state.items() if key not in ('model', 'ema')}
+
+
+def load_state(model: nn.Module, state: dict, path: Path) -> None:
+    """Puts a checkpoint's weights, or bare ones, into the model. Raises InputError, by path, if they do not fit."""
+    weights = _unwrap(state)
     model_state = model.state_dict()
     _check_against(model_state, weights, path, list(model_state))
     extra = [key for key in weights if key not in model_state]
     if extra:
         raise InputError(f'{path} does not fit this model: it has {len(extra)} more tensors (first: {extra[0]})')
     model.load_state_dict(weights)
-    return {key: value for key, value in state.items() if key not in ('model', 'ema')}

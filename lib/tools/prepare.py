@@ -26,12 +26,13 @@ from cvpack.errors import InputError, exits_cleanly
 from cvpack.files import read_json
 from lib import config
 from lib.datasets.synthetic import write_dataset
+from lib.models.resnet import BACKBONES
 from lib.models.weights import from_torchvision
 from lib.tools.layout import as_json, place
 from lib.tools.prepare_coco import prepare_coco
 from lib.tools.prepare_mpii import prepare_mpii
 
-DEPTHS = {f'Res-{depth}': depth for depth in (18, 34, 50, 101, 152)}
+DEPTHS = {name: int(name.removeprefix('Res-')) for name in BACKBONES}
 
 
 def prepare_weights(target: Path, backbone: str, file: Path | None) -> None:
