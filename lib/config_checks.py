@@ -7,6 +7,7 @@ from easydict import EasyDict
 from cvpack.errors import InputError
 from cvpack.solver import OPTIMIZERS
 from lib.models.resnet import BACKBONES
+from lib.utils.heatmap import DECODE_PADDING
 
 # Every stage halves the input five times, and a level's map must be exactly half of the next.
 INPUT_DIVISOR = 32
@@ -34,6 +35,7 @@ RANGES = {
     'SOLVER.SEED': (0, 2**32 - 1),
     'DATALOADER.NUM_WORKERS': (0, 1024),
     'TEST.IMS_PER_GPU': (1, 2**20),
+    'TEST.GAUSSIAN_KERNEL': (1, 2 * DECODE_PADDING - 1),
 }
 
 # Number of elements (0: any) and their type.

@@ -62,6 +62,39 @@ def test_decoding_undoes_encoding():
     assert scores.min() > 1.2
 
 
+def decode_by_the_book(heatmap: np.ndarray, kernel: int, shifts: list[float]) -> np.ndarray:
+    """(x, y) in cells of one map (h, w), step by step as the specification has it."""
+    h, w = heatmap.shape
+    padded = cv2.GaussianBlur(np.pad(heatmap, 10), (kernel, kernel), 0)
+
+    def next_maximum() -> np.ndarray:
+        y, x = np.unravel_index(padded.argmax(), padded.shape)
+        padded[y, x] = 0
+        return np.array([x - 10.0, y - 10])
+
+    xy = next_maximum()
+    for shift in shifts:
+        step = next_maximum() - xy
+        if np.linalg.norm(step) > 1e-3:
+            xy = xy + shift * step / np.linalg.norm(step)
+    return np.clip(xy, 0, [w - 1, h - 1])
+
+
+@pytest.mark.parametrize('kernel', [1, 5, 9, 19])
+def test_decoding_is_that_by_the_book(kernel):
+    """Noise of both signs, a peak on a border or in a corner, a deep hole around it, nothing above zero."""
+    maps = np.random.default_rng(kernel).normal(size=(2, 8, 16, 12)).astype(np.float32)
+    maps[0, 0], maps[0, 1], maps[0, 2] = -1, 0, -np.abs(maps[0, 2])
+    maps[:, 3] -= 100
+    maps[0, 3, 7, 5], maps[1, 3, 0, 11] = 200, 1e5
+    maps[0, 4, 15, 0], maps[0, 5, 8, 11] = 50, 50
+    shifts = [0.25, 0.1]
+    expected = np.array([[decode_by_the_book(one, kernel, shifts) for one in sample] for sample in maps])
+    unit = torch.full((2, 2), 1 / 200) * torch.tensor([12, 16])
+    keypoints, _ = decode(torch.from_numpy(maps), unit * 100, unit, (64, 48), kernel, shifts)
+    np.testing.assert_allclose(keypoints.numpy() - 0.5, expected, atol=1e-4)
+
+
 def test_a_batch_is_its_samples():
     maps = torch.rand(5, 3, 16, 12)
     center, scale = torch.rand(5, 2) * 100, torch.rand(5, 2) + 1

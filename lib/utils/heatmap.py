@@ -1,7 +1,7 @@
 """Heatmaps, both ways: joints -> target maps (encode), predicted maps -> joints (decode).
 
 Whole batches at once, on the device that the tensors are on. OpenCV's GaussianBlur is a linear, separable map, so
-a blur is two small matrix products, and the blur of a single cell is an outer product of two of its columns.
+the blur of a single cell is an outer product of two profiles; predicted maps are blurred by a depthwise convolution.
 """
 
 import functools
@@ -10,11 +10,12 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from lib.utils.transforms import PIXELS_PER_SCALE
 
 PEAK = 255.0
-# Decoding blurs and searches on a map with this many empty cells around it (SPEC: test).
+# Decoding blurs and searches on a map with this many empty cells around it, as the published code does.
 DECODE_PADDING = 10
 # A peak and its runner-up closer than this (cells) give no direction to shift in.
 MIN_SHIFT_DISTANCE = 1e-3
@@ -92,13 +93,13 @@ def decode(
     heatmaps: (N, K, h, w), peaks near 255
     center, scale: (N, 2), the crop's centre in image pixels and its size in units of 200 image pixels
     input_shape:   (H, W) of the crop
-    kernel:        size of the Gaussian blur before the search, odd
+    kernel:        size of the Gaussian blur before the search, odd, below 2 * DECODE_PADDING
     shifts:        a joint moves by these shares of a cell from the peak towards the runners-up, in turn
 
     Returns keypoints (N, K, 2) in image pixels and scores (N, K, 1): the unblurred map there / 255 + 0.5.
     """
     h, w = heatmaps.shape[2:]
-    peaks = _highest_cells(_blur_padded(heatmaps, kernel), 1 + len(shifts))
+    peaks = _highest_cells(_blur_with_margin(heatmaps, kernel), kernel // 2, 1 + len(shifts))
     xy = peaks[0]
     for shift, runner_up in zip(shifts, peaks[1:]):
         step = runner_up - xy
@@ -115,27 +116,36 @@ def decode(
     return in_crop * size + center[:, None] - size / 2, scores
 
 
-def _blur_padded(heatmaps: torch.Tensor, kernel: int) -> torch.Tensor:
-    """The blur of the maps with DECODE_PADDING empty cells around them: (N, K, h + 20, w + 20)."""
-    left, right = (
-        blur_matrix(size + 2 * DECODE_PADDING, kernel, heatmaps.device, heatmaps.dtype)[
-            :, DECODE_PADDING : DECODE_PADDING + size
-        ]
-        for size in heatmaps.shape[2:]
-    )
-    return left @ heatmaps @ right.T
+@functools.lru_cache(maxsize=64)
+def _gaussian(kernel: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """(1, 1, kernel, kernel): the weight of OpenCV's Gaussian blur, sigma 0, as a convolution."""
+    taps = cv2.getGaussianKernel(kernel, 0, cv2.CV_64F)
+    return torch.from_numpy(taps @ taps.T).to(device, dtype)[None, None]
 
 
-def _highest_cells(padded: torch.Tensor, count: int) -> list[torch.Tensor]:
-    """(x, y) (N, K, 2) of each padded map's highest cell, then of the highest once that one is set to 0, and so on.
+def _blur_with_margin(heatmaps: torch.Tensor, kernel: int) -> torch.Tensor:
+    """The blur of the maps among empty cells, as far as it reaches: (N, K, h + 2 m, w + 2 m), m = kernel // 2."""
+    margin = kernel // 2
+    # Samples and joints alike are channels of one image, which suits CPUs' blocked layouts best; and the margin is
+    # written out, as oneDNN has no fast depthwise convolution that pads by more than half a kernel.
+    maps = F.pad(heatmaps.flatten(0, 1)[None], (margin,) * 4)
+    count = maps.shape[1]
+    weight = _gaussian(kernel, maps.device, maps.dtype).expand(count, -1, -1, -1)
+    return F.conv2d(maps, weight, padding=margin, groups=count)[0].unflatten(0, heatmaps.shape[:2])
 
-    In cells of the unpadded map. Ties go to the first in reading order, as numpy's argmax has it.
+
+def _highest_cells(blurred: torch.Tensor, margin: int, count: int) -> list[torch.Tensor]:
+    """(x, y) (N, K, 2) of each map's highest cell, then of the highest once that one is set to 0, and so on.
+
+    blurred: maps with `margin` more cells on each side; they are changed in place
+    In cells of the map without margin. Ties go to the first in reading order, as numpy's argmax has it. All beyond
+    the margin is 0, so where nothing is higher the first cell of all the padding is taken.
     """
-    flat = padded.flatten(2)
+    flat, width = blurred.flatten(2), blurred.shape[3]
     cells = []
     for _ in range(count):
-        index = flat.argmax(dim=2, keepdim=True)
-        flat = flat.scatter(2, index, 0)
-        xy = torch.cat([index % padded.shape[3], index // padded.shape[3]], dim=2)
-        cells.append((xy - DECODE_PADDING).to(padded.dtype))
+        value, index = flat.max(dim=2, keepdim=True)
+        flat.scatter_(2, index, 0)
+        xy = torch.cat([index % width, index // width], dim=2) - margin
+        cells.append(torch.where(value > 0, xy, -DECODE_PADDING).to(blurred.dtype))
     return cells
