@@ -88,7 +88,7 @@ def coco_defaults() -> EasyDict:
             WARMUP_FACTOR=0.1,
             WARMUP_ITERS=2400,
             PRECISION='fp32',  # or 'bf16', 'fp16'; heatmaps and loss stay in float32
-            CHANNELS_LAST=False,
+            CHANNELS_LAST=True,  # memory layout: faster, the same but for rounding
             COMPILE=False,
             EMA=0.0,  # decay of a moving average of the weights; 0: none
             SEED=0,
@@ -102,6 +102,7 @@ def coco_defaults() -> EasyDict:
             SHIFT_RATIOS=[0.25],
             GAUSSIAN_KERNEL=5,
             IMS_PER_GPU=32,
+            PRECISION='fp32',  # or 'bf16', 'fp16', which change the results
         ),
         RUN_EFFICIENT=False,  # activation checkpointing
         OUTPUT_DIR='',  # '': home()/model_logs/<user>/<experiment>

@@ -5,6 +5,7 @@ from typing import Any
 from easydict import EasyDict
 
 from cvpack.errors import InputError
+from cvpack.precision import DTYPES
 from cvpack.solver import OPTIMIZERS
 from lib.models.resnet import BACKBONES
 from lib.utils.heatmap import DECODE_PADDING
@@ -18,7 +19,8 @@ CHOICES = {
     'MODEL.DEVICE': ('cuda', 'cpu'),
     'MODEL.WEIGHT_STAGES': ('all', 'first'),
     'SOLVER.OPTIMIZER': OPTIMIZERS,
-    'SOLVER.PRECISION': ('fp32', 'bf16', 'fp16'),
+    'SOLVER.PRECISION': tuple(DTYPES),
+    'TEST.PRECISION': tuple(DTYPES),
 }
 
 # Low and high, both allowed.

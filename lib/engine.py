@@ -21,7 +21,7 @@ from cvpack.trainer import train_loop
 from lib.config import REPOSITORY, git_revision, override, to_plain
 from lib.loader import dataset_of, dataset_root, train_loader, train_samples
 from lib.models.weights import load_backbone, load_model
-from lib.testing import predict, report, save_pictures
+from lib.testing import predict, ready_to_test, report, save_pictures
 from lib.training import Trainer, build_schedule
 
 BuildModel = Callable[[EasyDict], nn.Module]
@@ -160,7 +160,7 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
     for file in files:
         model = build_model(cfg)
         _warn_of_other_input(cfg, load_model(model, file, args.ema), file, logger)
-        keypoints, scores = predict(cfg, model.to(device).eval(), records, device)
+        keypoints, scores = predict(cfg, ready_to_test(cfg, model, device), records, device)
         if not dist.is_main():
             continue
         folder = _test_folder(cfg, file, args)

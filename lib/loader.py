@@ -1,5 +1,6 @@
 """Data loaders: from a configuration to batches of samples."""
 
+import functools
 import os
 from pathlib import Path
 from types import ModuleType
@@ -86,9 +87,22 @@ def test_loader(cfg: EasyDict, records: Records) -> DataLoader:
     return DataLoader(samples, batch_size=cfg.TEST.IMS_PER_GPU, sampler=part, **_options(cfg))
 
 
+@functools.lru_cache(maxsize=8)
+def _factor_and_offset(
+    means: tuple[float, ...], stds: tuple[float, ...], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(3,) each: x * factor + offset is (x / 255 - mean) / std. Kept, so that no step waits for a copy."""
+    mean, std = (torch.tensor(values, device=device) for values in (means, stds))
+    return 1 / (255 * std), -mean / std
+
+
 def normalize(images: torch.Tensor, cfg: EasyDict) -> torch.Tensor:
     """(N, H, W, 3) uint8 BGR crops -> the network's input (N, 3, H, W) float32, (x / 255 - mean) / std."""
-    mean, std = (images.new_tensor(v, dtype=torch.float32) for v in (cfg.INPUT.MEANS, cfg.INPUT.STDS))
-    normalized = torch.addcmul(-mean / std, images.float(), 1 / (255 * std)).permute(0, 3, 1, 2)
-    layout = torch.channels_last if cfg.SOLVER.CHANNELS_LAST else torch.contiguous_format
-    return normalized.contiguous(memory_format=layout)
+    factor, offset = _factor_and_offset(tuple(cfg.INPUT.MEANS), tuple(cfg.INPUT.STDS), images.device)
+    normalized = torch.addcmul(offset, images.float(), factor).permute(0, 3, 1, 2)
+    return normalized.contiguous(memory_format=memory_format(cfg))
+
+
+def memory_format(cfg: EasyDict) -> torch.memory_format:
+    """How the network and its input lie in memory."""
+    return torch.channels_last if cfg.SOLVER.CHANNELS_LAST else torch.contiguous_format

@@ -13,9 +13,11 @@ from torch import nn
 from tqdm import tqdm
 
 from cvpack import dist
+from cvpack.precision import autocast
 from lib.config import git_revision, to_plain
 from lib.datasets.joints import Records, read_image
-from lib.loader import dataset_of, dataset_root, normalize, test_loader
+from lib.loader import dataset_of, dataset_root, memory_format, normalize, test_loader
+from lib.models.resnet import fold_batch_norm
 from lib.utils import heatmap
 from lib.utils.transforms import mirror_permutation
 from lib.utils.visualize import contact_sheet, draw_skeleton, side_by_side
@@ -24,29 +26,46 @@ from lib.utils.visualize import contact_sheet, draw_skeleton, side_by_side
 MIN_PEAK = 0.25
 
 
+def ready_to_test(cfg: EasyDict, model: nn.Module, device: torch.device) -> nn.Module:
+    """The network on its device, in eval mode, BatchNorm folded into the convolutions; changed in place."""
+    return fold_batch_norm(model.eval()).to(device, memory_format=memory_format(cfg))
+
+
+def predict_heatmaps(cfg: EasyDict, model: nn.Module, images: torch.Tensor, permutation: torch.Tensor) -> torch.Tensor:
+    """(N, K, h, w) float32 heatmaps of normalised images; with TEST.FLIP the mean with the mirrored images'.
+
+    permutation: (K,) int64, for every joint the index of its mirror joint, on the images' device
+    """
+    with autocast(images.device.type, cfg.TEST.PRECISION):
+        heatmaps = model(images)
+        if not cfg.TEST.FLIP:
+            return heatmaps
+        return (heatmaps + heatmap.mirror(model(images.flip(-1)), permutation)) / 2
+
+
 @torch.inference_mode()
 def predict(cfg: EasyDict, model: nn.Module, records: Records, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
-    """Keypoints (n, K, 2) in image pixels and scores (n, K, 1) of all records, on rank 0; empty on the others."""
-    permutation = mirror_permutation(cfg.DATASET.KEYPOINT.NUM, cfg.DATASET.KEYPOINT.FLIP_PAIRS)
-    loader = test_loader(cfg, records)
+    """Keypoints (n, K, 2) in image pixels and scores (n, K, 1) of all records, on rank 0; empty on the others.
+
+    model: as ready_to_test leaves it
+    """
+    keypoint = cfg.DATASET.KEYPOINT
+    permutation = torch.from_numpy(mirror_permutation(keypoint.NUM, keypoint.FLIP_PAIRS)).to(device)
     parts = []
-    for batch in tqdm(loader, desc='test', disable=None if dist.is_main() else True):
+    for batch in tqdm(test_loader(cfg, records), desc='test', disable=None if dist.is_main() else True):
         batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-        images = normalize(batch['image'], cfg)
-        heatmaps = model(images)
-        if cfg.TEST.FLIP:
-            heatmaps = (heatmaps + heatmap.mirror(model(images.flip(-1)), permutation)) / 2
         keypoints, scores = heatmap.decode(
-            heatmaps,
+            predict_heatmaps(cfg, model, normalize(batch['image'], cfg), permutation),
             batch['center'],
             batch['scale'],
             cfg.INPUT_SHAPE,
             cfg.TEST.GAUSSIAN_KERNEL,
             cfg.TEST.SHIFT_RATIOS,
         )
+        # They stay on the device: fetching them would have the host wait before it launches the next batch.
         parts.append(torch.cat([keypoints, scores], dim=2))
     # Ranks hold contiguous parts, so their order is the records'.
-    shape = (0, cfg.DATASET.KEYPOINT.NUM, 3)
+    shape = (0, keypoint.NUM, 3)
     own = torch.cat(parts).double().cpu().numpy() if parts else np.empty(shape)
     rows = np.concatenate(dist.gather(own) or [np.empty(shape)])
     return rows[..., :2], rows[..., 2:]

@@ -13,15 +13,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cvpack import checkpoint, dist
 from cvpack.errors import InputError
+from cvpack.precision import autocast
 from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_schedule
 from cvpack.trainer import Losses, TrainStep
 from lib.config import git_revision, to_plain
-from lib.loader import normalize
+from lib.loader import memory_format, normalize
 from lib.models.loss import build_loss
 from lib.models.weights import load_state
 from lib.utils import heatmap
-
-AUTOCAST_DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
 def build_schedule(cfg: EasyDict) -> Schedule:
@@ -42,8 +41,7 @@ class Trainer:
             if device.type != 'cuda':
                 raise InputError('MODEL.SYNC_BN works on CUDA devices only: set it to False on a CPU')
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        layout = torch.channels_last if solver.CHANNELS_LAST else torch.contiguous_format
-        self.model = model.to(device, memory_format=layout).train()
+        self.model = model.to(device, memory_format=memory_format(cfg)).train()
         self.optimizer = build_optimizer(
             solver.OPTIMIZER, self.model.parameters(), solver.WEIGHT_DECAY, solver.MOMENTUM
         )
@@ -53,7 +51,8 @@ class Trainer:
             average = get_ema_multi_avg_fn(solver.EMA)
             self.average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
         if solver.COMPILE:
-            self.model.compile()
+            # On a GPU CUDA graphs replay the network's kernels, which the host launches too slowly one by one.
+            self.model.compile(mode='reduce-overhead' if device.type == 'cuda' else None)
         self.parallel = self._parallel()
         self.criterion = build_loss(cfg)
         self.step = TrainStep(self.losses, self.optimizer, schedule, self.scaler, self.model, self.average)
@@ -78,8 +77,7 @@ class Trainer:
         labels = heatmap.encode(
             joints, visibility, cfg.INPUT_SHAPE, cfg.OUTPUT_SHAPE, cfg.DATASET.TRAIN.GAUSSIAN_KERNELS
         )
-        precision = cfg.SOLVER.PRECISION
-        with torch.autocast(device.type, AUTOCAST_DTYPES[precision], enabled=precision != 'fp32'):
+        with autocast(device.type, cfg.SOLVER.PRECISION):
             outputs = self.parallel(normalize(image, cfg))
         return self.criterion(outputs, visibility, labels)
 

@@ -107,6 +107,7 @@ def test_a_batch_is_its_samples():
 
 def test_mirror():
     maps = torch.rand(2, 3, 4, 5)
-    mirrored = mirror(maps, [0, 2, 1])
+    swap = torch.tensor([0, 2, 1])
+    mirrored = mirror(maps, swap)
     torch.testing.assert_close(mirrored[:, 1], maps[:, 2].flip(-1))
-    torch.testing.assert_close(mirror(mirrored, [0, 2, 1]), maps)
+    torch.testing.assert_close(mirror(mirrored, swap), maps)

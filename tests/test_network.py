@@ -8,6 +8,7 @@ from conftest import PUBLISHED, fill, golden_batch, load_config
 from cvpack.files import read_json
 from lib.models.loss import build_loss
 from lib.models.mspn import MSPN, build_mspn, count_cost
+from lib.models.resnet import fold_batch_norm
 
 # Total losses of the golden batch, so that a clone without the golden files is still checked.
 LOSSES = {
@@ -147,6 +148,16 @@ def test_half_precision_ends_in_float32():
     with torch.autocast('cpu', torch.bfloat16):
         outputs = model(torch.randn(2, 3, 64, 64))
     assert {level.dtype for levels in outputs for level in levels} == {torch.float32}
+
+
+def test_folded_batch_norm_is_the_same_function():
+    model = fill(MSPN(num_stages=2, num_keypoints=3, channels=8, backbone='Res-18', width=8)).double().eval()
+    images = golden_batch(2, 3, 64, 64)[0]
+    with torch.no_grad():
+        expected = model(images)
+        folded = fold_batch_norm(model)
+        assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+        torch.testing.assert_close(folded(images), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_initialisation_of_trunk_and_rest():

@@ -1,7 +1,8 @@
 """Heatmaps, both ways: joints -> target maps (encode), predicted maps -> joints (decode).
 
-Whole batches at once, on the device that the tensors are on. OpenCV's GaussianBlur is a linear, separable map, so
-the blur of a single cell is an outer product of two profiles; predicted maps are blurred by a depthwise convolution.
+Whole batches at once, on the device that the tensors are on, which the host never waits for. OpenCV's GaussianBlur
+is a linear, separable map, so the blur of a single cell is an outer product of two profiles; predicted maps are
+blurred by a depthwise convolution.
 """
 
 import functools
@@ -59,10 +60,10 @@ def encode(
     kernels:      sizes of the Gaussian kernels, odd, in heatmap cells; the paper's widest first
     """
     (height, width), (h, w) = input_shape, output_shape
-    size = joints.new_tensor([w, h])
-    cells = (joints * size / joints.new_tensor([width, height])).trunc()
-    drawn = ((cells >= 0) & (cells < size)).all(-1) & (visibility[..., 0] >= 1)
-    columns, rows = torch.where(drawn[..., None], cells, 0).long().unbind(-1)
+    # Constants as numbers, not tensors: making one on a GPU would wait for all that was launched before.
+    columns, rows = (joints[..., 0] * (w / width)).trunc(), (joints[..., 1] * (h / height)).trunc()
+    drawn = (columns >= 0) & (columns < w) & (rows >= 0) & (rows < h) & (visibility[..., 0] >= 1)
+    columns, rows = (torch.where(drawn, cells, 0).long() for cells in (columns, rows))
     across = _profiles(w, tuple(kernels), joints.device)[columns]
     down = _profiles(h, tuple(kernels), joints.device)[rows] * (PEAK * drawn)[..., None, None]
     targets = torch.empty(
@@ -72,12 +73,12 @@ def encode(
     return targets
 
 
-def mirror(heatmaps: torch.Tensor, permutation: Sequence[int]) -> torch.Tensor:
+def mirror(heatmaps: torch.Tensor, permutation: torch.Tensor) -> torch.Tensor:
     """Heatmaps (N, K, h, w) of a mirrored image -> those of the image: flipped, paired joints swapped.
 
-    permutation: for every joint the index of its mirror joint
+    permutation: (K,) int64, for every joint the index of its mirror joint
     """
-    return heatmaps.flip(-1)[:, list(permutation)]
+    return heatmaps.flip(-1).index_select(1, permutation)
 
 
 def decode(
@@ -105,13 +106,13 @@ def decode(
         step = runner_up - xy
         distance = step.norm(dim=-1, keepdim=True)
         xy = xy + torch.where(distance > MIN_SHIFT_DISTANCE, shift * step / distance, 0)
-    xy = torch.minimum(xy.clamp(min=0), xy.new_tensor([w - 1, h - 1]))
+    x, y = xy[..., 0].clamp(0, w - 1), xy[..., 1].clamp(0, h - 1)
 
-    columns, rows = xy.round().long().unbind(-1)
-    scores = heatmaps.flatten(2).gather(2, (rows * w + columns)[..., None]) / PEAK + 0.5
+    cells = y.round().long() * w + x.round().long()
+    scores = heatmaps.flatten(2).gather(2, cells[..., None]) / PEAK + 0.5
 
-    stride = xy.new_tensor([input_shape[1] / w, input_shape[0] / h])
-    in_crop = (xy * stride + stride / 2) / xy.new_tensor([input_shape[1], input_shape[0]])
+    (height, width), down, across = input_shape, input_shape[0] / h, input_shape[1] / w
+    in_crop = torch.stack([(x * across + across / 2) / width, (y * down + down / 2) / height], dim=-1)
     size = (scale * PIXELS_PER_SCALE)[:, None]
     return in_crop * size + center[:, None] - size / 2, scores
 
