@@ -12,19 +12,16 @@ from typing import Any
 import torch
 
 from cvpack.errors import InputError
+from cvpack.files import replacing
 
 LATEST = 'iter-last.pth'
 
 
 def save(folder: Path, iteration: int, state: dict[str, Any]) -> Path:
-    """Writes `iter-N.pth` under a temporary name, syncs and renames it, then points `iter-last.pth` at it."""
+    """Writes `iter-N.pth`, whole or not at all, then points `iter-last.pth` at it."""
     path = folder / f'iter-{iteration}.pth'
-    temporary = path.with_suffix('.pth.tmp')
-    with open(temporary, 'wb') as file:
+    with replacing(path) as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
     link = folder / f'{LATEST}.tmp'
     link.unlink(missing_ok=True)
     link.symlink_to(path.name)

@@ -6,7 +6,9 @@ files; the local rank decides the device.
 """
 
 import argparse
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -65,6 +67,18 @@ def barrier() -> None:
     """Waits until every process is here."""
     if is_distributed():
         torch_dist.barrier()
+
+
+@contextlib.contextmanager
+def main_first() -> Iterator[None]:
+    """Its body runs on rank 0 alone, then on the others, which find what that one left on the disk."""
+    if not is_main():
+        barrier()
+    try:
+        yield
+    finally:
+        if is_main():
+            barrier()
 
 
 def gather(value: Any) -> list[Any]:

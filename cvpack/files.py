@@ -1,8 +1,11 @@
-"""Reading what a user's files hold."""
+"""Files, read and written: a user's json; our own, whole or not at all."""
 
+import contextlib
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cvpack.errors import InputError
 
@@ -15,3 +18,18 @@ def read_json(path: Path, remedy: str = 'get it again') -> Any:
         return json.loads(path.read_bytes())
     except ValueError as error:
         raise InputError(f'{path} is not valid json ({error}): {remedy}') from None
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes path's place once it is whole and on the disk; until then path stays as it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f'{path.name}.tmp')
+    try:
+        with open(temporary, 'wb') as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from cvpack import dist
 
 PERIOD = 20
+NAME = 'mspn'
 
 
 class _ConsoleHandler(logging.Handler):
@@ -31,7 +32,7 @@ class _ConsoleHandler(logging.Handler):
 
 def get_logger(file: Path | None = None) -> logging.Logger:
     """The run's logger: console and, when given, a file that is appended to. Silent on ranks but 0."""
-    logger = logging.getLogger('mspn')
+    logger = logging.getLogger(NAME)
     logger.propagate = False
     logger.setLevel(logging.INFO if dist.is_main() else logging.ERROR)
     for handler in logger.handlers[:]:

@@ -87,7 +87,7 @@ def train(cfg: EasyDict, build_model: BuildModel) -> None:
     trainer = Trainer(cfg, model, schedule, device)
     start = trainer.resume(resume, logger) if resume else 0
 
-    samples = train_samples(cfg)
+    samples = train_samples(cfg, Path(cfg.OUTPUT_DIR))
     logger.info(f'{len(samples)} people to train on; iterations {start + 1} to {schedule.max_iter}')
     _keep_config(cfg)
     timer = DataTimer(train_loader(cfg, samples, start, schedule.max_iter))

@@ -1,5 +1,6 @@
 """Data loaders: from a configuration to batches of samples."""
 
+import ctypes
 import functools
 import os
 from pathlib import Path
@@ -13,9 +14,13 @@ from torch.utils.data import DataLoader
 from cvpack import dist
 from cvpack.samplers import TrainBatchSampler, shard
 from lib.config import home
-from lib.datasets import coco, mpii
+from lib.datasets import cache, coco, mpii
 from lib.datasets.joints import Records, TestSamples, TrainSamples
 from lib.utils.transforms import Augmentation
+
+# glibc's malloc.h; the most that its memory-mapping threshold can be.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEPT_BYTES = 2**25
 
 DATASETS = {'COCO': coco, 'MPII': mpii}
 
@@ -31,8 +36,16 @@ def dataset_root(cfg: EasyDict) -> Path:
 
 
 def _init_worker(_: int) -> None:
-    """A worker is one thread: OpenCV's own pool would have the workers fight for the cores."""
+    """A worker is one thread: OpenCV's own pool would have the workers fight for the cores.
+
+    And it keeps the memory that it frees, a batch of crops at least: glibc would give it back to the system after
+    each batch, only to have it paged in anew for the next.
+    """
     cv2.setNumThreads(0)
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+    if mallopt is not None:
+        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+        mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
 
 
 def _options(cfg: EasyDict) -> dict:
@@ -44,11 +57,15 @@ def _options(cfg: EasyDict) -> dict:
     )
 
 
-def train_samples(cfg: EasyDict) -> TrainSamples:
-    """The training set of a configuration."""
+def train_samples(cfg: EasyDict, folder: Path | None = None) -> TrainSamples:
+    """The training set of a configuration; its records are kept in the folder, or taken from there."""
     dataset, keypoint = dataset_of(cfg), cfg.DATASET.KEYPOINT
     ranges = {name.lower(): value for name, value in cfg.DATASET.TRAIN.items() if name != 'GAUSSIAN_KERNELS'}
-    records = dataset.train_records(dataset_root(cfg), keypoint.LOAD_MIN_NUM)
+    root, least = dataset_root(cfg), keypoint.LOAD_MIN_NUM
+    if folder is None:
+        records = dataset.train_records(root, least)
+    else:
+        records = cache.train_records(dataset, root, least, folder / 'train_records.npz')
     return TrainSamples(
         records,
         Augmentation(**ranges),
@@ -63,7 +80,7 @@ def train_samples(cfg: EasyDict) -> TrainSamples:
 def train_loader(cfg: EasyDict, samples: TrainSamples, start: int, max_iter: int) -> DataLoader:
     """This rank's batches of the iterations start + 1 to max_iter.
 
-    A batch holds image (B, H, W, 3) uint8, joints (B, K, 2), visibility (B, K, 1).
+    A batch holds image (B, H, W, 3) uint8 and keypoints (B, K, 3) float32: x and y in crop pixels, visibility.
     """
     sampler = TrainBatchSampler(
         len(samples),

@@ -71,9 +71,8 @@ class Trainer:
     def losses(self, batch: dict[str, torch.Tensor]) -> Losses:
         """One batch of train_loader -> the losses; targets are drawn here, on the device."""
         cfg, device = self.cfg, self.device
-        image, joints, visibility = (
-            batch[name].to(device, non_blocking=True) for name in ('image', 'joints', 'visibility')
-        )
+        image, keypoints = (batch[name].to(device, non_blocking=True) for name in ('image', 'keypoints'))
+        joints, visibility = keypoints.split([2, 1], dim=-1)
         labels = heatmap.encode(
             joints, visibility, cfg.INPUT_SHAPE, cfg.OUTPUT_SHAPE, cfg.DATASET.TRAIN.GAUSSIAN_KERNELS
         )

@@ -77,8 +77,8 @@ def crop(image: np.ndarray, matrix: np.ndarray, input_shape: Sequence[int]) -> n
 
 
 class TrainSamples(Dataset):
-    """Training samples: a dictionary of image (H, W, 3) uint8 BGR, joints (K, 2) float32 in crop pixels,
-    visibility (K, 1) float32.
+    """Training samples: a dictionary of image (H, W, 3) uint8 BGR and keypoints (K, 3) float32: x and y in crop
+    pixels, visibility. Two arrays and no more: each costs its own hand-over from worker to trainer.
 
     whole_joints: the data set's joints are whole numbers, and so are those moved into the crop (truncated towards
     zero before the test whether they lie inside, as the published code has it for COCO).
@@ -140,8 +140,7 @@ class TrainSamples(Dataset):
         inside = ((joints >= 0) & (joints <= [width - 1, height - 1])).all(axis=1)
         return {
             'image': crop(image, matrix, self.input_shape),
-            'joints': joints.astype(np.float32),
-            'visibility': np.where(inside, visibility, 0).astype(np.float32)[:, None],
+            'keypoints': np.column_stack([joints, np.where(inside, visibility, 0)]).astype(np.float32),
         }
 
 

@@ -64,6 +64,7 @@ VISIBLE = 2
 CENTER_SHIFT = 15
 # A test person's place in the official annotations, counted from 1, where the json file was made from them.
 INDICES = ('image_index', 'person_index')
+TRAIN_JSON = 'gt_json/train.json'
 TEST_FILES = {'val': 'gt_json/valid.json', 'test': 'det_json/test.json'}
 
 FIGURES = {
@@ -107,7 +108,7 @@ def _records(root: Path, path: Path) -> Records:
 
 def train_records(root: Path, min_keypoints: int) -> Records:
     """The people to train on; MPII lists none without joints, so `min_keypoints` leaves nobody out."""
-    return _records(root, root / 'gt_json/train.json')
+    return _records(root, root / TRAIN_JSON)
 
 
 def test_records(root: Path, split: str, gt_boxes: bool) -> Records:

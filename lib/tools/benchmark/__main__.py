@@ -1,0 +1,103 @@
+"""How fast this code is on this machine, each part against a floor measured in the same run.
+
+    python -m lib.tools.benchmark                         # all sections, a quarter of an hour on 2 cores
+    python -m lib.tools.benchmark data decode             # some of them
+    python -m lib.tools.benchmark step test --stages 4    # on a GPU where there is one
+    python -m lib.tools.benchmark --json FILE             # also as a list of rows
+
+Prints the machine and a row for each figure: the median, the floor, their ratio, the ratio to reach. The sections
+data, test and startup need images: dataset/COCO, or another data set in its layout (--root).
+"""
+
+import argparse
+import dataclasses
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from cvpack.errors import InputError, exits_cleanly
+from cvpack.files import replacing
+from lib.config import home
+from lib.tools.benchmark.codec import decode, loss, targets
+from lib.tools.benchmark.data import data
+from lib.tools.benchmark.inference import test
+from lib.tools.benchmark.measure import Options, Row, machine
+from lib.tools.benchmark.scaling import scaling
+from lib.tools.benchmark.startup import startup
+from lib.tools.benchmark.step import step
+
+SECTIONS = {function.__name__: function for function in (data, targets, loss, decode, step, test, startup, scaling)}
+BATCH = {'cpu': 8, 'cuda': 32}
+
+
+def _section(name: str) -> str:
+    if name not in SECTIONS:
+        raise argparse.ArgumentTypeError(f'{name} is none of {", ".join(SECTIONS)}')
+    return name
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f'{text} is not a number from 1')
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        'python -m lib.tools.benchmark',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names = ', '.join(SECTIONS)
+    parser.add_argument('sections', nargs='*', type=_section, metavar='SECTION', help=f'{names}; default: all')
+    parser.add_argument('--root', type=Path, default=home() / 'dataset/COCO', help='data set in COCO layout')
+    parser.add_argument('--device', choices=BATCH, default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--stages', type=_number, default=2, help='of the network (default: 2)')
+    parser.add_argument('--batch', type=_number, help='images a step (default: 32 on a GPU, 8 on a CPU)')
+    parser.add_argument('--repeats', type=_number, default=5, help='of each measurement (default: 5)')
+    parser.add_argument(
+        '--compile',
+        action=argparse.BooleanOptionalAction,
+        help='in step: torch.compile as well, which takes minutes (default: on a GPU)',
+    )
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write the rows there as well')
+    return parser
+
+
+def _line(row: Row) -> str:
+    numbers = ['' if number is None else f'{number:.4g}' for number in (row.value, row.against, row.ratio)]
+    met = {True: 'met', False: 'NOT MET', None: ''}[row.met]
+    return f'{row.section:8} {row.name:84} {numbers[0]:>8} {numbers[1]:>8} {numbers[2]:>7}  {row.reach:8} {met}'
+
+
+def _as_json(rows: list[Row]) -> bytes:
+    return json.dumps([{**dataclasses.asdict(row), 'met': row.met} for row in rows], indent=1).encode() + b'\n'
+
+
+@exits_cleanly
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line; see the top of the file."""
+    args = _parser().parse_args(arguments)
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        raise InputError('--device cuda: this machine has no CUDA device')
+    device, rows = torch.device(args.device), []
+    print(machine(device))
+    print(f'{"section":8} {"what":84} {"value":>8} {"against":>8} {"ratio":>7}  reach')
+    for name in args.sections or SECTIONS:
+        with tempfile.TemporaryDirectory(prefix='mspn-benchmark-') as scratch:
+            compiled = device.type == 'cuda' if args.compile is None else args.compile
+            batch = args.batch or BATCH[args.device]
+            options = Options(args.root.resolve(), Path(scratch), device, args.stages, batch, args.repeats, compiled)
+            for row in SECTIONS[name](options):
+                rows.append(row)
+                print(_line(row), flush=True)
+        if args.json:
+            with replacing(args.json) as file:
+                file.write(_as_json(rows))
+
+
+if __name__ == '__main__':
+    main()

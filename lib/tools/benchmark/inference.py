@@ -1,0 +1,59 @@
+"""Section test: how much of the test loop is not the network."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from lib.datasets import coco
+from lib.datasets.joints import Records
+from lib.loader import normalize, test_loader
+from lib.models.mspn import build_mspn
+from lib.testing import predict, predict_heatmaps, ready_to_test
+from lib.tools.benchmark.measure import Options, Row, take_turns
+from lib.utils.transforms import mirror_permutation
+
+# So many that the loop's start and end hardly count.
+BATCHES = {'cpu': 4, 'cuda': 128}
+REACH = {'cpu': '<= 0.1', 'cuda': '<= 0.25'}
+PRECISIONS = ('fp32', 'bf16')
+
+
+def test(options: Options) -> Iterator[Row]:
+    """The test loop with flip test, from JPEGs to joints, against the network's forward passes alone."""
+    options.needs_data()
+    records = _repeated(coco.test_records(options.root, 'val', gt_boxes=True), BATCHES[options.device.type], options)
+    for precision in PRECISIONS:
+        yield from _share_of_the_rest(options, records, precision)
+
+
+test.__test__ = False  # not a test case, whatever pytest makes of the name
+
+
+def _repeated(records: Records, batches: int, options: Options) -> Records:
+    """As many records as the batches hold: the first ones, or all again and again."""
+    indices = np.resize(np.arange(len(records)), batches * options.batch)
+    chosen = {name: getattr(records, name)[indices] for name in ('paths', 'center', 'scale', 'ids', 'scores')}
+    return dataclasses.replace(records, **chosen)
+
+
+@torch.inference_mode()
+def _share_of_the_rest(options: Options, records: Records, precision: str) -> Iterator[Row]:
+    settings = f'TEST.PRECISION={precision}', f'TEST.IMS_PER_GPU={options.batch}'
+    cfg, device = options.config(*settings), options.device
+    model = ready_to_test(cfg, build_mspn(cfg), device)
+    permutation = torch.from_numpy(mirror_permutation(cfg.DATASET.KEYPOINT.NUM, cfg.DATASET.KEYPOINT.FLIP_PAIRS))
+    permutation = permutation.to(device)
+    images = normalize(next(iter(test_loader(cfg, records)))['image'].to(device), cfg)
+
+    def forward() -> None:
+        for _ in range(BATCHES[device.type]):
+            predict_heatmaps(cfg, model, images, permutation)
+
+    loop, alone = take_turns(options.repeats, lambda: predict(cfg, model, records, device), forward, device=device)
+    speed = len(records) / loop
+    what = f'{options.stages} stages, {precision}'
+    yield Row('test', f'{what}, flip test, images/s', speed)
+    name = f'{what}, loop against forward alone, s; ratio: share of the rest'
+    yield Row('test', name, loop, alone, (loop - alone) / loop, REACH[device.type])

@@ -1,0 +1,138 @@
+"""What the sections share: options, rows of the report, functions timed in turns."""
+
+import contextlib
+import dataclasses
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import torch
+from easydict import EasyDict
+
+from cvpack.errors import InputError
+from lib.config import coco_defaults, override
+
+Run = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line chose.
+
+    root:    folder of a data set in COCO's published layout
+    scratch: an empty folder to work in
+    stages, batch: of the network in the sections step, test and scaling
+    repeats: of every measurement; medians are reported
+    compile: measure torch.compile as well, which takes minutes
+    """
+
+    root: Path
+    scratch: Path
+    device: torch.device
+    stages: int
+    batch: int
+    repeats: int
+    compile: bool
+
+    def config(self, *settings: str) -> EasyDict:
+        """The COCO configuration, with the options' network and data."""
+        cfg = coco_defaults()
+        chosen = (
+            f'DATASET.ROOT={self.root}',
+            f'OUTPUT_DIR={self.scratch}',
+            f'MODEL.STAGE_NUM={self.stages}',
+            f'SOLVER.IMS_PER_GPU={self.batch}',
+        )
+        override(cfg, [*chosen, *settings])
+        return cfg
+
+    def on(self, device: torch.device, batch: int) -> 'Options':
+        """The same options for another device and batch."""
+        return dataclasses.replace(self, device=device, batch=batch)
+
+    def needs_data(self) -> None:
+        """Raises InputError unless there is a data set."""
+        if not (self.root / 'gt_json').is_dir():
+            raise InputError(
+                f'{self.root} has no data set in the published layout: prepare COCO (python -m lib.tools.prepare -h), '
+                'name another one with --root, or choose sections that need none'
+            )
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the report.
+
+    value, against: in the unit that `name` gives; against is the floor measured in the same run, if there is one
+    ratio: value / against unless stated otherwise in the name
+    reach: '<= x' or '>= x', for the ratio, or for the value where there is no ratio; '' for a mere report
+    """
+
+    section: str
+    name: str
+    value: float
+    against: float | None = None
+    ratio: float | None = None
+    reach: str = ''
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the aim was reached; None where there is none."""
+        if not self.reach:
+            return None
+        sign, bound = self.reach.split()
+        measured = self.value if self.ratio is None else self.ratio
+        return measured <= float(bound) if sign == '<=' else measured >= float(bound)
+
+
+def compare(section: str, name: str, value: float, against: float, reach: str = '') -> Row:
+    """A row whose ratio is value / against."""
+    return Row(section, name, value, against, value / against, reach)
+
+
+def take_turns(repeats: int, *functions: Run, device: torch.device | None = None) -> list[float]:
+    """The median seconds of each function. They take turns, so that what else the machine does strikes all alike.
+
+    device: where the functions leave work behind; a GPU's is waited for
+    """
+    wait = torch.cuda.synchronize if device is not None and device.type == 'cuda' else lambda: None
+    times: list[list[float]] = [[] for _ in functions]
+    for repeat in range(repeats + 1):
+        for function, own in zip(functions, times):
+            wait()
+            start = time.perf_counter()
+            function()
+            wait()
+            if repeat:  # the first turn warms up
+                own.append(time.perf_counter() - start)
+    return [statistics.median(own) for own in times]
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch and OpenCV on a single thread each."""
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
+
+
+def machine(device: torch.device) -> str:
+    """The machine in a line: processor, cores, GPU, versions."""
+    names = [platform.processor() or platform.machine()]
+    with contextlib.suppress(OSError):  # only Linux has it
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+        names = [line.partition(': ')[2] for line in lines if line.startswith('model name')][:1] or names
+    names.append(f'{os.cpu_count()} cores')
+    if device.type == 'cuda':
+        names.append(torch.cuda.get_device_name(device))
+    return ', '.join([*names, f'torch {torch.__version__}', f'OpenCV {cv2.__version__}'])

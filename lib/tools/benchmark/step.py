@@ -1,0 +1,72 @@
+"""Section step: training steps of several kinds against a plain one, on images in memory; peak memory."""
+
+import multiprocessing
+from collections.abc import Iterator
+
+import torch
+
+from cvpack.logger import peak_memory_gb
+from lib.models.mspn import build_mspn
+from lib.tools.benchmark.measure import Options, Row, compare, take_turns
+from lib.training import Trainer, build_schedule
+
+PLAIN = ('SOLVER.PRECISION=fp32', 'SOLVER.CHANNELS_LAST=False')
+BF16 = ('SOLVER.PRECISION=bf16', 'SOLVER.CHANNELS_LAST=True')
+VARIANTS = {
+    'fp32, channels-last': ('SOLVER.PRECISION=fp32', 'SOLVER.CHANNELS_LAST=True'),
+    'bf16, channels-last': BF16,
+}
+COMPILED = {'bf16, channels-last, compiled': (*BF16, 'SOLVER.COMPILE=True')}
+# What an optimised step must reach against the plain one, where the aim is set.
+GPU_REACH = '>= 3'
+STEPS_FOR_MEMORY = 2
+
+
+class Steps:
+    """A trainer and a batch of images in memory; calling it takes one step and returns the loss."""
+
+    def __init__(self, options: Options, settings: tuple[str, ...]) -> None:
+        cfg = options.config(*settings)
+        torch.manual_seed(0)
+        self.trainer = Trainer(cfg, build_mspn(cfg), build_schedule(cfg), options.device)
+        joints = cfg.DATASET.KEYPOINT.NUM
+        self.batch = {
+            'image': torch.randint(0, 256, (options.batch, *cfg.INPUT_SHAPE, 3), dtype=torch.uint8),
+            'keypoints': torch.rand(options.batch, joints, 3) * torch.tensor([*cfg.INPUT_SHAPE[::-1], 3]),
+        }
+        if options.device.type == 'cuda':
+            self.batch = {name: value.pin_memory() for name, value in self.batch.items()}
+        self.iteration = 0
+
+    def __call__(self) -> torch.Tensor:
+        self.iteration += 1
+        return self.trainer.step(self.iteration, self.batch)['total_loss']
+
+
+def step(options: Options) -> Iterator[Row]:
+    """Speed of each kind of step, then memory with and without activation checkpointing."""
+    variants = VARIANTS | (COMPILED if options.compile else {})
+    runs = [Steps(options, settings) for settings in (PLAIN, *variants.values())]
+    plain, *others = (options.batch / t for t in take_turns(options.repeats, *runs, device=options.device))
+    what = f'{options.stages} stages, batch {options.batch}'
+    yield Row('step', f'{what}, fp32, eager, images/s', plain)
+    best = max(others)
+    for name, speed in zip(variants, others):
+        reach = GPU_REACH if options.device.type == 'cuda' and speed == best else ''
+        yield compare('step', f'{what}, {name}, against the first, images/s', speed, plain, reach)
+    del runs
+    efficient, without = (_peak_memory(options, flag) for flag in ('True', 'False'))
+    yield compare('step', f'{what}, peak memory with RUN_EFFICIENT against without, GB', efficient, without, '<= 0.6')
+
+
+def _peak_memory(options: Options, efficient: str) -> float:
+    """GB at the peak of a few fp32 steps, in a process of its own: a process's peak never falls."""
+    with multiprocessing.get_context('spawn').Pool(1) as pool:
+        return pool.apply(_run_and_measure, (options, efficient))
+
+
+def _run_and_measure(options: Options, efficient: str) -> float:
+    steps = Steps(options, (f'RUN_EFFICIENT={efficient}',))
+    for _ in range(STEPS_FOR_MEMORY):
+        steps().item()
+    return peak_memory_gb(options.device)
