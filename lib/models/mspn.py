@@ -7,6 +7,7 @@ level (cross-stage aggregation).
 Attribute names make the state-dict keys of published checkpoints and are therefore fixed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -73,19 +74,28 @@ class UpsampleUnit(nn.Module):
 
     def forward(self, level: torch.Tensor, below: torch.Tensor | None) -> torch.Tensor:
         """level (N, in_channels, h', w'), below (N, channels, h'/2, w'/2) or None -> (N, channels, h', w')."""
-        out = run_block(self.u_skip, level, self.efficient)
+        out = self._run(self.u_skip, level)
         if below is not None:
-            out = out + run_block(self.up_conv, _resize(below, level.shape[-2:]), self.efficient)
+            out = out + self._run(self._lift, below, level.shape[-2:])
         return F.relu(out, inplace=True)
 
     def predict(self, out: torch.Tensor, size: torch.Size) -> torch.Tensor:
         """The level's heatmaps (N, K, h, w), float32 at least: what follows is not for half precision."""
-        heatmaps = self.res_conv2(run_block(self.res_conv1, out, self.efficient))
+        heatmaps = self._run(self._head, out)
         return _resize(heatmaps.to(torch.promote_types(heatmaps.dtype, torch.float32)), size)
 
     def skips(self, level: torch.Tensor, out: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What the next stage adds to its trunk at this level, both of the level's shape."""
-        return run_block(self.skip1, level, self.efficient), run_block(self.skip2, out, self.efficient)
+        return self._run(self.skip1, level), self._run(self.skip2, out)
+
+    def _lift(self, below: torch.Tensor, size: torch.Size) -> torch.Tensor:
+        return self.up_conv(_resize(below, size))
+
+    def _head(self, out: torch.Tensor) -> torch.Tensor:
+        return self.res_conv2(self.res_conv1(out))
+
+    def _run(self, block: Callable[..., torch.Tensor], *inputs: object) -> torch.Tensor:
+        return run_block(block, *inputs, efficient=self.efficient, owner=self)
 
 
 class UpsamplePath(nn.Module):
@@ -169,7 +179,7 @@ class MSPN(nn.Module):
         efficient: bool = False,
     ) -> None:
         super().__init__()
-        self.num_stages = num_stages
+        self.num_stages, self.efficient = num_stages, efficient
         self.top = ResNetStem(width)
         for i in range(num_stages):
             has_next = i < num_stages - 1
@@ -181,7 +191,7 @@ class MSPN(nn.Module):
         Eval mode: the last stage's finest heatmaps (N, K, h, w).
         Train mode: stages of four levels, coarse to fine, of (N, K, h, w).
         """
-        features, skips = self.top(images), None
+        features, skips = run_block(self.top, images, efficient=self.efficient), None
         outputs = []
         for i in range(self.num_stages):
             stage = getattr(self, f'stage{i}')(features, skips, predict=self.training)

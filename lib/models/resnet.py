@@ -4,7 +4,7 @@ Attribute names make the state-dict keys of published checkpoints and are theref
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -138,29 +138,34 @@ class ResNetTrunk(nn.Module):
         levels = []
         for i in range(4):
             for block in getattr(self, f'layer{i + 1}'):
-                x = run_block(block, x, self.efficient)
+                x = run_block(block, x, efficient=self.efficient)
             if skips is not None:
                 x = x + skips[i][0] + skips[i][1]
             levels.append(x)
         return levels
 
 
-def run_block(block: nn.Module, x: torch.Tensor, efficient: bool) -> torch.Tensor:
-    """block(x); if `efficient`, without keeping the activations inside it for the backward pass."""
+def run_block(
+    block: Callable[..., torch.Tensor], *inputs: object, efficient: bool, owner: nn.Module | None = None
+) -> torch.Tensor:
+    """block(*inputs); if `efficient`, without keeping the activations inside it for the backward pass.
+
+    owner: the module that holds what block runs, where block is not a module itself
+    """
     if not (efficient and torch.is_grad_enabled()):
-        return block(x)
+        return block(*inputs)
     return checkpoint(
         block,
-        x,
+        *inputs,
         use_reentrant=False,
-        context_fn=lambda: (contextlib.nullcontext(), _frozen_statistics(block)),
+        context_fn=lambda: (contextlib.nullcontext(), _frozen_statistics(owner or block)),
     )
 
 
 @contextlib.contextmanager
-def _frozen_statistics(block: nn.Module) -> Iterator[None]:
+def _frozen_statistics(owner: nn.Module) -> Iterator[None]:
     """While activations are recomputed, BatchNorm updates copies: a step counts once in the running statistics."""
-    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+    norms = [module for module in owner.modules() if isinstance(module, _BatchNorm)]
     statistics = [dict(norm.named_buffers()) for norm in norms]
     for norm, own in zip(norms, statistics):
         for name, buffer in own.items():
