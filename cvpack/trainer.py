@@ -54,8 +54,8 @@ class TrainStep:
         self.model, self.average = model, average
 
     def __call__(self, iteration: int, batch: Any) -> Losses:
+        self.optimizer.zero_grad(set_to_none=True)  # first: the old gradients' memory is free for the activations
         losses = self.compute_losses(batch)
-        self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(losses['total_loss']).backward()
         set_lr(self.optimizer, self.schedule.lr(iteration))
         self.scaler.step(self.optimizer)

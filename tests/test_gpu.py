@@ -60,6 +60,21 @@ def test_codec_on_the_gpu_is_that_on_the_cpu():
         torch.testing.assert_close(a, b.cpu(), rtol=1e-4, atol=1e-2)
 
 
+def test_the_host_never_waits_in_a_step(drawn, tmp_path):
+    """So that it launches a step's kernels while the GPU is still at those of the last."""
+    cfg = load_config(EXPERIMENT)
+    override(cfg, [*tiny_settings(drawn, tmp_path), 'DATALOADER.NUM_WORKERS=0'])
+    trainer = Trainer(cfg, build_mspn(cfg), scale_schedule(5e-4, 2, 1, 2, 0.1, 1), torch.device('cuda'))
+    batches = list(train_loader(cfg, train_samples(cfg), start=0, max_iter=3))
+    trainer.step(1, batches[0])  # what is kept from step to step is made
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        for iteration, batch in enumerate(batches[1:], start=2):
+            trainer.step(iteration, batch)
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+
+
 @pytest.mark.parametrize('launcher', [(), NCCL], ids=['alone', 'nccl'])
 def test_train_and_test(drawn, tmp_path, launcher):
     """The real commands, with SyncBN under nccl; an interrupted run goes on."""

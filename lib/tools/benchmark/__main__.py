@@ -73,8 +73,13 @@ def _line(row: Row) -> str:
     return f'{row.section:8} {row.name:84} {numbers[0]:>8} {numbers[1]:>8} {numbers[2]:>7}  {row.reach:8} {met}'
 
 
-def _as_json(rows: list[Row]) -> bytes:
-    return json.dumps([{**dataclasses.asdict(row), 'met': row.met} for row in rows], indent=1).encode() + b'\n'
+def _write(file: Path, rows: list[Row]) -> None:
+    content = [{**dataclasses.asdict(row), 'met': row.met} for row in rows]
+    try:
+        with replacing(file) as stream:
+            stream.write(json.dumps(content, indent=1).encode() + b'\n')
+    except OSError as error:
+        raise InputError(f'--json {file} cannot be written ({error.strerror}): name another file') from None
 
 
 @exits_cleanly
@@ -84,6 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.device == 'cuda' and not torch.cuda.is_available():
         raise InputError('--device cuda: this machine has no CUDA device')
     device, rows = torch.device(args.device), []
+    if args.json:
+        _write(args.json, rows)  # better now than after all the measuring
+    torch.backends.cudnn.benchmark = True  # as in training
     print(machine(device))
     print(f'{"section":8} {"what":84} {"value":>8} {"against":>8} {"ratio":>7}  reach')
     for name in args.sections or SECTIONS:
@@ -94,9 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for row in SECTIONS[name](options):
                 rows.append(row)
                 print(_line(row), flush=True)
-        if args.json:
-            with replacing(args.json) as file:
-                file.write(_as_json(rows))
+            if args.json:
+                _write(args.json, rows)
 
 
 if __name__ == '__main__':

@@ -1,0 +1,156 @@
+"""Records kept beside the outputs: the same as those read, and read again whenever that could be otherwise."""
+
+import dataclasses
+import json
+import logging
+import os
+import types
+
+import numpy as np
+import pytest
+import torch.multiprocessing as mp
+from conftest import load_config
+
+from cvpack import dist
+from cvpack.files import read_json
+from cvpack.logger import NAME
+from lib.config import override
+from lib.datasets import cache, coco, mpii
+from lib.loader import train_loader, train_samples
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A small annotation file in COCO's layout; no images."""
+    people = [
+        {'image_id': 1, 'bbox': [10, 20, 40, 100], 'num_keypoints': n, 'keypoints': [5 * n, 6 * n, 2] * 17}
+        for n in (1, 4, 17)
+    ]
+    write_json(tmp_path, {'images': [{'id': 1, 'file_name': 'café.jpg'}], 'annotations': people})
+    return tmp_path
+
+
+def write_json(root, content):
+    path = root / coco.TRAIN_JSON
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def assert_same(a, b):
+    for field in dataclasses.fields(a):
+        one, other = getattr(a, field.name), getattr(b, field.name)
+        assert type(one) is type(other), field.name
+        if isinstance(one, np.ndarray):
+            assert one.dtype == other.dtype
+            np.testing.assert_array_equal(one, other)
+        else:
+            assert one == other
+
+
+class Counting(types.SimpleNamespace):
+    """The data set module coco, counting how often its json is read."""
+
+    def __init__(self, file: str = coco.__file__) -> None:
+        super().__init__(TRAIN_JSON=coco.TRAIN_JSON, __file__=file, reads=0)
+
+    def train_records(self, root, min_keypoints):
+        self.reads += 1
+        return coco.train_records(root, min_keypoints)
+
+
+def test_a_second_start_reads_no_json(root):
+    dataset, file = Counting(), root / 'out' / 'train_records.npz'
+    first, second = (cache.train_records(dataset, root, 1, file) for _ in range(2))
+    assert dataset.reads == 1
+    assert_same(first, coco.train_records(root, 1))
+    assert_same(second, first)
+    assert os.listdir(file.parent) == [file.name]
+
+
+def test_what_changes_the_records_has_the_json_read_again(root, tmp_path):
+    dataset, file = Counting(), root / 'train_records.npz'
+    cache.train_records(dataset, root, 1, file)
+    assert len(cache.train_records(dataset, root, 4, file)) == 2  # another argument
+    content = read_json(root / coco.TRAIN_JSON)
+    content['annotations'][2]['bbox'][0] = 11
+    stat = (root / coco.TRAIN_JSON).stat()
+    write_json(root, content)  # as many bytes, at the same time
+    os.utime(root / coco.TRAIN_JSON, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert (root / coco.TRAIN_JSON).stat().st_size == stat.st_size
+    assert cache.train_records(dataset, root, 4, file).center[1, 0] == 31
+    assert dataset.reads == 3
+    changed_code = tmp_path / 'coco.py'
+    changed_code.write_text('# other code\n')
+    other = Counting(str(changed_code))
+    cache.train_records(other, root, 4, file)
+    assert other.reads == 1
+
+
+@pytest.mark.parametrize('damage', ['empty', 'truncated', 'flipped', 'foreign', 'pickle'])
+def test_a_damaged_file_is_made_anew(root, damage):
+    dataset, file = Counting(), root / 'train_records.npz'
+    expected = cache.train_records(dataset, root, 1, file)
+    whole = file.read_bytes()
+    middle = whole.index(expected.joints.tobytes())
+    if damage == 'foreign':
+        np.savez(file, something=np.arange(3))
+    elif damage == 'pickle':
+        np.savez(file, fingerprint=np.array([{'a': 1}], dtype=object))
+    else:
+        flipped = whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]
+        file.write_bytes({'empty': b'', 'truncated': whole[:middle], 'flipped': flipped}[damage])
+    assert_same(cache.train_records(dataset, root, 1, file), expected)
+    assert dataset.reads == 2
+    assert file.read_bytes() == whole
+
+
+def test_a_folder_that_cannot_be_written_is_said(root, caplog):
+    (root / 'blocked').write_text('a file')
+    logging.getLogger(NAME).propagate = True
+    with caplog.at_level(logging.INFO, NAME):
+        records = cache.train_records(coco, root, 1, root / 'blocked' / 'train_records.npz')
+    assert len(records) == 3
+    assert 'train_records.npz cannot be written' in caplog.text
+
+
+def test_mpii_records_come_back(tmp_path):
+    person = {'image': 'a.jpg', 'scale': 2, 'center': [5, 6], 'joints': [[1, 2]] * 16, 'joints_vis': [1] * 16}
+    (tmp_path / 'gt_json').mkdir()
+    (tmp_path / mpii.TRAIN_JSON).write_text(json.dumps([person, person]))
+    first, second = (cache.train_records(mpii, tmp_path, 1, tmp_path / 'train_records.npz') for _ in range(2))
+    assert_same(first, second)
+
+
+def test_batches_from_kept_records_are_the_same(drawn, tmp_path):
+    cfg = load_config('mspn.2xstg.coco')
+    override(cfg, [f'DATASET.ROOT={drawn}', 'SOLVER.IMS_PER_GPU=2', 'DATALOADER.NUM_WORKERS=0', 'INPUT_SHAPE=[64,64]'])
+    batches = [
+        next(iter(train_loader(cfg, train_samples(cfg, folder), start=3, max_iter=4)))
+        for folder in (None, tmp_path, tmp_path)
+    ]
+    for batch in batches[1:]:
+        for name, value in batches[0].items():
+            np.testing.assert_array_equal(batch[name], value)
+
+
+def _in_turn(rank: int, port: int, file: str, fails: bool) -> None:
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port)
+    )
+    dist.setup('cpu')
+    try:
+        with dist.main_first():
+            with open(file, 'a') as log:
+                log.write(f'{rank}')
+            if fails:
+                raise ValueError('as bad input would')
+    except ValueError:
+        assert fails
+    dist.barrier()
+    dist.cleanup()
+
+
+@pytest.mark.parametrize('fails', [False, True])
+def test_main_goes_first_and_keeps_nobody_waiting(tmp_path, fails):
+    mp.spawn(_in_turn, (29617 + fails, str(tmp_path / 'log'), fails), nprocs=2)
+    assert (tmp_path / 'log').read_text() == '01'
