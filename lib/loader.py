@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import os
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -50,9 +51,12 @@ def _init_worker(_: int) -> None:
 
 def _options(cfg: EasyDict) -> dict:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    workers = min(cfg.DATALOADER.NUM_WORKERS, cores)
     return dict(
-        num_workers=min(cfg.DATALOADER.NUM_WORKERS, cores),
+        num_workers=workers,
         worker_init_fn=_init_worker,
+        # A forked worker starts at once and shares the records; other ways, the default of Python 3.14, copy them.
+        multiprocessing_context='fork' if workers and sys.platform == 'linux' else None,
         pin_memory=cfg.MODEL.DEVICE == 'cuda' and torch.cuda.is_available(),
     )
 

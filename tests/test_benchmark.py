@@ -10,9 +10,10 @@ import torch
 
 from cvpack.files import read_json
 from lib.config import REPOSITORY
-from lib.tools.benchmark.__main__ import SECTIONS, main
+from lib.tools.benchmark.__main__ import main
 from lib.tools.benchmark.measure import Row, compare, one_thread, take_turns
 from lib.tools.benchmark.scaling import efficiency
+from lib.tools.benchmark.sections import SECTIONS
 
 KEYS = {'section', 'name', 'value', 'against', 'ratio', 'reach', 'met'}
 

@@ -12,7 +12,7 @@ import numpy as np
 from cvpack import dist
 from cvpack.files import replacing
 from cvpack.logger import NAME
-from lib.datasets import joints
+from lib.datasets import checks, coco_json, joints, mpii_json
 from lib.datasets.joints import Records
 
 
@@ -42,7 +42,8 @@ def _fingerprint(dataset: ModuleType, root: Path, min_keypoints: int) -> str:
     if not source.is_file():
         return ''
     digest = hashlib.sha256(f'{source.resolve()} {min_keypoints}'.encode())
-    for path in (Path(dataset.__file__), Path(joints.__file__), source):
+    readers = (dataset, joints, checks, coco_json, mpii_json)
+    for path in (*(Path(module.__file__) for module in readers), source):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -16,8 +16,16 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from cvpack.errors import InputError
 from cvpack.files import read_json
+from lib.datasets.coco_json import (
+    PERSON,
+    Boxes,
+    check_truth,
+    is_labelled_person,
+    labelled_people,
+    listed_images,
+    person_boxes,
+)
 from lib.datasets.joints import Records, pack_paths
 from lib.utils.transforms import PIXELS_PER_SCALE
 
@@ -68,7 +76,6 @@ WHOLE_JOINTS = True
 # Published figures are of a person detector's boxes.
 COMPARES_DETECTORS = True
 
-PERSON = 1
 TRAIN_JSON = 'gt_json/train_val_minus_minival_2014.json'
 TEST_FILES = {
     'val': ('gt_json/minival_2014.json', 'det_json/minival_2014_det.json'),
@@ -82,11 +89,6 @@ def image_path(file_name: str) -> str:
     """An annotated file name -> its path in `images`: COCO 2014's names tell the folder, others are paths."""
     match = re.match(r'COCO_(\w+?)_\d+\.', file_name)
     return f'{match[1]}/{file_name}' if match else file_name
-
-
-def is_labelled_person(annotation: dict, min_keypoints: int = 1) -> bool:
-    """Whether an annotation is one person with at least so many labelled joints."""
-    return not annotation.get('iscrowd', 0) and annotation.get('num_keypoints', 0) >= min_keypoints
 
 
 def annotated_boxes(annotations: list[dict]) -> list[dict]:
@@ -104,61 +106,63 @@ def annotated_boxes(annotations: list[dict]) -> list[dict]:
     ]
 
 
-def _centers_and_scales(boxes: list) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes (x, y, w, h) -> centers and scales (n, 2) float32."""
-    xywh = np.array(boxes, np.float64).reshape(-1, 4)
-    center = xywh[:, :2] + xywh[:, 2:] / 2
-    return center.astype(np.float32), (xywh[:, 2:] / PIXELS_PER_SCALE).astype(np.float32)
+def image_paths(listed: dict[int, dict]) -> dict[int, str]:
+    """Ids of listed images -> their paths in `images`."""
+    return {image_id: image_path(image['file_name']) for image_id, image in listed.items()}
+
+
+def _centers_and_scales(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes (n, 4) float64, x, y, w, h -> centers and scales (n, 2) float32."""
+    center = boxes[:, :2] + boxes[:, 2:] / 2
+    return center.astype(np.float32), (boxes[:, 2:] / PIXELS_PER_SCALE).astype(np.float32)
 
 
 def train_records(root: Path, min_keypoints: int) -> Records:
-    """The people to train on: not a crowd, with joints, of a listed image."""
+    """The people to train on: not a crowd, with joints, of a listed image. Raises InputError for unfit files."""
     path = root / TRAIN_JSON
     content = read_json(path, PREPARE)
-    names = {image['id']: image_path(image['file_name']) for image in content['images']}
-    people = [a for a in content['annotations'] if is_labelled_person(a, min_keypoints) and a['image_id'] in names]
-    if not people:
-        raise InputError(f'{path} has no person with {min_keypoints} labelled joints in a listed image')
-    keypoints = np.array([person['keypoints'] for person in people], np.float32).reshape(len(people), -1, 3)
-    center, scale = _centers_and_scales([person['bbox'] for person in people])
+    listed = listed_images(content, path)
+    people = labelled_people(content, path, listed, len(JOINT_NAMES), min_keypoints)
+    names = image_paths(listed)
+    center, scale = _centers_and_scales(people.boxes)
     return Records(
         root=root / 'images',
-        paths=pack_paths([names[person['image_id']] for person in people]),
+        paths=pack_paths([names[i] for i in people.image_ids.tolist()]),
         center=center,
         scale=scale,
-        joints=keypoints[..., :2].copy(),
-        visibility=keypoints[..., 2].copy(),
+        joints=people.keypoints[..., :2].astype(np.float32),
+        visibility=people.keypoints[..., 2].astype(np.float32),
     )
 
 
 def test_records(root: Path, split: str, gt_boxes: bool) -> Records:
     """The boxes to test, by falling score: a detector's, or with `gt_boxes` those of the annotated people.
 
-    split: 'val' (minival) or 'test' (test-dev). Only boxes of people in listed images.
+    split: 'val' (minival) or 'test' (test-dev). Only boxes of people in listed images. Raises InputError for unfit
+    files, also for annotations that could not be evaluated against.
     """
-    gt_file, det_file = TEST_FILES[split]
-    content = read_json(root / gt_file, PREPARE)
-    names = {image['id']: image_path(image['file_name']) for image in content['images']}
-    source = root / (gt_file if gt_boxes else det_file)
-    detections = (
-        annotated_boxes(content.get('annotations', []))
-        if gt_boxes
-        else read_json(source, f'{PREPARE}, or test with --gt-boxes')
-    )
-    boxes = [d for d in detections if d['category_id'] == PERSON and d['image_id'] in names]
-    if not boxes:
-        raise InputError(f'{source} has no box of a person in an image listed in {root / gt_file}')
-    boxes.sort(key=lambda box: -box['score'])
-    center, scale = _centers_and_scales([box['bbox'] for box in boxes])
-    annotated = {box.get('source', '') == 'annotation' for box in boxes}
+    gt_file, det_file = (root / name for name in TEST_FILES[split])
+    content = read_json(gt_file, PREPARE)
+    listed = listed_images(content, gt_file)
+    if split == 'val':
+        check_truth(content, gt_file, len(JOINT_NAMES))
+    if gt_boxes:
+        people = labelled_people(content, gt_file, listed, len(JOINT_NAMES), min_keypoints=1)
+        boxes = Boxes(people.image_ids, people.boxes, np.ones(len(people.boxes)), people.rows)
+    else:
+        boxes = person_boxes(read_json(det_file, f'{PREPARE}, or test with --gt-boxes'), det_file, listed)
+    order = np.argsort(-boxes.scores, kind='stable')
+    center, scale = _centers_and_scales(boxes.boxes[order])
+    names = image_paths(listed)
     return Records(
         root=root / 'images',
-        paths=pack_paths([names[box['image_id']] for box in boxes]),
+        paths=pack_paths([names[i] for i in boxes.image_ids[order].tolist()]),
         center=center,
         scale=scale,
-        ids=np.array([box['image_id'] for box in boxes], np.int64),
-        scores=np.array([box['score'] for box in boxes], np.float64),
-        boxes_from='annotation' if annotated == {True} else 'detector',
+        ids=boxes.image_ids[order],
+        scores=boxes.scores[order],
+        # Annotated boxes that stand in a detector's file are still called what they are.
+        boxes_from='annotation' if gt_boxes or set(boxes.rows.column('source')) == {'annotation'} else 'detector',
     )
 
 
@@ -193,12 +197,14 @@ def evaluate(root: Path, split: str, results: Path) -> dict[str, float] | None:
 
 def truth(root: Path, split: str) -> dict[str, np.ndarray]:
     """The labelled people of every test image: path in `images` -> (people, K, 3), x, y, visibility."""
-    content = read_json(root / TEST_FILES[split][0], PREPARE)
-    people: dict[int, list] = {}
-    for annotation in filter(is_labelled_person, content.get('annotations', [])):
-        people.setdefault(annotation['image_id'], []).append(annotation['keypoints'])
-    names = {image['id']: image_path(image['file_name']) for image in content['images']}
-    return {names[i]: np.array(rows, np.float64).reshape(len(rows), -1, 3) for i, rows in people.items()}
+    path = root / TEST_FILES[split][0]
+    content = read_json(path, PREPARE)
+    if 'annotations' not in content:  # test-dev's are not public
+        return {}
+    listed = listed_images(content, path)
+    people = labelled_people(content, path, listed, len(JOINT_NAMES), min_keypoints=1)
+    names = image_paths(listed)
+    return {names[i]: people.keypoints[people.image_ids == i] for i in np.unique(people.image_ids).tolist()}
 
 
 def format_metrics(metrics: dict[str, float]) -> dict[str, str]:

@@ -13,6 +13,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from cvpack.errors import InputError
+from lib.datasets.checks import Kind
 from lib.utils.transforms import (
     Augmentation,
     Draws,
@@ -23,6 +24,10 @@ from lib.utils.transforms import (
     mirror_matrix,
     mirror_permutation,
 )
+
+# What JPEG and PNG files begin with.
+SIGNATURES = (b'\xff\xd8\xff', b'\x89PNG')
+SMALLEST_SIDE = 2  # pixels
 
 
 @dataclass
@@ -62,12 +67,34 @@ def pack_paths(paths: Sequence[str]) -> np.ndarray:
     return np.array([path.encode() for path in paths])
 
 
-def read_image(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8, BGR. Raises InputError that names the file if it is not there or not an image."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+def load_image(path: Path) -> np.ndarray | Kind:
+    """(H, W, 3) uint8, BGR, or what is wrong with the file.
+
+    It is decoded from memory, where OpenCV refuses a JPEG that is cut short; from a file it would fill it up with
+    grey.
+    """
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return Kind.ABSENT
+    except OSError:
+        return Kind.FOREIGN
+    if not data:
+        return Kind.EMPTY
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # it looks at the header's size before it takes memory
+        return Kind.HUGE
     if image is None:
-        problem = 'is not an image that OpenCV can read' if path.is_file() else 'does not exist'
-        raise InputError(f'image {path} {problem}: check the data set')
+        return Kind.DAMAGED if data.startswith(SIGNATURES) else Kind.FOREIGN
+    return image if min(image.shape[:2]) >= SMALLEST_SIDE else Kind.TINY
+
+
+def read_image(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8, BGR. Raises InputError that names the file and what is wrong with it."""
+    image = load_image(path)
+    if isinstance(image, Kind):
+        raise InputError(f'image {path}: {image.description}: get it again, or remove it and the people in it')
     return image
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
-from cvpack.errors import InputError
 from cvpack.files import read_json
 from lib.datasets.coco import PREPARE
 from lib.datasets.joints import Records, pack_paths
+from lib.datasets.mpii_json import INDICES, read_people, read_truth
 
 JOINT_NAMES = (
     'right_ankle',
@@ -62,10 +62,9 @@ COMPARES_DETECTORS = False
 VISIBLE = 2
 # The annotated centre lies high on the body; it moves down by so many pixels for a scale of 1.
 CENTER_SHIFT = 15
-# A test person's place in the official annotations, counted from 1, where the json file was made from them.
-INDICES = ('image_index', 'person_index')
 TRAIN_JSON = 'gt_json/train.json'
 TEST_FILES = {'val': 'gt_json/valid.json', 'test': 'det_json/test.json'}
+TRUTH = 'gt_json/valid.mat'
 
 FIGURES = {
     'Head': (9,),
@@ -84,36 +83,42 @@ THRESHOLD = 0.5
 STRICT_THRESHOLD = 0.11
 
 
-def _records(root: Path, path: Path) -> Records:
+def _records(root: Path, name: str) -> Records:
     """The people of a json file. MPII's coordinates count from 1; ours from 0."""
-    people = read_json(path, PREPARE)
-    if not people:
-        raise InputError(f'{path} lists no people')
-    scale = np.array([person['scale'] for person in people], np.float32)
-    center = np.array([person['center'] for person in people], np.float32).reshape(-1, 2)
+    path = root / name
+    people = read_people(read_json(path, PREPARE), path, len(JOINT_NAMES), labelled=name != TEST_FILES['test'])
+    scale, center = people.scale.astype(np.float32), people.center.astype(np.float32)
     located = center[:, 0] != -1
-    nowhere = [[0.0, 0.0]] * len(JOINT_NAMES)  # people of the test set have no joints
     center[located, 1] += CENTER_SHIFT * scale[located]
     return Records(
         root=root / 'images',
-        paths=pack_paths([person['image'] for person in people]),
+        paths=pack_paths(people.names),
         center=center - 1,
         scale=np.stack([scale, scale], axis=1),
-        joints=np.array([person.get('joints', nowhere) for person in people], np.float32) - 1,
-        visibility=np.array([person.get('joints_vis', [0] * len(nowhere)) for person in people], np.float32) * VISIBLE,
-        ids=np.array([[person.get(name, 0) for name in INDICES] for person in people], np.int64),
+        joints=people.joints.astype(np.float32) - 1,
+        visibility=people.visibility.astype(np.float32) * VISIBLE,
+        ids=people.ids,
         boxes_from='annotation',
     )
 
 
 def train_records(root: Path, min_keypoints: int) -> Records:
-    """The people to train on; MPII lists none without joints, so `min_keypoints` leaves nobody out."""
-    return _records(root, root / TRAIN_JSON)
+    """The people to train on; MPII lists none without joints, so `min_keypoints` leaves nobody out.
+
+    Raises InputError for an unfit file.
+    """
+    return _records(root, TRAIN_JSON)
 
 
 def test_records(root: Path, split: str, gt_boxes: bool) -> Records:
-    """The people to test. split: 'val' or 'test'. MPII gives the position and size of all, so `gt_boxes` is moot."""
-    return _records(root, root / TEST_FILES[split])
+    """The people to test. split: 'val' or 'test'. MPII gives the position and size of all, so `gt_boxes` is moot.
+
+    Raises InputError for an unfit file, also for a ground truth that is not theirs.
+    """
+    records = _records(root, TEST_FILES[split])
+    if split == 'val' and (root / TRUTH).is_file():
+        read_truth(root / TRUTH, len(records))
+    return records
 
 
 def write_results(records: Records, keypoints: np.ndarray, scores: np.ndarray, folder: Path) -> Path:
@@ -145,7 +150,7 @@ def write_results(records: Records, keypoints: np.ndarray, scores: np.ndarray, f
 
 def evaluate(root: Path, split: str, results: Path) -> dict[str, float] | None:
     """PCKh of a results.json, in per cent; None where there is no truth to hold it against."""
-    truth = root / 'gt_json/valid.mat'
+    truth = root / TRUTH
     if split == 'test' or not truth.is_file():
         return None
     return pckh(np.array([person['keypoints'] for person in json.loads(results.read_text())]), truth)
@@ -157,18 +162,13 @@ def pckh(predictions: np.ndarray, mat_path: Path) -> dict[str, float]:
     predictions: (n, 16, 3), x, y (image pixels counted from 0) and a score that is not used
     mat_path:    valid.mat, of the same n people in the same order
 
-    Returns Head, Shoulder, Elbow, Wrist, Hip, Knee, Ankle, Mean and Mean@0.1.
+    Returns Head, Shoulder, Elbow, Wrist, Hip, Knee, Ankle, Mean and Mean@0.1. Raises InputError for another file.
     """
-    truth = scipy.io.loadmat(mat_path)
-    present = 1 - truth['jnt_missing'].astype(np.float64)  # (16, n)
-    if predictions.shape[0] != present.shape[1]:
-        raise InputError(
-            f'{mat_path} is of {present.shape[1]} people, the predictions of {predictions.shape[0]}: '
-            'use the valid.mat that belongs to valid.json'
-        )
+    truth = read_truth(mat_path, len(predictions))
+    present = 1 - truth['jnt_missing']  # (16, n)
     predicted = predictions[..., :2].transpose(1, 2, 0) + 1
     errors = np.linalg.norm(predicted - truth['pos_gt_src'], axis=1)
-    corners = truth['headboxes_src'].astype(np.float64)
+    corners = truth['headboxes_src']
     head_sizes = HEAD_SIZE_FACTOR * np.linalg.norm(corners[1] - corners[0], axis=0)
 
     counts = present.sum(axis=1)
@@ -187,7 +187,7 @@ def pckh(predictions: np.ndarray, mat_path: Path) -> dict[str, float]:
 
 def truth(root: Path, split: str) -> dict[str, np.ndarray]:
     """The people of every test image: path in `images` -> (people, K, 3), x, y, visibility."""
-    records = _records(root, root / TEST_FILES[split])
+    records = _records(root, TEST_FILES[split])
     people: dict[str, list] = {}
     for name, joints, visibility in zip(records.paths.tolist(), records.joints, records.visibility):
         people.setdefault(name.decode(), []).append(np.column_stack([joints, visibility]))

@@ -6,13 +6,15 @@ from typing import Any
 
 from cvpack.errors import InputError
 from cvpack.files import read_json
-from lib.datasets.coco import PERSON, annotated_boxes, image_path
+from lib.datasets.coco import JOINT_NAMES, annotated_boxes, image_path
+from lib.datasets.coco_json import PERSON, check_truth, joint_count, labelled_people, listed_images, person_boxes
 from lib.tools.layout import as_json, count_absent, place
 
 ADDRESS = 'http://images.cocodataset.org'
 # The published names of the two sets of annotations, and the 2017 download's name for the same images.
 SETS = {'train_val_minus_minival_2014.json': 'train2017', 'minival_2014.json': 'val2017'}
 NOT_COMPARABLE = 'AP from annotated boxes is not comparable with the published figures'
+VALIDATION_SET = 'minival_2014.json'
 TEST_SET, TEST_SPLIT = 'test_dev.json', 'test2017'
 
 
@@ -29,8 +31,8 @@ def prepare_coco(source: Path, target: Path, detections: Path | None, test_detec
             f'--test-detections needs annotations/image_info_test-dev2017.json and {TEST_SPLIT} in {source}: '
             f'get {ADDRESS}/annotations/image_info_test2017.zip and {ADDRESS}/zips/{TEST_SPLIT}.zip'
         )
-    sets = {name: _read_annotations(path, split) for name, (path, split) in files.items()}
-    boxes = {'minival_2014_det.json': _validation_boxes(sets['minival_2014.json'], target, detections)}
+    sets = {name: _read_annotations(name, path, split) for name, (path, split) in files.items()}
+    boxes = {'minival_2014_det.json': _validation_boxes(sets[VALIDATION_SET], target, detections)}
     if test_detections:
         boxes['test_dev_det.json'] = _checked_boxes(test_detections, sets[TEST_SET])
     folders = _check_images(source, [image for data in sets.values() for image in data['images']])
@@ -77,13 +79,16 @@ def _annotation_files(source: Path) -> dict[str, tuple[Path, str]]:
     )
 
 
-def _read_annotations(path: Path, split: str) -> dict[str, Any]:
+def _read_annotations(name: str, path: Path, split: str) -> dict[str, Any]:
+    """The annotations that become the set of this published name, fit to train on or to test against."""
     data = read_json(path)
-    images = isinstance(data, dict) and data.get('images')
-    if not images or not all('id' in image and 'file_name' in image for image in images):
-        raise InputError(f'{path} is not a COCO annotation file: it lists no images')
+    listed = listed_images(data, path)
+    if name != TEST_SET:
+        labelled_people(data, path, listed, len(JOINT_NAMES), min_keypoints=1)
+    if name == VALIDATION_SET:
+        check_truth(data, path, joint_count(data, len(JOINT_NAMES)))
     if split:
-        for image in images:
+        for image in data['images']:
             image['file_name'] = f'{split}/{image["file_name"]}'
     return data
 
@@ -122,21 +127,10 @@ def _validation_boxes(data: dict, target: Path, detections: Path | None) -> tupl
 
 def _checked_boxes(path: Path, data: dict) -> tuple[bytes, str]:
     """A detector's json in COCO's results format, and what to say of it."""
-    boxes = read_json(path)
-    try:
-        people = [box['image_id'] for box in boxes if box['category_id'] == PERSON]
-        fit = all(len(box['bbox']) == 4 and isinstance(box['score'], int | float) for box in boxes)
-    except (TypeError, KeyError):
-        fit = False
-    if not fit:
-        raise InputError(
-            f'{path} is not in the COCO results format: it takes a list of '
-            '{"image_id": 1, "category_id": 1, "bbox": [x, y, width, height], "score": 0.9}'
-        )
-    listed = {image['id'] for image in data['images']}
-    unknown = [identity for identity in people if identity not in listed]
-    if len(unknown) == len(people):
-        raise InputError(f'{path}: none of its {len(people)} person boxes is on a listed image: is it of this set?')
-    annotated = sum(box.get('source') == 'annotation' for box in boxes)
-    counts = f'{len(boxes)} boxes, {len(people)} of people, {len(unknown)} of those on images that are not listed'
+    content = read_json(path)
+    boxes = person_boxes(content, path, listed_images(data, path))
+    people = sum(box['category_id'] == PERSON for box in content)
+    unknown = people - len(boxes.boxes)
+    annotated = boxes.rows.column('source').count('annotation')
+    counts = f'{len(content)} boxes, {people} of people, {unknown} of those on images that are not listed'
     return path.read_bytes(), f'{counts}, {annotated} annotated: {NOT_COMPARABLE}' if annotated else counts

@@ -3,10 +3,9 @@
 import hashlib
 from pathlib import Path
 
-from scipy.io import loadmat
-
 from cvpack.errors import InputError
 from cvpack.files import read_json
+from lib.datasets import mpii_json
 from lib.datasets.mpii import JOINT_NAMES
 from lib.tools.layout import as_json, count_absent, place
 from lib.tools.mpii_mat import Person, evaluation_mat, read_people
@@ -54,48 +53,18 @@ def _from_json(folder: Path) -> tuple[dict[str, tuple[Path, str]], set[str]]:
         sources['det_json/test.json'] = folder / 'test.json'
     else:
         print(f'{folder / "test.json"}: not there, so no det_json/test.json: only the test set needs it')
-    people = {name: _read_records(path, labelled=name.startswith('gt')) for name, path in sources.items()}
+    people = {
+        name: mpii_json.read_people(read_json(path), path, len(JOINT_NAMES), labelled=name.startswith('gt')).names
+        for name, path in sources.items()
+    }
     matrix = folder / 'gt_valid.mat'
     if not matrix.is_file():
         raise InputError(f'no file {matrix}: it is the ground truth that valid.json is evaluated on')
-    evaluated = _count_evaluated(matrix)
-    if evaluated != len(people['gt_json/valid.json']):
-        raise InputError(
-            f'{matrix} has {evaluated} people, but valid.json has {len(people["gt_json/valid.json"])}: '
-            'take both from one split'
-        )
+    evaluated = len(people['gt_json/valid.json'])
+    mpii_json.read_truth(matrix, evaluated)
     files = {name: (path, f'{len(people[name])} people') for name, path in sources.items()}
     files['gt_json/valid.mat'] = (matrix, f'{evaluated} people')
-    return files, {record['image'] for records in people.values() for record in records}
-
-
-def _read_records(path: Path, labelled: bool) -> list[dict]:
-    records = read_json(path)
-    try:
-        fit = len(records) > 0
-        for record in records:
-            fit &= len(record['center']) == 2 and record['scale'] > 0 and isinstance(record['image'], str)
-            if labelled:
-                fit &= len(record['joints']) == len(record['joints_vis']) == len(JOINT_NAMES)
-    except (TypeError, KeyError):
-        fit = False
-    if not fit:
-        raise InputError(
-            f'{path} is not in the MPII json form: it takes a list of '
-            '{"image", "center": [x, y], "scale", "joints": 16 of [x, y], "joints_vis": 16 of 0 or 1}'
-        )
-    return records
-
-
-def _count_evaluated(matrix: Path) -> int:
-    try:
-        contents = loadmat(matrix)
-        people = {contents[name].shape[-1] for name in ('jnt_missing', 'pos_gt_src', 'headboxes_src')}
-        if len(people) > 1:
-            raise ValueError(f'its fields are of {people} people')
-        return people.pop()
-    except Exception as error:  # scipy raises many kinds on a damaged file
-        raise InputError(f'{matrix} is no MPII ground truth ({type(error).__name__}: {error})') from error
+    return files, {name for names in people.values() for name in names}
 
 
 def _from_matrix(matrix: Path, valid_images: Path | None) -> tuple[dict[str, tuple[bytes, str]], set[str]]:

@@ -21,15 +21,9 @@ import torch
 from cvpack.errors import InputError, exits_cleanly
 from cvpack.files import replacing
 from lib.config import home
-from lib.tools.benchmark.codec import decode, loss, targets
-from lib.tools.benchmark.data import data
-from lib.tools.benchmark.inference import test
 from lib.tools.benchmark.measure import Options, Row, machine
-from lib.tools.benchmark.scaling import scaling
-from lib.tools.benchmark.startup import startup
-from lib.tools.benchmark.step import step
+from lib.tools.benchmark.sections import SECTIONS, run
 
-SECTIONS = {function.__name__: function for function in (data, targets, loss, decode, step, test, startup, scaling)}
 BATCH = {'cpu': 8, 'cuda': 32}
 
 
@@ -91,7 +85,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device, rows = torch.device(args.device), []
     if args.json:
         _write(args.json, rows)  # better now than after all the measuring
-    torch.backends.cudnn.benchmark = True  # as in training
     print(machine(device))
     print(f'{"section":8} {"what":84} {"value":>8} {"against":>8} {"ratio":>7}  reach')
     for name in args.sections or SECTIONS:
@@ -99,11 +92,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             compiled = device.type == 'cuda' if args.compile is None else args.compile
             batch = args.batch or BATCH[args.device]
             options = Options(args.root.resolve(), Path(scratch), device, args.stages, batch, args.repeats, compiled)
-            for row in SECTIONS[name](options):
-                rows.append(row)
-                print(_line(row), flush=True)
-            if args.json:
-                _write(args.json, rows)
+            new = run(name, options)
+        print(*map(_line, new), sep='\n', flush=True)
+        rows += new
+        if args.json:
+            _write(args.json, rows)
 
 
 if __name__ == '__main__':

@@ -1,0 +1,187 @@
+"""What can be wrong with a data set, and how it is told.
+
+Whoever reads a file hands over a `Report`. Reading for training or testing stops at the first fatal finding
+(`refuse`); lib.tools.check_data counts all of them.
+"""
+
+import re
+import reprlib
+from collections.abc import Callable, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cvpack.errors import InputError
+
+
+class Kind(Enum):
+    """A kind of finding. Training and testing stop at a fatal one; the others are worth a look."""
+
+    def __init__(self, description: str, fatal: bool) -> None:
+        self.description, self.fatal = description, fatal
+
+    FILE = 'file of annotations or boxes that is missing, damaged or of another form', True
+    FIELD = 'field that is missing or not of its type', True
+    NUMBER = 'number that is NaN, infinite or beyond all sense', True
+    JOINTS = 'wrong number of joints', True
+    BOX = 'box of zero or negative size', True
+    NAME = 'file name that leaves the images folder or is none', True
+    TWICE = 'id that is given twice', True
+    CATEGORY = 'category of people missing', True
+    NOBODY = 'file without anybody to train on or to test', True
+    ABSENT = 'image that is listed but absent', True
+    EMPTY = 'image file of zero bytes', True
+    DAMAGED = 'image that is cut short or damaged', True
+    FOREIGN = 'file that is not an image', True
+    HUGE = 'image of more pixels than are read', True
+    TINY = 'image too small to hold a person', True
+    UNUSED_IMAGE = 'unusable image, but without a person to train on or to test', False
+    UNLISTED = 'person or box of an image that is not listed', False
+    COUNT = 'person whose num_keypoints is not the number of labelled joints', False
+    OUTSIDE = 'person with a labelled joint outside the image', False
+    AT_ZERO = 'person with a labelled joint at 0, 0', False
+    BOX_OUTSIDE = 'box that misses the image', False
+    SIZE = 'image of another size than its record says', False
+
+
+Report = Callable[[Kind, str], None]
+
+# Pixels, ids of joints, areas: nothing that is meant comes near it, and float32 holds it.
+LARGEST = 1e9
+LONGEST_NAME = 1000
+# Absolute, or with a step upwards, or with what no file system or terminal should be given.
+UNSAFE_NAME = re.compile(r'\A/|(?:\A|/)\.\.(?:/|\Z)|[\x00-\x1f\x7f-\x9f\ud800-\udfff]')
+REMEDY = 'correct or remove it'
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = 100
+shown: Callable[[Any], str] = _repr.repr  # a value as messages show it: escaped, and of bearable length
+
+
+def refuse(kind: Kind, message: str) -> None:
+    """The report of whoever cannot go on: raises InputError for a fatal finding."""
+    if kind.fatal:
+        raise InputError(message)
+
+
+def is_safe(name: Any) -> bool:
+    """Whether this is a file name that stays in its folder and that a file system takes."""
+    return isinstance(name, str) and 0 < len(name) <= LONGEST_NAME and not UNSAFE_NAME.search(name)
+
+
+class Rows:
+    """The records of a json list, read field by field; of those that are found wrong `good` becomes False.
+
+    what: a record's name in a message; path: the file's; rows: dictionaries
+    numbers: (n,) positions in the file, from 0; good: (n,) bool
+    """
+
+    def __init__(self, rows: Any, what: str, path: Path, report: Report) -> None:
+        if not isinstance(rows, list):
+            report(Kind.FILE, f'{path}: its {what} records should be a list, not {shown(rows)}: is it the right file?')
+            rows = []
+        self.what, self.path, self.report = what, path, report
+        fits = [isinstance(row, dict) for row in rows]
+        self.rows: list[dict] = [row if fit else {} for row, fit in zip(rows, fits)]
+        self.numbers = np.arange(len(rows))
+        self.good = np.ones(len(rows), bool)
+        self.require(fits, Kind.FIELD, lambda i: f'{shown(rows[i])} should be an object with named fields')
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def only(self, mask: np.ndarray) -> 'Rows':
+        """The good ones of these rows for which the mask (n,) is true."""
+        chosen = np.flatnonzero(mask & self.good)
+        part = Rows([self.rows[i] for i in chosen], self.what, self.path, self.report)
+        part.numbers = self.numbers[chosen]
+        return part
+
+    def label(self, index: int) -> str:
+        """How a message names a row."""
+        row = self.rows[index]
+        ids = [f' ({key} {shown(row[key])})' for key in ('id', 'image_id', 'image') if key in row]
+        return f'{self.path}: {self.what} {self.numbers[index]}{"".join(ids[:1])}'
+
+    def tell(self, index: int, kind: Kind, text: str) -> None:
+        """Reports a row, unless it was found wrong before."""
+        if self.good[index]:
+            self.good[index] = False
+            self.report(kind, f'{self.label(index)}: {text}: {REMEDY}')
+
+    def require(self, mask: Sequence[bool], kind: Kind, text: Callable[[int], str]) -> None:
+        """Reports the rows where the mask (n,) is false with text(index)."""
+        for i in np.flatnonzero(~np.asarray(mask, bool)):
+            self.tell(i, kind, text(i))
+
+    def column(self, field: str, default: Any = None) -> list:
+        """A field of every row as it is."""
+        return [row.get(field, default) for row in self.rows]
+
+    def numeric(self, field: str, *shape: int, default: Any = None, length: Kind = Kind.FIELD) -> np.ndarray:
+        """(n, *shape) float64: a field that holds numbers in lists of this shape. NaN in rows where it does not.
+
+        length: what a list of another length is
+        """
+        values = self.column(field, default)
+        array = _as_array(values, shape)
+        if array is None:
+            array = np.full((len(values), *shape), np.nan)
+            for i, value in enumerate(values):
+                if _fault(field, value, shape, length) is None:
+                    array[i] = value
+        fits = (np.abs(array) < LARGEST).all(axis=tuple(range(1, array.ndim)))
+        for i in np.flatnonzero(~fits):
+            self.tell(i, *_fault(field, values[i], shape, length))
+        return array
+
+    def whole(self, field: str, default: Any = None) -> np.ndarray:
+        """(n,) int64: a field that holds a whole number; 0 in rows where it does not."""
+        values = self.column(field, default)
+        fits = [isinstance(value, (int, float)) and value % 1 == 0 and abs(value) < 2**63 for value in values]
+        self.require(fits, Kind.FIELD, lambda i: f'{field} = {shown(values[i])} should be a whole number')
+        return np.array([value if fit else 0 for value, fit in zip(values, fits)], np.int64)
+
+    def names(self, field: str) -> list[str]:
+        """A field that holds the path of a file in a folder that it cannot leave; '' in rows where it does not."""
+        values = self.column(field)
+        fits = [is_safe(value) for value in values]
+        self.require(
+            fits, Kind.NAME, lambda i: f'{field} = {shown(values[i])} should be a path inside the images folder'
+        )
+        return [value if fit else '' for value, fit in zip(values, fits)]
+
+    def unique(self, field: str, ids: np.ndarray) -> None:
+        """Reports rows whose id another one had before."""
+        first = np.zeros(len(ids), bool)
+        first[np.unique(ids, return_index=True)[1]] = True
+        self.require(first, Kind.TWICE, lambda i: f'{field} {ids[i]} is given twice')
+
+
+def _as_array(values: list, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Values as float64, None unless all of them are numbers in lists of this shape."""
+    try:
+        array = np.array(values)
+    except (ValueError, OverflowError):  # lists of different lengths; numbers of hundreds of digits
+        return None
+    if array.shape != (len(values), *shape) or array.dtype.kind not in 'biuf':
+        return None
+    return array.astype(np.float64)
+
+
+def _fault(name: str, value: Any, shape: tuple[int, ...], length: Kind) -> tuple[Kind, str] | None:
+    """What is wrong with a value that should hold numbers in lists of this shape; None if nothing is."""
+    if value is None:
+        return Kind.FIELD, f'{name} is missing'
+    if not shape and not isinstance(value, (int, float)):
+        return Kind.FIELD, f'{name} = {shown(value)} should be a number'
+    if not shape:
+        return None if abs(value) < LARGEST else (Kind.NUMBER, f'{name} = {shown(value)} should be a finite number')
+    if not isinstance(value, list):
+        return Kind.FIELD, f'{name} = {shown(value)} should be a list of {shape[0]}'
+    if len(value) != shape[0]:
+        return length, f'{name} has {len(value)} entries, should have {shape[0]}'
+    faults = (_fault(f'{name}[{i}]', entry, shape[1:], length) for i, entry in enumerate(value))
+    return next(filter(None, faults), None)

@@ -1,0 +1,79 @@
+"""MPII's json files and valid.mat, read and checked. Pixels count from 1, as in the files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+
+from cvpack.errors import InputError
+from lib.datasets.checks import Kind, Report, Rows, refuse, shown
+
+# A test person's place in the official annotations, counted from 1, where the json file was made from them.
+INDICES = ('image_index', 'person_index')
+TRUTH_FIELDS = ('jnt_missing', 'pos_gt_src', 'headboxes_src')
+
+
+@dataclass
+class People:
+    """The people of a json file, in its order.
+
+    names:      of their images
+    center:     (n, 2) float64, x and y in image pixels from 1; x is -1 where the file does not tell
+    scale:      (n,) float64, their height in units of 200 image pixels
+    joints:     (n, K, 2) float64, in image pixels from 1
+    visibility: (n, K) float64: 0 or 1
+    ids:        (n, 2) int64: INDICES
+    rows:       their records
+    """
+
+    names: list[str]
+    center: np.ndarray
+    scale: np.ndarray
+    joints: np.ndarray
+    visibility: np.ndarray
+    ids: np.ndarray
+    rows: Rows
+
+
+def read_people(content: Any, path: Path, joints: int, labelled: bool, report: Report = refuse) -> People:
+    """The people whose records are fit; `report` gets what is wrong with the others: `refuse` raises InputError.
+
+    content: what the file at `path` holds; joints: K; labelled: everybody has joints, unlike the test set's people
+    """
+    rows = Rows(content, 'person', path, report)
+    names, center, scale = rows.names('image'), rows.numeric('center', 2), rows.numeric('scale')
+    rows.require(scale > 0, Kind.BOX, lambda i: f'scale = {shown(rows.rows[i]["scale"])} should be above 0')
+    nowhere = None if labelled else [[0, 0]] * joints
+    unseen = None if labelled else [0] * joints
+    positions = rows.numeric('joints', joints, 2, default=nowhere, length=Kind.JOINTS)
+    visibility = rows.numeric('joints_vis', joints, default=unseen, length=Kind.JOINTS)
+    known = np.isin(visibility, (0, 1)).all(axis=1)
+    rows.require(known, Kind.FIELD, lambda i: 'joints_vis has a value that is neither 0 nor 1')
+    ids = np.stack([rows.whole(name, default=0) for name in INDICES], axis=1)
+    good = rows.good
+    if not good.any() or (labelled and not visibility[good].any()):
+        report(Kind.NOBODY, f'{path} lists no people with joints: take another file')
+    names = [name for name, fit in zip(names, good) if fit]
+    return People(names, center[good], scale[good], positions[good], visibility[good], ids[good], rows.only(good))
+
+
+def read_truth(path: Path, people: int) -> dict[str, np.ndarray]:
+    """The fields of valid.mat, of so many people as valid.json has: jnt_missing (16, n) 0 or 1, pos_gt_src
+    (16, 2, n) pixels from 1, headboxes_src (2, 2, n) corners; float64.
+
+    Raises InputError for another file.
+    """
+    try:
+        contents = scipy.io.loadmat(path)
+        truth = {name: np.asarray(contents[name], np.float64) for name in TRUTH_FIELDS}
+        counts = {field.shape[-1] for field in truth.values()}
+        if len(counts) > 1:
+            raise ValueError(f'its fields are of {counts} people')
+    except Exception as error:  # scipy raises many kinds on a damaged file
+        reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+        raise InputError(f'{path} is no MPII ground truth ({reason}): get it again') from None
+    if counts != {people}:
+        raise InputError(f'{path} has {counts.pop()} people, but valid.json has {people}: take both from one split')
+    return truth
