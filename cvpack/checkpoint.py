@@ -6,6 +6,8 @@ A folder of checkpoints holds `iter-N.pth` and the link `iter-last.pth` to the n
 import os
 import pickle
 import re
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,78 @@ LATEST = 'iter-last.pth'
 
 
 def save(folder: Path, iteration: int, state: dict[str, Any]) -> Path:
-    """Writes `iter-N.pth`, whole or not at all, then points `iter-last.pth` at it."""
+    """Writes `iter-N.pth`, whole or not at all, then points `iter-last.pth` at it. Raises OSError if it cannot."""
     path = folder / f'iter-{iteration}.pth'
-    with replacing(path) as file:
-        torch.save(state, file)
+    try:
+        with replacing(path) as file:
+            torch.save(state, file)
+    except RuntimeError as error:  # torch's zip writer covers up the file's own error
+        raise error.__context__ if isinstance(error.__context__, OSError) else OSError(None, str(error)) from None
     link = folder / f'{LATEST}.tmp'
     link.unlink(missing_ok=True)
     link.symlink_to(path.name)
     os.replace(link, folder / LATEST)
     return path
+
+
+class Writer:
+    """Saves checkpoints in the background, from copies in host memory: training waits for the copy alone.
+
+    keep:   of the checkpoints up to the one just written, so many of the newest stay; 0: all
+    report: is told in a line what could not be written. The earlier checkpoints are whole then, and the next save
+            may succeed.
+
+    What an earlier run that was killed left half-written is removed.
+    """
+
+    def __init__(self, folder: Path, keep: int, report: Callable[[str], None]) -> None:
+        self.folder, self.keep, self.report = folder, keep, report
+        self.thread: threading.Thread | None = None
+        self.failure: str | None = None
+        for unfinished in folder.glob('iter-*.pth.tmp'):
+            unfinished.unlink()
+
+    def save(self, iteration: int, state: dict[str, Any]) -> None:
+        """Copies the state and has it written once the checkpoint before is; returns after the copy."""
+        copy = _on_host(state)
+        self.wait()
+        self.thread = threading.Thread(target=self._write, args=(iteration, copy))
+        self.thread.start()
+
+    def wait(self) -> None:
+        """Returns when nothing is being written any more."""
+        if self.thread is not None:
+            self.thread.join()
+            self.thread = None
+
+    def close(self) -> None:
+        """Waits for the last checkpoint. Raises InputError if it could not be written."""
+        self.wait()
+        if self.failure:
+            raise InputError(self.failure)
+
+    def _write(self, iteration: int, state: dict[str, Any]) -> None:
+        try:
+            save(self.folder, iteration, state)
+            self.failure = None
+            known = [number for number in iterations(self.folder) if number <= iteration]
+            for old in known[: -self.keep] if self.keep else []:
+                (self.folder / f'iter-{old}.pth').unlink()
+        except OSError as error:
+            path = self.folder / f'iter-{iteration}.pth'
+            self.failure = f'{path} could not be written ({error.strerror or error}): make room; earlier ones are whole'
+            self.report(self.failure)
+
+
+def _on_host(value: Any) -> Any:
+    """The value with every tensor in it copied to host memory."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to('cpu', copy=True)
+    if isinstance(value, dict):
+        return {key: _on_host(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_on_host(inner) for inner in value)
+    return value
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -8,13 +8,23 @@ files; the local rank decides the device.
 import argparse
 import contextlib
 import os
+import re
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as torch_dist
 
-from cvpack.errors import InputError
+from cvpack.errors import InputError, PeerLost
+
+# Seconds.
+DEFAULT_TIMEOUT = 600
+# How gloo, nccl and the store say that the other side is gone.
+LOST = re.compile(r'timed? ?out|closed by peer|connection (reset|refused|closed)|broken pipe|nccl', re.IGNORECASE)
+
+# Where GPUs have nccl between them: the same processes, joined by gloo.
+_host_group: torch_dist.ProcessGroup | None = None
 
 
 def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,12 +32,15 @@ def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local-rank', '--local_rank', type=int, help=argparse.SUPPRESS)
 
 
-def setup(device_type: str, local_rank: int | None = None) -> torch.device:
+def setup(device_type: str, local_rank: int | None = None, timeout: float = DEFAULT_TIMEOUT) -> torch.device:
     """Joins the process group that the launcher described, if it did, and returns this process's device.
 
     device_type: 'cuda' or 'cpu'; nccl serves the first, gloo the second.
     local_rank:  the launcher's argument; the environment's LOCAL_RANK goes before it.
+    timeout:     seconds that a process waits for the others before it gives them up
+    Raises InputError where the others cannot be met.
     """
+    global _host_group
     index = int(os.environ.get('LOCAL_RANK', local_rank or 0))
     device = torch.device(device_type, index if device_type == 'cuda' else None)
     if device.type == 'cuda':
@@ -38,8 +51,20 @@ def setup(device_type: str, local_rank: int | None = None) -> torch.device:
         torch.cuda.set_device(device)
     launched = {'RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'} <= os.environ.keys()
     if launched and not torch_dist.is_initialized():
-        backend = 'nccl' if device.type == 'cuda' else 'gloo'
-        torch_dist.init_process_group(backend, device_id=device if device.type == 'cuda' else None)
+        on_gpu = device.type == 'cuda'
+        limit = timedelta(seconds=timeout)
+        try:
+            torch_dist.init_process_group(
+                'nccl' if on_gpu else 'gloo', timeout=limit, device_id=device if on_gpu else None
+            )
+        except (torch_dist.DistError, ValueError) as error:
+            address = f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}'
+            reason = str(error).strip().partition('\n')[0][:200]
+            raise InputError(
+                f'MASTER_ADDR:MASTER_PORT = {address}: cannot meet the other processes ({reason}): '
+                'check that all were started, and that the port is free'
+            ) from None
+        _host_group = torch_dist.new_group(backend='gloo', timeout=limit) if on_gpu else None
     return device
 
 
@@ -79,6 +104,39 @@ def main_first() -> Iterator[None]:
     finally:
         if is_main():
             barrier()
+
+
+def any_rank(*flags: bool) -> tuple[bool, ...]:
+    """For each flag whether it is set on any rank, the same on all. Waits for the hosts, not for their GPUs."""
+    if not is_distributed():
+        return flags
+    states = torch.tensor(flags, dtype=torch.uint8)
+    torch_dist.all_reduce(states, torch_dist.ReduceOp.MAX, group=_host_group)
+    return tuple(map(bool, states.tolist()))
+
+
+def broadcast(value: Any) -> Any:
+    """Rank 0's value, on every rank."""
+    if not is_distributed():
+        return value
+    values = [value]
+    torch_dist.broadcast_object_list(values)
+    return values[0]
+
+
+@contextlib.contextmanager
+def lost_peers_end_the_job() -> Iterator[None]:
+    """Turns the many errors of a collective whose other side died or hangs into PeerLost."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).strip().partition('\n')[0]
+        if not is_distributed() or not LOST.search(str(error)):
+            raise
+        raise PeerLost(
+            f'rank {rank()}: another process died or hangs ({reason[:200]}): see what that one said; '
+            'started again with --resume auto the run goes on'
+        ) from None
 
 
 def gather(value: Any) -> list[Any]:

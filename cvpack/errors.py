@@ -1,29 +1,68 @@
-"""What the user gave cannot be used: one clear line instead of a traceback."""
+"""How a command ends that cannot go on: one clear line instead of a traceback, and an exit code.
+
+0   done
+2   the user's input cannot be used
+3   a loss or gradient is not finite
+4   another process of the job died or hangs
+75  asked to stop (SIGTERM, SIGUSR1): saved, to be started again (EX_TEMPFAIL)
+"""
 
 import functools
 import sys
 from collections.abc import Callable
 
 
-class InputError(ValueError):
-    """Bad input from the user: a file, a key or a value.
+class Ending(Exception):
+    """The end of a command for a reason that its message tells in one line. Bugs raise other exceptions."""
 
-    The message is one line that names the thing and says what to do. Bugs of our own raise other exceptions
-    and keep their traceback.
+    exit_code = 1
+
+
+class InputError(Ending, ValueError):
+    """Bad input from the user: the message names the file, key or value and says what to do."""
+
+    exit_code = 2
+
+
+class NotFinite(Ending, ArithmeticError):
+    """A loss or gradient of some rank is not finite.
+
+    losses: this rank's
     """
+
+    exit_code = 3
+
+    def __init__(self, iteration: int, losses: dict[str, float], message: str = '') -> None:
+        super().__init__(message or f'iteration {iteration}: a loss or gradient is not finite')
+        self.iteration, self.losses = iteration, losses
+
+
+class PeerLost(Ending, RuntimeError):
+    """Another process of the job died or hangs."""
+
+    exit_code = 4
+
+
+class Preempted(Ending):
+    """The run was asked to stop, and saved."""
+
+    exit_code = 75
+
+    def __init__(self, iteration: int) -> None:
+        super().__init__(f'stopped after iteration {iteration} as asked; go on with --resume auto')
 
 
 def exits_cleanly(main: Callable) -> Callable:
-    """Decorates a command's entry point: an InputError becomes one line on stderr and exit code 2."""
+    """Decorates a command's entry point: an Ending becomes one line on stderr and its exit code."""
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs):
         try:
             return main(*args, **kwargs)
-        except InputError as error:
+        except Ending as error:
             # From a loader's worker it comes wrapped in that process's traceback, the message last.
             message = str(error).rstrip().rpartition('\n')[2]
             print(f'error: {message.partition("InputError: ")[2] or message}', file=sys.stderr, flush=True)
-            sys.exit(2)
+            sys.exit(error.exit_code)
 
     return wrapper

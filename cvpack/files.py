@@ -12,11 +12,13 @@ from cvpack.errors import InputError
 
 def read_json(path: Path, remedy: str = 'get it again') -> Any:
     """The content of a json file. Raises InputError, which ends in `remedy`, where it is absent or damaged."""
-    if not path.is_file():
-        raise InputError(f'{path} does not exist: {remedy}')
     try:
         return json.loads(path.read_bytes())
-    except ValueError as error:
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f'{path} does not exist: {remedy}') from None
+    except OSError as error:
+        raise InputError(f'{path} cannot be read ({error.strerror}): {remedy}') from None
+    except (ValueError, RecursionError) as error:
         raise InputError(f'{path} is not valid json ({error}): {remedy}') from None
 
 

@@ -4,12 +4,14 @@ There is no sampler state to save: a run that continues at iteration k asks for 
 what an uninterrupted run would have got, with any number of workers.
 """
 
+import functools
 from collections.abc import Iterator
 
 import torch
 from torch.utils.data import Sampler
 
 
+@functools.lru_cache(maxsize=2)
 def epoch_order(seed: int, epoch: int, length: int) -> list[int]:
     """The order of one epoch: a permutation of range(length)."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
@@ -17,36 +19,35 @@ def epoch_order(seed: int, epoch: int, length: int) -> list[int]:
 
 
 class TrainBatchSampler(Sampler):
-    """One rank's batches for the iterations `start` to `max_iter` (counted from 0, `max_iter` excluded).
+    """So many of one rank's batches, from the position `first` of the run on.
 
-    The run is one endless row of positions, epoch after epoch; each iteration takes the next
-    `batch_size * world_size` of them and each rank its block of `batch_size`. A batch is a list of
-    (index in the data set, position in the run): the position seeds the sample's augmentation.
+    The run is one endless row of positions, epoch after epoch; `batch_size * world_size` of them after each other
+    make a batch on every rank, a block of `batch_size` each. A batch is a list of (index in the data set, position
+    in the run): the position seeds the sample's augmentation.
     """
 
     def __init__(
-        self, length: int, batch_size: int, start: int, max_iter: int, seed: int, rank: int, world_size: int
+        self, length: int, batch_size: int, first: int, batches: int, seed: int, rank: int, world_size: int
     ) -> None:
         self.length = length
         self.batch_size = batch_size
-        self.start, self.max_iter = start, max_iter
+        self.first, self.batches = first, batches
         self.seed = seed
         self.rank, self.world_size = rank, world_size
 
     def __len__(self) -> int:
-        return max(self.max_iter - self.start, 0)
+        return self.batches
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        epoch, order = -1, []
-        for iteration in range(self.start, self.max_iter):
-            first = (iteration * self.world_size + self.rank) * self.batch_size
-            batch = []
-            for position in range(first, first + self.batch_size):
-                if position // self.length != epoch:
-                    epoch = position // self.length
-                    order = epoch_order(self.seed, epoch, self.length)
-                batch.append((order[position % self.length], position))
-            yield batch
+        return map(self.batch, range(self.batches))
+
+    def batch(self, number: int) -> list[tuple[int, int]]:
+        """The batch of this number, from 0."""
+        first = self.first + (number * self.world_size + self.rank) * self.batch_size
+        return [
+            (epoch_order(self.seed, position // self.length, self.length)[position % self.length], position)
+            for position in range(first, first + self.batch_size)
+        ]
 
 
 def shard(length: int, rank: int, world_size: int) -> range:

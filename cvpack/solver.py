@@ -9,7 +9,7 @@ from torch import nn
 from cvpack.errors import InputError
 
 # The published schedules are written for this many GPUs.
-REFERENCE_WORLD_SIZE = 8
+REFERENCE_GPUS = 8
 
 OPTIMIZERS = ('Adam', 'SGD')
 
@@ -39,16 +39,17 @@ def scale_schedule(
     checkpoint_period: int,
     warmup_iters: int,
     warmup_factor: float,
-    world_size: int,
+    gpus: int,
 ) -> Schedule:
     """The published batch rule: the LR grows with the number of GPUs, the iterations shrink, the warm-up stays.
 
     base_lr is a GPU's; max_iter and checkpoint_period are those of 8 GPUs.
+    gpus: a GPU that accumulates the gradients of n batches counts for n
     """
     return Schedule(
-        base_lr=base_lr * world_size,
-        max_iter=max_iter * REFERENCE_WORLD_SIZE // world_size,
-        checkpoint_period=max(checkpoint_period * REFERENCE_WORLD_SIZE // world_size, 1),
+        base_lr=base_lr * gpus,
+        max_iter=max_iter * REFERENCE_GPUS // gpus,
+        checkpoint_period=max(checkpoint_period * REFERENCE_GPUS // gpus, 1),
         warmup_iters=warmup_iters,
         warmup_factor=warmup_factor,
     )
@@ -75,7 +76,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:
     Raises InputError for another kind of optimiser, or one of another number of parameters.
     """
     options = [{name: group[name] for name in group if name != 'params'} for group in optimizer.param_groups]
-    groups = state['param_groups']
+    groups = state.get('param_groups') if isinstance(state, dict) else None
+    if groups is None or 'state' not in state:
+        raise InputError("the checkpoint's 'optimizer' is not the state of one")
     if [len(group['params']) for group in groups] != [len(group['params']) for group in optimizer.param_groups]:
         raise InputError('the checkpoint holds the optimiser of another number of parameters')
     if [('betas' in group) for group in groups] != [('betas' in group) for group in options]:

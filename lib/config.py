@@ -83,6 +83,7 @@ def coco_defaults() -> EasyDict:
             MOMENTUM=0.9,  # SGD's
             WEIGHT_DECAY=1e-5,
             IMS_PER_GPU=32,
+            ACCUM_STEPS=1,  # batches to an iteration: a GPU with n counts for n GPUs
             MAX_ITER=96000,  # for 8 GPUs: times 8 / GPUs
             CHECKPOINT_PERIOD=2400,  # likewise
             WARMUP_FACTOR=0.1,
@@ -92,6 +93,8 @@ def coco_defaults() -> EasyDict:
             COMPILE=False,
             EMA=0.0,  # decay of a moving average of the weights; 0: none
             SEED=0,
+            KEEP_CHECKPOINTS=0,  # so many of the newest; 0: all
+            TIMEOUT=600,  # seconds after which a process gives up waiting for the others
         ),
         LOSS=dict(OHKM=True, TOPK=8, COARSE_TO_FINE=True),
         DATALOADER=dict(NUM_WORKERS=4),  # a process; no more than there are cores

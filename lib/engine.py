@@ -15,8 +15,9 @@ from easydict import EasyDict
 from torch import nn
 
 from cvpack import checkpoint, dist
-from cvpack.errors import InputError, exits_cleanly
+from cvpack.errors import InputError, NotFinite, Preempted, exits_cleanly
 from cvpack.logger import DataTimer, TrainLog, get_logger
+from cvpack.preemption import StopRequest
 from cvpack.trainer import train_loop
 from lib.config import REPOSITORY, git_revision, override, to_plain
 from lib.loader import dataset_of, dataset_root, train_loader, train_samples
@@ -45,7 +46,8 @@ def _start(cfg: EasyDict, args: argparse.Namespace) -> tuple[torch.device, loggi
     """Applies the command line's settings, joins the other processes and says what this run runs on."""
     override(cfg, args.set)
     wants_cuda = cfg.MODEL.DEVICE == 'cuda'
-    device = dist.setup('cuda' if wants_cuda and torch.cuda.is_available() else 'cpu', args.local_rank)
+    device_type = 'cuda' if wants_cuda and torch.cuda.is_available() else 'cpu'
+    device = dist.setup(device_type, args.local_rank, cfg.SOLVER.TIMEOUT)
     log_file = Path(cfg.OUTPUT_DIR) / 'log.txt'
     try:
         logger = get_logger(log_file)
@@ -68,49 +70,79 @@ def train(cfg: EasyDict, build_model: BuildModel) -> None:
     cfg: finalized; build_model: configuration -> network with MSPN's outputs in train mode
     """
     parser = _parser('Train this experiment.')
-    parser.add_argument(
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
         '-c',
         '--continue',
-        dest='resume',
+        dest='checkpoint',
         metavar='FILE',
         help="checkpoint to go on from: a file, or its name in the output folder, or 'last'",
     )
+    how.add_argument(
+        '--resume', choices=('auto',), help='go on from the newest good checkpoint, or begin where there is none'
+    )
     args = parser.parse_args()
     device, logger = _start(cfg, args)
-    resume = _checkpoint_to_resume(cfg, args.resume)
-    schedule = build_schedule(cfg)
-
     torch.manual_seed(cfg.SOLVER.SEED)
-    model = build_model(cfg)
-    if resume is None and cfg.MODEL.WEIGHT:
-        logger.info(load_backbone(model, _weight_file(cfg), cfg.MODEL.WEIGHT_STAGES))
-    trainer = Trainer(cfg, model, schedule, device)
-    start = trainer.resume(resume, logger) if resume else 0
+    with StopRequest() as stop, dist.lost_peers_end_the_job():
+        trainer = Trainer(cfg, build_model(cfg), build_schedule(cfg), device)
+        _begin(cfg, args, trainer, logger)
+        _train(cfg, trainer, device, logger, stop)
+        dist.cleanup()
 
-    samples = train_samples(cfg, Path(cfg.OUTPUT_DIR))
+
+def _begin(cfg: EasyDict, args: argparse.Namespace, trainer: Trainer, logger: logging.Logger) -> None:
+    """Has the trainer go on from a checkpoint, or begin, provided that no earlier run would be overwritten."""
+    folder = Path(cfg.OUTPUT_DIR)
+    earlier = dist.broadcast(checkpoint.iterations(folder))
+    if args.checkpoint:
+        trainer.resume(_named_checkpoint(folder, args.checkpoint), logger)
+    elif args.resume and earlier and trainer.resume_newest(folder, logger):
+        pass
+    elif earlier and not args.resume:
+        raise InputError(
+            f'{folder} holds checkpoints of an earlier run (to iteration {earlier[-1]}): '
+            'continue it with -c last, move it away, or choose another folder with --set OUTPUT_DIR=...'
+        )
+    elif cfg.MODEL.WEIGHT:
+        logger.info(load_backbone(trainer.model, _weight_file(cfg), cfg.MODEL.WEIGHT_STAGES))
+
+
+def _train(cfg: EasyDict, trainer: Trainer, device: torch.device, logger: logging.Logger, stop: StopRequest) -> None:
+    """Trains to the end, or until the numbers go wrong or the process is asked to stop; what was begun is saved."""
+    folder, schedule, start = Path(cfg.OUTPUT_DIR), trainer.schedule, trainer.start
+    accumulate = cfg.SOLVER.ACCUM_STEPS
+    samples = train_samples(cfg, folder)
     logger.info(f'{len(samples)} people to train on; iterations {start + 1} to {schedule.max_iter}')
     _keep_config(cfg)
-    timer = DataTimer(train_loader(cfg, samples, start, schedule.max_iter))
-    images_per_iteration = cfg.SOLVER.IMS_PER_GPU * dist.world_size()
-    log = TrainLog(logger, Path(cfg.TENSORBOARD_DIR), start, schedule.max_iter, images_per_iteration, timer, device)
-    train_loop(trainer.step, timer, start, schedule, log, trainer.save)
-    log.close()
-    logger.info(f'trained: {Path(cfg.OUTPUT_DIR) / checkpoint.LATEST}')
-    dist.cleanup()
+    loader = train_loader(cfg, samples, trainer.first, max(schedule.max_iter - start, 0) * accumulate)
+    timer = DataTimer(loader)
+    images = trainer.samples_an_iteration
+    log = TrainLog(logger, Path(cfg.TENSORBOARD_DIR), start, schedule.max_iter, images, timer, device)
+    writer = checkpoint.Writer(folder, cfg.SOLVER.KEEP_CHECKPOINTS, logger.error) if dist.is_main() else None
+
+    def save(iteration: int) -> None:
+        if writer is not None:
+            writer.save(iteration, trainer.state(iteration))
+
+    try:
+        train_loop(trainer.step, timer, start, schedule, log, save, accumulate, stop)
+    except NotFinite as error:
+        raise trainer.explain(error, loader) from None
+    except Preempted:
+        if writer is not None:
+            writer.wait()
+        dist.barrier()  # a process that ends now would have the launcher end the one that is still writing
+        raise
+    finally:
+        log.close()
+    if writer is not None:
+        writer.close()
+    logger.info(f'trained: {folder / checkpoint.LATEST}')
 
 
-def _checkpoint_to_resume(cfg: EasyDict, name: str | None) -> Path | None:
-    """The file that -c means; without -c, None, provided that no earlier run would be overwritten."""
-    folder = Path(cfg.OUTPUT_DIR)
-    if name is None:
-        earlier = checkpoint.iterations(folder)
-        dist.barrier()  # nobody looks after somebody has begun to write
-        if earlier:
-            raise InputError(
-                f'{folder} holds checkpoints of an earlier run (to iteration {earlier[-1]}): '
-                'continue it with -c last, move it away, or choose another folder with --set OUTPUT_DIR=...'
-            )
-        return None
+def _named_checkpoint(folder: Path, name: str) -> Path:
+    """The file that -c means."""
     if name == 'last':
         return checkpoint.find(folder, name)
     return Path(name) if Path(name).is_file() else folder / name

@@ -81,16 +81,16 @@ def train_samples(cfg: EasyDict, folder: Path | None = None) -> TrainSamples:
     )
 
 
-def train_loader(cfg: EasyDict, samples: TrainSamples, start: int, max_iter: int) -> DataLoader:
-    """This rank's batches of the iterations start + 1 to max_iter.
+def train_loader(cfg: EasyDict, samples: TrainSamples, first: int, batches: int) -> DataLoader:
+    """So many of this rank's batches, from the position `first` of the run on (0: its beginning).
 
     A batch holds image (B, H, W, 3) uint8 and keypoints (B, K, 3) float32: x and y in crop pixels, visibility.
     """
     sampler = TrainBatchSampler(
         len(samples),
         cfg.SOLVER.IMS_PER_GPU,
-        start,
-        max_iter,
+        first,
+        batches,
         cfg.SOLVER.SEED,
         dist.rank(),
         dist.world_size(),

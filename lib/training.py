@@ -1,7 +1,9 @@
 """A training run of an experiment: what it computes, saves and goes on from."""
 
 import inspect
+import json
 import logging
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,25 +12,25 @@ import torch
 from easydict import EasyDict
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
 
 from cvpack import checkpoint, dist
-from cvpack.errors import InputError
+from cvpack.errors import InputError, NotFinite
 from cvpack.precision import autocast
 from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_schedule
 from cvpack.trainer import Losses, TrainStep
 from lib.config import git_revision, to_plain
 from lib.loader import memory_format, normalize
 from lib.models.loss import build_loss
-from lib.models.weights import load_state
+from lib.models.weights import check_state, load_state
 from lib.utils import heatmap
 
 
 def build_schedule(cfg: EasyDict) -> Schedule:
-    """The learning rate of this run's number of processes."""
+    """The learning rate of this run's number of processes and batches."""
     s = cfg.SOLVER
-    return scale_schedule(
-        s.BASE_LR, s.MAX_ITER, s.CHECKPOINT_PERIOD, s.WARMUP_ITERS, s.WARMUP_FACTOR, dist.world_size()
-    )
+    gpus = dist.world_size() * s.ACCUM_STEPS
+    return scale_schedule(s.BASE_LR, s.MAX_ITER, s.CHECKPOINT_PERIOD, s.WARMUP_ITERS, s.WARMUP_FACTOR, gpus)
 
 
 class Trainer:
@@ -55,7 +57,12 @@ class Trainer:
             self.model.compile(mode='reduce-overhead' if device.type == 'cuda' else None)
         self.parallel = self._parallel()
         self.criterion = build_loss(cfg)
-        self.step = TrainStep(self.losses, self.optimizer, schedule, self.scaler, self.model, self.average)
+        self.step = TrainStep(
+            self.losses, self.optimizer, schedule, self.scaler, self.parallel, self.average, solver.SEED
+        )
+        self.samples_an_iteration = solver.IMS_PER_GPU * dist.world_size() * solver.ACCUM_STEPS
+        # Where in the run this process began, and the position in the data that belongs to it.
+        self.start, self.first = 0, 0
 
     def _parallel(self) -> nn.Module:
         """The network as every process calls it; statistics of BatchNorm stay each process's own."""
@@ -80,15 +87,15 @@ class Trainer:
             outputs = self.parallel(normalize(image, cfg))
         return self.criterion(outputs, visibility, labels)
 
-    def save(self, iteration: int) -> None:
-        """Writes the checkpoint of an iteration; the published code's keys, and what else resuming needs."""
-        if not dist.is_main():
-            return
+    def state(self, iteration: int) -> dict[str, Any]:
+        """What a checkpoint of an iteration holds: the published code's keys, and what else resuming needs."""
         state: dict[str, Any] = {
             'model': self.model.state_dict(),
             'optimizer': self.optimizer.state_dict(),
             'scheduler': asdict(self.schedule),
             'iteration': iteration,
+            'samples': self.first + (iteration - self.start) * self.samples_an_iteration,
+            'samples_an_iteration': self.samples_an_iteration,
             'config': to_plain(self.cfg),
             'git_revision': git_revision(),
         }
@@ -97,16 +104,21 @@ class Trainer:
             state['ema_updates'] = self.average.n_averaged
         if self.scaler.is_enabled():
             state['scaler'] = self.scaler.state_dict()
-        checkpoint.save(Path(self.cfg.OUTPUT_DIR), iteration, state)
+        return state
 
-    def resume(self, path: Path, logger: logging.Logger) -> int:
-        """Takes everything from a checkpoint, ours or the published code's; returns its iteration."""
+    def resume(self, path: Path, logger: logging.Logger) -> None:
+        """Takes everything from a checkpoint, ours or the published code's.
+
+        A run of another global batch keeps its place in the data; its iteration is that place in its own batches.
+        Raises InputError, before anything is changed, if the file cannot be gone on from.
+        """
         state = checkpoint.load(path)
-        load_state(self.model, state, path)
         missing = [key for key in ('optimizer', 'iteration') if key not in state]
         if missing:
             raise InputError(f'{path} has no {missing[0]!r}: it holds weights alone, which -c cannot go on from')
+        check_state(self.model, state, path)
         load_optimizer(self.optimizer, state['optimizer'])
+        load_state(self.model, state, path)
         if self.average is not None and 'ema' in state:
             load_state(self.average.module, state['ema'], path)
             self.average.n_averaged.copy_(state['ema_updates'])
@@ -114,8 +126,62 @@ class Trainer:
             logger.info(f'{path} has no moving average of the weights: it begins here')
         if self.scaler.is_enabled() and 'scaler' in state:
             self.scaler.load_state_dict(state['scaler'])
+        self._take_place(path, state, logger)
+
+    def resume_newest(self, folder: Path, logger: logging.Logger) -> bool:
+        """Goes on from the newest checkpoint in the folder that can be gone on from; says which could not."""
+        chosen = None
+        for iteration in reversed(checkpoint.iterations(folder)) if dist.is_main() else ():
+            path = folder / f'iter-{iteration}.pth'
+            try:
+                self.resume(path, logger)
+            except InputError as error:
+                logger.info(f'{error}; trying the checkpoint before')
+            else:
+                chosen = path
+                break
+        chosen = dist.broadcast(chosen)
+        if chosen is None:
+            logger.info(f'{folder} has no checkpoint to go on from: a fresh start')
+            return False
+        if not dist.is_main():
+            self.resume(chosen, logger)
+        logger.info(f'going on from {chosen}')
+        return True
+
+    def explain(self, error: NotFinite, loader: DataLoader) -> NotFinite:
+        """Writes which images of which ranks the iteration had, with their losses; returns the error that says so."""
+        accumulate = self.cfg.SOLVER.ACCUM_STEPS
+        first = (error.iteration - self.start - 1) * accumulate
+        batches = [loader.batch_sampler.batch(first + number) for number in range(accumulate)]
+        records = loader.dataset.records
+        own = {
+            'rank': dist.rank(),
+            'losses': {name: value if math.isfinite(value) else str(value) for name, value in error.losses.items()},
+            'images': [str(records.path(index)) for batch in batches for index, _ in batch],
+        }
+        ranks = dist.gather(own)
+        file = Path(self.cfg.OUTPUT_DIR) / f'not-finite-iter-{error.iteration}.json'
+        if dist.is_main():
+            file.write_text(json.dumps({'iteration': error.iteration, 'ranks': ranks}, indent=2) + '\n')
+        return NotFinite(
+            error.iteration,
+            error.losses,
+            f'{error}: its images and losses are in {file}; the weights of earlier checkpoints are good; look at the '
+            'images, lower SOLVER.BASE_LR, or train in another SOLVER.PRECISION',
+        )
+
+    def _take_place(self, path: Path, state: dict[str, Any], logger: logging.Logger) -> None:
+        batch = state.get('samples_an_iteration', self.samples_an_iteration)
+        self.start = state['iteration']
+        self.first = state.get('samples', self.start * batch)
+        if batch != self.samples_an_iteration:
+            self.start = self.first // self.samples_an_iteration
+            logger.info(
+                f'{path}: {self.first} samples in batches of {batch} are behind it; going on with batches of '
+                f'{self.samples_an_iteration}, at iteration {self.start} of {self.schedule.max_iter}'
+            )
         was = state.get('scheduler', {})
         changed = [key for key, value in asdict(self.schedule).items() if was.get(key, value) != value]
         if changed:
             logger.info(f'{path} was trained under another {", ".join(changed)}: going on with {self.schedule}')
-        return state['iteration']

@@ -23,7 +23,7 @@ def losses(drawn, tmp_path, device: str, *options: str) -> list[float]:
     override(cfg, [*tiny_settings(drawn, tmp_path), 'DATALOADER.NUM_WORKERS=0', *options])
     torch.manual_seed(0)
     trainer = Trainer(cfg, build_mspn(cfg), scale_schedule(5e-4, 2, 1, 2, 0.1, 1), torch.device(device))
-    loader = train_loader(cfg, train_samples(cfg), start=0, max_iter=4)
+    loader = train_loader(cfg, train_samples(cfg), first=0, batches=4)
     return [trainer.step(i, batch)['total_loss'].item() for i, batch in enumerate(loader, start=1)]
 
 
@@ -65,7 +65,7 @@ def test_the_host_never_waits_in_a_step(drawn, tmp_path):
     cfg = load_config(EXPERIMENT)
     override(cfg, [*tiny_settings(drawn, tmp_path), 'DATALOADER.NUM_WORKERS=0'])
     trainer = Trainer(cfg, build_mspn(cfg), scale_schedule(5e-4, 2, 1, 2, 0.1, 1), torch.device('cuda'))
-    batches = list(train_loader(cfg, train_samples(cfg), start=0, max_iter=3))
+    batches = list(train_loader(cfg, train_samples(cfg), first=0, batches=3))
     trainer.step(1, batches[0])  # what is kept from step to step is made
     torch.cuda.set_sync_debug_mode('error')
     try:

@@ -12,7 +12,8 @@ from cvpack.samplers import TrainBatchSampler, shard
 
 
 def batches(rank: int, world_size: int, start: int = 0, batch_size: int = 4) -> list:
-    return list(TrainBatchSampler(10, batch_size, start, 12, seed=5, rank=rank, world_size=world_size))
+    first = start * batch_size * world_size
+    return list(TrainBatchSampler(10, batch_size, first, 12 - start, seed=5, rank=rank, world_size=world_size))
 
 
 def test_every_epoch_holds_every_sample_once():
@@ -31,7 +32,7 @@ def test_ranks_share_out_one_process_s_batches():
 
 def test_a_resumed_sampler_goes_on_where_it_stopped():
     assert batches(1, 2, start=7) == batches(1, 2)[7:]
-    assert len(TrainBatchSampler(10, 4, 12, 12, 5, 0, 1)) == 0
+    assert len(TrainBatchSampler(10, 4, 48, 0, 5, 0, 1)) == 0
 
 
 @pytest.mark.parametrize('length', [0, 1, 5, 8, 17])

@@ -113,10 +113,15 @@ def load_model(model: nn.Module, path: Path, average: bool = False) -> dict:
 
 def load_state(model: nn.Module, state: dict, path: Path) -> None:
     """Puts a checkpoint's weights, or bare ones, into the model. Raises InputError, by path, if they do not fit."""
+    model.load_state_dict(check_state(model, state, path))
+
+
+def check_state(model: nn.Module, state: dict, path: Path) -> State:
+    """A checkpoint's weights, or bare ones. Raises InputError, by path, if they do not fit the model."""
     weights = _unwrap(state)
     model_state = model.state_dict()
     _check_against(model_state, weights, path, list(model_state))
     extra = [key for key in weights if key not in model_state]
     if extra:
         raise InputError(f'{path} does not fit this model: it has {len(extra)} more tensors (first: {extra[0]})')
-    model.load_state_dict(weights)
+    return weights

@@ -39,7 +39,7 @@ def data(options: Options) -> Iterator[Row]:
     megabytes = sum(value.nbytes for value in samples[0, 0].values()) / 1e6
     yield Row('data', 'a sample from worker to trainer, MB', megabytes, reach='<= 0.16')
 
-    loader = iter(train_loader(cfg, samples, start=0, max_iter=(options.repeats + 1) * (WARM_UP + BATCHES)))
+    loader = iter(train_loader(cfg, samples, first=0, batches=(options.repeats + 1) * (WARM_UP + BATCHES)))
     speeds = [_images_per_second(loader) for _ in range(options.repeats)]
     speed = float(torch.tensor(speeds).median())
     name = f'loader with {WORKERS} workers against {WORKERS} / time of a sample, images/s'

@@ -55,13 +55,13 @@ def _write_large_data_set(root: Path, large: Path) -> None:
 
 def _seconds_to_first_batch(cfg: EasyDict, cache: Path) -> float:
     start = time.perf_counter()
-    next(iter(train_loader(cfg, train_samples(cfg, cache), start=0, max_iter=WORKERS)))
+    next(iter(train_loader(cfg, train_samples(cfg, cache), first=0, batches=WORKERS)))
     return time.perf_counter() - start
 
 
 def _worker_memory(cfg: EasyDict, cache: Path | None) -> tuple[float, float]:
     """MB that a worker shares with nobody, the mean of all workers: after its first batches, and later."""
-    loader = iter(train_loader(cfg, train_samples(cfg, cache), start=0, max_iter=10 * BATCHES))
+    loader = iter(train_loader(cfg, train_samples(cfg, cache), first=0, batches=10 * BATCHES))
     workers = multiprocessing.active_children()
     memory = []
     for _ in range(2):

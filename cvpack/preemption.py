@@ -1,0 +1,24 @@
+"""Being asked to stop: the signals of schedulers, remembered until the iteration is over."""
+
+import signal
+from types import FrameType, TracebackType
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class StopRequest:
+    """In its `with` block the process's SIGTERM and SIGUSR1 do nothing but set `requested`."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __enter__(self) -> 'StopRequest':
+        self.before = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True

@@ -1,0 +1,284 @@
+"""A run that is stopped, killed, starved of disk space or fed with bad numbers loses nothing, and goes on exactly."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import load_config, tiny_settings
+
+from cvpack import checkpoint
+from cvpack.errors import InputError, NotFinite
+from cvpack.files import read_json
+from cvpack.preemption import StopRequest
+from cvpack.solver import Schedule, build_optimizer
+from cvpack.trainer import TrainStep, train_loop
+from lib import engine
+from lib.config import REPOSITORY, override
+from lib.models.mspn import build_mspn
+from lib.training import Trainer, build_schedule
+
+EXPERIMENT = 'mspn.2xstg.coco'
+
+
+def call_train(monkeypatch, *arguments: str) -> None:
+    """train in this process, with a command line."""
+    monkeypatch.setattr(sys, 'argv', ['train.py', *arguments])
+    engine.train(load_config(EXPERIMENT), build_mspn)
+
+
+def assert_same_checkpoints(one: Path, other: Path) -> None:
+    """Weights, statistics and moments are equal bit for bit, and so is the place in the run."""
+    a, b = checkpoint.load(one), checkpoint.load(other)
+    assert (a['iteration'], a['samples']) == (b['iteration'], b['samples'])
+    for name, value in a['model'].items():
+        assert torch.equal(value, b['model'][name]), name
+    for number, state in a['optimizer']['state'].items():
+        for name, value in state.items():
+            assert torch.equal(value, b['optimizer']['state'][number][name]), (number, name)
+
+
+def start_ranks(settings: list[str], count: int, port: int, *arguments: str) -> list[subprocess.Popen]:
+    """train.py as a launcher starts it, a process a rank, each without a launcher that would interfere."""
+    world = {'WORLD_SIZE': str(count), 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port), 'OMP_NUM_THREADS': '1'}
+    return [
+        subprocess.Popen(
+            [sys.executable, 'train.py', *arguments, '--set', *settings],
+            cwd=REPOSITORY / 'exps' / EXPERIMENT,
+            env={**os.environ, **world, 'RANK': str(rank), 'LOCAL_RANK': str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(count)
+    ]
+
+
+def wait_for(path: Path, *processes: subprocess.Popen, seconds: float = 120) -> None:
+    """Returns once the path is there; fails when a process has ended before."""
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < deadline, f'{path} has not come'
+        for process in processes:
+            assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def test_auto_goes_on_from_the_newest_good_checkpoint(drawn, tmp_path, monkeypatch, capsys):
+    # On one process 24 iterations, and a checkpoint every 8.
+    settings = ['--set', *tiny_settings(drawn, tmp_path), 'SOLVER.MAX_ITER=3', 'SOLVER.CHECKPOINT_PERIOD=1']
+    call_train(monkeypatch, '--resume', 'auto', *settings)
+    assert checkpoint.iterations(tmp_path) == [8, 16, 24]
+    whole = (tmp_path / 'iter-24.pth').read_bytes()
+    (tmp_path / 'expected.pth').write_bytes(whole)
+    (tmp_path / 'iter-24.pth').write_bytes(whole[: len(whole) // 2])
+    torch.save({'a stranger': 1}, tmp_path / 'iter-16.pth')
+    (tmp_path / 'iter-9.pth.tmp').write_bytes(b'half')
+
+    capsys.readouterr()
+    call_train(monkeypatch, '--resume', 'auto', *settings)
+    said = capsys.readouterr().out
+    assert 'iter-24.pth is not a readable checkpoint' in said and 'trying the checkpoint before' in said
+    assert "iter-16.pth has no 'optimizer'" in said
+    assert f'going on from {tmp_path / "iter-8.pth"}' in said
+    assert_same_checkpoints(tmp_path / 'iter-24.pth', tmp_path / 'expected.pth')
+    assert not list(tmp_path.glob('*.tmp'))
+
+
+def test_auto_begins_where_no_checkpoint_is_good(drawn, tmp_path, monkeypatch, capsys):
+    settings = ['SOLVER.MAX_ITER=1', 'SOLVER.CHECKPOINT_PERIOD=1']
+    call_train(monkeypatch, '--set', *tiny_settings(drawn, tmp_path / 'whole'), *settings)
+    (tmp_path / 'bad').mkdir()
+    foreign = checkpoint.load(tmp_path / 'whole/iter-8.pth')
+    foreign['optimizer'] = {'another': 'library'}  # its weights alone would fit
+    torch.save(foreign, tmp_path / 'bad/iter-3.pth')
+    call_train(monkeypatch, '--resume', 'auto', '--set', *tiny_settings(drawn, tmp_path / 'bad'), *settings)
+    assert 'has no checkpoint to go on from: a fresh start' in capsys.readouterr().out
+    assert_same_checkpoints(tmp_path / 'bad/iter-8.pth', tmp_path / 'whole/iter-8.pth')
+
+
+def test_the_number_of_checkpoints_is_bounded(tmp_path):
+    writer = checkpoint.Writer(tmp_path, keep=2, report=pytest.fail)
+    checkpoint.save(tmp_path, 99, {})  # of a future that this run has not reached
+    for iteration in (1, 2, 3, 4):
+        writer.save(iteration, {'iteration': iteration})
+    writer.close()
+    assert checkpoint.iterations(tmp_path) == [3, 4, 99]
+    assert checkpoint.load(checkpoint.find(tmp_path, 'last'))['iteration'] == 4
+
+
+def test_a_saved_state_is_that_of_its_moment(tmp_path):
+    """Training goes on, in place, while the checkpoint is being written."""
+    weight = torch.ones(1000)
+    writer = checkpoint.Writer(tmp_path, keep=0, report=pytest.fail)
+    writer.save(1, {'model': {'weight': weight}, 'lists': [weight, (weight,)]})
+    weight.zero_()
+    writer.close()
+    state = checkpoint.load(tmp_path / 'iter-1.pth')
+    assert all(value.eq(1).all() for value in (state['model']['weight'], state['lists'][0], state['lists'][1][0]))
+
+
+def test_a_full_disk_stops_no_training(tmp_path, monkeypatch):
+    said = []
+    writer = checkpoint.Writer(tmp_path, keep=0, report=said.append)
+    writer.save(1, {'iteration': 1})
+    writer.wait()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'fsync', lambda _: (_ for _ in ()).throw(OSError(28, 'No space left on device')))
+        writer.save(2, {'iteration': 2})
+        writer.wait()
+    assert len(said) == 1 and 'iter-2.pth could not be written (No space left on device)' in said[0]
+    assert checkpoint.iterations(tmp_path) == [1] and not list(tmp_path.glob('*.tmp'))
+    with pytest.raises(InputError, match='No space left'):
+        writer.close()
+    writer.save(3, {'iteration': 3})
+    writer.close()
+    assert checkpoint.load(checkpoint.find(tmp_path, 'last'))['iteration'] == 3
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_rank_stops_all_after_a_save(drawn, tmp_path):
+    """And the run goes on bit for bit. Slow: four starts of two processes."""
+    folder = tmp_path / 'out'
+    settings = [*tiny_settings(drawn, folder), 'SOLVER.MAX_ITER=10', 'SOLVER.CHECKPOINT_PERIOD=2']
+    for number, awaited, port in ((signal.SIGTERM, 8, 29631), (signal.SIGUSR1, 24, 29632)):
+        processes = start_ranks(settings, 2, port, '--resume', 'auto')
+        wait_for(folder / f'iter-{awaited}.pth', *processes)
+        processes[1].send_signal(number)
+        ends = [(process.communicate(timeout=60)[1], process.returncode) for process in processes]
+        stopped = checkpoint.iterations(folder)[-1]
+        assert awaited <= stopped < 40
+        for error, code in ends:
+            assert code == 75 and f'error: stopped after iteration {stopped} as asked' in error
+            assert 'Traceback' not in error
+    runs = {29633: (settings, '--resume', 'auto'), 29634: ([*settings, f'OUTPUT_DIR={tmp_path / "whole"}'],)}
+    for port, (chosen, *arguments) in runs.items():
+        for process in start_ranks(chosen, 2, port, *arguments):
+            assert process.wait(timeout=120) == 0
+    assert_same_checkpoints(folder / 'iter-40.pth', tmp_path / 'whole/iter-40.pth')
+
+
+def test_a_rank_that_hangs_ends_the_job(drawn, tmp_path):
+    settings = [*tiny_settings(drawn, tmp_path), 'SOLVER.CHECKPOINT_PERIOD=1', 'SOLVER.TIMEOUT=5']
+    processes = start_ranks(settings, 2, 29635)
+    try:
+        wait_for(tmp_path / 'iter-4.pth', *processes)
+        processes[1].send_signal(signal.SIGSTOP)
+        begin = time.monotonic()
+        _, error = processes[0].communicate(timeout=60)
+        assert processes[0].returncode == 4, error
+        assert 'error: rank 0: another process died or hangs' in error
+        assert time.monotonic() - begin < 40
+    finally:
+        for process in processes:
+            process.kill()
+
+
+class Exploding(torch.nn.Module):
+    """MSPN whose heatmaps are not numbers from the fourth step of rank EXPLODING_RANK on."""
+
+    def __init__(self, cfg) -> None:
+        super().__init__()
+        self.network, self.steps = build_mspn(cfg), 0
+
+    def forward(self, images):
+        self.steps += 1
+        outputs = self.network(images)
+        if self.training and self.steps == 4 and os.environ.get('RANK', '0') == '1':
+            outputs[0][0] = outputs[0][0] * float('nan')
+        return outputs
+
+
+def _train_exploding(rank: int, port: int, settings: list[str]) -> None:
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port)
+    )
+    torch.set_num_threads(1)
+    sys.argv = ['train.py', '--set', *settings]
+    with pytest.raises(SystemExit) as stop:
+        engine.train(load_config(EXPERIMENT), Exploding)
+    assert stop.value.code == 3
+
+
+def test_numbers_gone_wrong_on_one_rank_stop_all(drawn, tmp_path):
+    settings = [*tiny_settings(drawn, tmp_path), 'SOLVER.CHECKPOINT_PERIOD=1']
+    torch.multiprocessing.spawn(_train_exploding, (29636, settings), nprocs=2)
+    # CHECKPOINT_PERIOD is for 8 processes: 4 iterations here, so nothing was saved before or of the fourth.
+    assert checkpoint.iterations(tmp_path) == []
+    report = read_json(tmp_path / 'not-finite-iter-4.json')
+    assert report['iteration'] == 4 and [rank['rank'] for rank in report['ranks']] == [0, 1]
+    good, bad = (rank['losses']['total_loss'] for rank in report['ranks'])
+    assert isinstance(good, float) and bad == 'nan'
+    for rank in report['ranks']:
+        assert len(rank['images']) == 3 and all(Path(image).is_file() for image in rank['images'])
+
+
+@pytest.mark.parametrize('where', ['loss', 'gradient'])
+def test_weights_do_not_change_once_numbers_go_wrong(where):
+    parameter = torch.nn.Parameter(torch.ones(1))
+
+    def losses(batch: float) -> dict[str, torch.Tensor]:
+        zero = parameter - parameter.detach()
+        # The root of 0 has a value, but no derivative.
+        return {
+            'total_loss': batch * parameter.sum() + (zero.sqrt().sum() if batch == 3 and where == 'gradient' else 0)
+        }
+
+    values = [1.0, 2.0, 3.0 if where == 'gradient' else float('inf'), 4.0]
+    schedule = Schedule(base_lr=0.1, max_iter=4, checkpoint_period=4, warmup_iters=0, warmup_factor=0.1)
+    scaler = torch.amp.GradScaler('cpu', enabled=False)
+    step = TrainStep(losses, build_optimizer('SGD', [parameter], 0, 0), schedule, scaler, torch.nn.Identity())
+    seen = []
+    with pytest.raises(NotFinite, match='iteration 3') as stop:
+        log = lambda iteration, lr, losses: seen.append(parameter.item())  # noqa: E731
+        train_loop(step, values, 0, schedule, log, pytest.fail, 1, StopRequest())
+    assert len(seen) == 2 and parameter.item() == seen[-1]
+    assert stop.value.iteration == 3
+
+
+def test_skipped_steps_of_float16_are_counted():
+    parameter = torch.nn.Parameter(torch.ones(1))
+    schedule = Schedule(base_lr=0.1, max_iter=9, checkpoint_period=9, warmup_iters=0, warmup_factor=0.1)
+    scaler = torch.amp.GradScaler('cpu', init_scale=2.0**127)
+    step = TrainStep(
+        lambda batch: {'total_loss': (parameter * batch).sum()},
+        build_optimizer('SGD', [parameter], 0, 0),
+        schedule,
+        scaler,
+        torch.nn.Identity(),
+    )
+    counts = [step(iteration, 4.0)['skipped_steps'].item() for iteration in (1, 2, 3, 4)]
+    assert counts == [1, 2, 2, 2]  # 4 * 2^127 and 4 * 2^126 are too much for float32
+    assert step.is_finite({'total_loss': torch.ones(())})
+
+
+def test_another_number_of_gpus_keeps_the_place_in_the_data(drawn, tmp_path, monkeypatch, capsys):
+    settings = [*tiny_settings(drawn, tmp_path), 'SOLVER.MAX_ITER=1', 'SOLVER.CHECKPOINT_PERIOD=1']
+    call_train(monkeypatch, '--set', *settings)
+    cfg = load_config(EXPERIMENT)
+    override(cfg, [*settings, 'SOLVER.ACCUM_STEPS=3'])
+    trainer = Trainer(cfg, build_mspn(cfg), build_schedule(cfg), torch.device('cpu'))
+    assert (trainer.schedule.max_iter, trainer.schedule.base_lr) == (2, pytest.approx(3 * 5e-4))
+    trainer.resume(tmp_path / 'iter-8.pth', engine.get_logger())
+    # 24 samples are behind it: two whole iterations of 9 and a part of the next.
+    assert (trainer.start, trainer.first) == (2, 24)
+    assert '24 samples in batches of 3 are behind it' in capsys.readouterr().out
+    state = trainer.state(3)
+    assert (state['samples'], state['samples_an_iteration']) == (33, 9)
+
+
+def test_accumulated_steps_train_and_resume_exactly(drawn, tmp_path, monkeypatch):
+    """One process with the batch, the learning rate and the iterations of two."""
+    settings = ['SOLVER.MAX_ITER=2', 'SOLVER.CHECKPOINT_PERIOD=1', 'SOLVER.ACCUM_STEPS=2']
+    whole, rest = tmp_path / 'whole', tmp_path / 'rest'
+    call_train(monkeypatch, '--set', *tiny_settings(drawn, whole), *settings)
+    assert checkpoint.iterations(whole) == [4, 8]
+    assert checkpoint.load(whole / 'iter-8.pth')['samples'] == 8 * 6
+    rest.mkdir()
+    (whole / 'iter-4.pth').rename(rest / 'iter-4.pth')
+    call_train(monkeypatch, '--resume', 'auto', '--set', *tiny_settings(drawn, rest), *settings)
+    assert_same_checkpoints(whole / 'iter-8.pth', rest / 'iter-8.pth')
