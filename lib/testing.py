@@ -43,15 +43,23 @@ def predict_heatmaps(cfg: EasyDict, model: nn.Module, images: torch.Tensor, perm
         return (heatmaps + heatmap.mirror(model(images.flip(-1)), permutation)) / 2
 
 
-@torch.inference_mode()
 def predict(cfg: EasyDict, model: nn.Module, records: Records, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
     """Keypoints (n, K, 2) in image pixels and scores (n, K, 1) of all records, on rank 0; empty on the others.
 
     model: as ready_to_test leaves it
     """
+    # Ranks hold contiguous parts, so their order is the records'.
+    own = _predict_own(cfg, model, records, device)
+    rows = np.concatenate(dist.gather(own) or [own[:0]])
+    return rows[..., :2], rows[..., 2:]
+
+
+@torch.inference_mode()
+def _predict_own(cfg: EasyDict, model: nn.Module, records: Records, device: torch.device) -> np.ndarray:
+    """(n, K, 3) float64: x, y and score of this rank's part of the records."""
     keypoint = cfg.DATASET.KEYPOINT
     permutation = torch.from_numpy(mirror_permutation(keypoint.NUM, keypoint.FLIP_PAIRS)).to(device)
-    parts = []
+    parts = [torch.empty(0, keypoint.NUM, 3, device=device)]
     for batch in tqdm(test_loader(cfg, records), desc='test', disable=None if dist.is_main() else True):
         batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
         keypoints, scores = heatmap.decode(
@@ -64,11 +72,7 @@ def predict(cfg: EasyDict, model: nn.Module, records: Records, device: torch.dev
         )
         # They stay on the device: fetching them would have the host wait before it launches the next batch.
         parts.append(torch.cat([keypoints, scores], dim=2))
-    # Ranks hold contiguous parts, so their order is the records'.
-    shape = (0, keypoint.NUM, 3)
-    own = torch.cat(parts).double().cpu().numpy() if parts else np.empty(shape)
-    rows = np.concatenate(dist.gather(own) or [np.empty(shape)])
-    return rows[..., :2], rows[..., 2:]
+    return torch.cat(parts).double().cpu().numpy()
 
 
 def report(
