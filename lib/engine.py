@@ -5,9 +5,10 @@ more file in the experiment and one changed import.
 """
 
 import argparse
+import contextlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -48,16 +49,24 @@ def _start(cfg: EasyDict, args: argparse.Namespace) -> tuple[torch.device, loggi
     wants_cuda = cfg.MODEL.DEVICE == 'cuda'
     device_type = 'cuda' if wants_cuda and torch.cuda.is_available() else 'cpu'
     device = dist.setup(device_type, args.local_rank, cfg.SOLVER.TIMEOUT)
-    log_file = Path(cfg.OUTPUT_DIR) / 'log.txt'
-    try:
-        logger = get_logger(log_file)
-    except OSError as error:
-        raise InputError(f'cannot write {log_file} ({error.strerror}): choose a folder with OUTPUT_DIR') from None
+    with _writing(cfg):
+        logger = get_logger(Path(cfg.OUTPUT_DIR) / 'log.txt')
     if wants_cuda and device.type == 'cpu':
         logger.info("MODEL.DEVICE is 'cuda' but this machine has no CUDA device: going on with the CPU")
     logger.info(f'{cfg.OUTPUT_DIR}: revision {git_revision()}, {dist.world_size()} process(es) on {device.type}')
     torch.backends.cudnn.benchmark = True
     return device, logger
+
+
+@contextlib.contextmanager
+def _writing(cfg: EasyDict) -> Iterator[None]:
+    """Its body writes into the output folder. Raises InputError where that cannot be done."""
+    try:
+        yield
+    except OSError as error:
+        path = error.filename or cfg.OUTPUT_DIR
+        reason = error.strerror or error
+        raise InputError(f'cannot write {path} ({reason}): make room, or choose a folder with OUTPUT_DIR') from None
 
 
 # ---------------------------------------------------------------------------------------------------- training
@@ -114,11 +123,13 @@ def _train(cfg: EasyDict, trainer: Trainer, device: torch.device, logger: loggin
     accumulate = cfg.SOLVER.ACCUM_STEPS
     samples = train_samples(cfg, folder)
     logger.info(f'{len(samples)} people to train on; iterations {start + 1} to {schedule.max_iter}')
-    _keep_config(cfg)
+    with _writing(cfg):
+        _keep_config(cfg)
     loader = train_loader(cfg, samples, trainer.first, max(schedule.max_iter - start, 0) * accumulate)
     timer = DataTimer(loader)
     images = trainer.samples_an_iteration
-    log = TrainLog(logger, Path(cfg.TENSORBOARD_DIR), start, schedule.max_iter, images, timer, device)
+    with _writing(cfg):
+        log = TrainLog(logger, Path(cfg.TENSORBOARD_DIR), start, schedule.max_iter, images, timer, device)
     writer = checkpoint.Writer(folder, cfg.SOLVER.KEEP_CHECKPOINTS, logger.error) if dist.is_main() else None
 
     def save(iteration: int) -> None:
@@ -188,6 +199,12 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
     device, logger = _start(cfg, args)
     files = [args.weights] if args.weights else [checkpoint.find(Path(cfg.OUTPUT_DIR), i) for i in args.iter]
     dataset, root = dataset_of(cfg), dataset_root(cfg)
+    joints = cfg.DATASET.KEYPOINT.NUM
+    if args.split == 'val' and joints != len(dataset.JOINT_NAMES):
+        raise InputError(
+            f'config: DATASET.KEYPOINT.NUM = {joints}, but the evaluation of {cfg.DATASET.NAME} is '
+            f'of {len(dataset.JOINT_NAMES)} joints: test with the configuration of that data set'
+        )
     records = dataset.test_records(root, args.split, args.gt_boxes)
     for file in files:
         model = build_model(cfg)
@@ -195,8 +212,9 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
         keypoints, scores = predict(cfg, ready_to_test(cfg, model, device), records, device)
         if not dist.is_main():
             continue
-        folder = _test_folder(cfg, file, args)
-        report(cfg, records, keypoints, scores, folder, file, args.split, logger)
+        with _writing(cfg):
+            folder = _test_folder(cfg, file, args)
+            report(cfg, records, keypoints, scores, folder, file, args.split, logger)
         if args.pictures > 0:
             picture = folder / 'predictions.jpg'
             truth = dataset.truth(root, args.split)

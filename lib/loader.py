@@ -13,6 +13,7 @@ from easydict import EasyDict
 from torch.utils.data import DataLoader
 
 from cvpack import dist
+from cvpack.errors import InputError
 from cvpack.samplers import TrainBatchSampler, shard
 from lib.config import home
 from lib.datasets import cache, coco, mpii
@@ -70,6 +71,11 @@ def train_samples(cfg: EasyDict, folder: Path | None = None) -> TrainSamples:
         records = dataset.train_records(root, least)
     else:
         records = cache.train_records(dataset, root, least, folder / 'train_records.npz')
+    if records.joints.shape[1] != keypoint.NUM:
+        raise InputError(
+            f'{root / dataset.TRAIN_JSON} has people of {records.joints.shape[1]} joints, but DATASET.KEYPOINT.NUM = '
+            f'{keypoint.NUM}: set that, FLIP_PAIRS and UPPER_BODY_IDS to what the data set has'
+        )
     return TrainSamples(
         records,
         Augmentation(**ranges),

@@ -8,9 +8,14 @@ import pytest
 from cvpack.errors import InputError
 from lib.datasets import coco
 
+BOX = {'image_id': 1, 'category_id': 1, 'bbox': [0, 0, 0, 0], 'score': 0.9}
+PERSON = {'id': 1, 'name': 'person'}
 
-def write(root, annotations, detections=(), images=({'id': 1, 'file_name': 'COCO_val2014_000000000001.jpg'},)):
-    content = {'images': list(images), 'annotations': annotations, 'categories': []}
+
+def write(root, annotations, detections=(), categories=(PERSON,)):
+    images = [{'id': 1, 'file_name': 'COCO_val2014_000000000001.jpg'}]
+    annotations = [{'id': number, **annotation} for number, annotation in enumerate(annotations)]
+    content = {'images': images, 'annotations': annotations, 'categories': list(categories)}
     for name in (coco.TRAIN_JSON, coco.TEST_FILES['val'][0]):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(json.dumps(content))
@@ -19,7 +24,7 @@ def write(root, annotations, detections=(), images=({'id': 1, 'file_name': 'COCO
 
 
 def person(**changes) -> dict:
-    fields = dict(image_id=1, iscrowd=0, num_keypoints=2, bbox=[10, 20, 40, 100], category_id=1)
+    fields = dict(image_id=1, iscrowd=0, num_keypoints=2, bbox=[10, 20, 40, 100], area=99.0, category_id=1)
     return {**fields, 'keypoints': [12, 30, 2, 14, 35, 1] + [0] * 45, **changes}
 
 
@@ -36,6 +41,37 @@ def test_training_people(tmp_path):
     assert len(coco.train_records(tmp_path, 3)) == 1
     with pytest.raises(InputError, match='no person with 10 labelled joints'):
         coco.train_records(tmp_path, 10)
+
+
+def test_what_nobody_uses_may_look_as_it_likes(tmp_path):
+    """As in the official files: boxes of no size, joints outside the image, crowds; and what is of other images."""
+    nan = float('nan')
+    unused = [
+        person(num_keypoints=0, bbox=[3, 4, 0.5, 0]),
+        person(iscrowd=1, bbox=[nan] * 4),
+        person(image_id=9, keypoints=[]),
+        {'image_id': 1, 'num_keypoints': 0},
+    ]
+    write(tmp_path, [*unused, person(keypoints=[-3, 900, 2] + [0] * 48)])
+    records = coco.train_records(tmp_path, 1)
+    np.testing.assert_array_equal(records.joints[:, 0], [[-3, 900]])
+    write(tmp_path, [person()], [{**BOX, 'bbox': [0, 0, 10, 10]}, {**BOX, 'category_id': 3}, {**BOX, 'image_id': 9}])
+    assert len(coco.test_records(tmp_path, 'val', gt_boxes=False)) == 1
+
+
+def test_a_file_may_name_joints_of_its_own(tmp_path):
+    """Somebody's own data set: K is what its category says."""
+    write(tmp_path, [person(keypoints=[5, 6, 2] * 3)], categories=[{'id': 1, 'keypoints': ['a', 'b', 'c']}])
+    assert coco.train_records(tmp_path, 1).joints.shape == (1, 3, 2)
+    with pytest.raises(InputError, match='keypoints has 9 entries, should have 51'):
+        coco.test_records(tmp_path, 'val', gt_boxes=True)  # pycocotools knows COCO's 17 joints alone
+
+
+def test_truth_is_of_listed_images(tmp_path):
+    write(tmp_path, [person(), person(image_id=7), person(num_keypoints=0), person()])
+    [(path, people)] = coco.truth(tmp_path, 'val').items()
+    assert path == 'val2014/COCO_val2014_000000000001.jpg' and people.shape == (2, 17, 3)
+    np.testing.assert_array_equal(people[0, 1], [14, 35, 1])
 
 
 def test_boxes_by_falling_score(tmp_path):

@@ -51,7 +51,7 @@ def test_pckh_by_hand(truth):
 
 
 def test_pckh_refuses_another_set(truth):
-    with pytest.raises(InputError, match='of 10 people, the predictions of 9'):
+    with pytest.raises(InputError, match=r'valid\.mat has 10 people, but valid\.json has 9'):
         pckh(np.zeros((9, 16, 3)), truth[0])
 
 

@@ -202,29 +202,6 @@ def test_coco_detections(tmp_path, capsys):
     assert f'{copied} exists and is not' in fail(capsys, *arguments, '--detections', detections)
 
 
-@pytest.mark.parametrize(
-    ('boxes', 'complaint'),
-    [
-        ([], 'none of its 0 person boxes'),
-        ([box(99), box(4, category_id=3)], 'none of its 1 person boxes'),
-        ({'annotations': []}, 'not in the COCO results format'),
-        (5, 'not in the COCO results format'),
-        ([{'image_id': 4, 'category_id': 1, 'score': 1}], 'not in the COCO results format'),
-        ([box(4, bbox=[1, 2, 3])], 'not in the COCO results format'),
-        ([box(4, score='high')], 'not in the COCO results format'),
-    ],
-)
-def test_coco_refuses_unfit_detections(tmp_path, boxes, complaint, capsys):
-    source = make_2017(tmp_path / 'download')
-    detections = write_json(tmp_path / 'detections.json', boxes)
-    arguments = ('coco', '--source', source, '--target', tmp_path / 'COCO', '--detections', detections)
-    message = fail(capsys, *arguments)
-    assert str(detections) in message and complaint in message
-    assert not (tmp_path / 'COCO').exists()
-    detections.unlink()
-    assert f'{detections} does not exist' in fail(capsys, *arguments)
-
-
 def test_coco_test_dev(tmp_path, capsys):
     source, target = make_2017(tmp_path / 'download'), tmp_path / 'COCO'
     detections = write_json(tmp_path / 'detections.json', [box(7)])

@@ -233,7 +233,7 @@ def test_mpii_json_that_does_not_fit(tmp_path, capsys):
     matrix.unlink()
     assert f'no file {matrix}' in fail(capsys, *arguments)
     write_json(valid, [{'image': 'a.jpg'}])
-    assert f'{valid} is not in the MPII json form' in fail(capsys, *arguments)
+    assert f"{valid}: person 0 (image 'a.jpg'): center is missing" in fail(capsys, *arguments)
     valid.unlink()
     assert f'{valid} does not exist' in fail(capsys, *arguments)
     assert not (tmp_path / 'MPII').exists()

@@ -25,8 +25,9 @@ from lib.utils.transforms import (
     mirror_permutation,
 )
 
-# What JPEG and PNG files begin with.
-SIGNATURES = (b'\xff\xd8\xff', b'\x89PNG')
+# What files begin with; markers in a JPEG.
+JPEG, PNG = b'\xff\xd8\xff', b'\x89PNG'
+JPEG_SCAN, JPEG_END = b'\xff\xda', b'\xff\xd9'
 SMALLEST_SIDE = 2  # pixels
 
 
@@ -68,11 +69,7 @@ def pack_paths(paths: Sequence[str]) -> np.ndarray:
 
 
 def load_image(path: Path) -> np.ndarray | Kind:
-    """(H, W, 3) uint8, BGR, or what is wrong with the file.
-
-    It is decoded from memory, where OpenCV refuses a JPEG that is cut short; from a file it would fill it up with
-    grey.
-    """
+    """(H, W, 3) uint8, BGR, or what is wrong with the file."""
     try:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -81,13 +78,20 @@ def load_image(path: Path) -> np.ndarray | Kind:
         return Kind.FOREIGN
     if not data:
         return Kind.EMPTY
+    if data.startswith(JPEG) and _is_cut_short(data):
+        return Kind.DAMAGED
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:  # it looks at the header's size before it takes memory
         return Kind.HUGE
     if image is None:
-        return Kind.DAMAGED if data.startswith(SIGNATURES) else Kind.FOREIGN
+        return Kind.DAMAGED if data.startswith((JPEG, PNG)) else Kind.FOREIGN
     return image if min(image.shape[:2]) >= SMALLEST_SIDE else Kind.TINY
+
+
+def _is_cut_short(jpeg: bytes) -> bool:
+    """Whether a JPEG lacks its end, which OpenCV 4 would fill up with grey: the marker of it, after the last scan's."""
+    return not jpeg.endswith(JPEG_END) and jpeg.rfind(JPEG_END) < jpeg.rfind(JPEG_SCAN)
 
 
 def read_image(path: Path) -> np.ndarray:

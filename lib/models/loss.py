@@ -23,6 +23,7 @@ class JointsL2Loss(nn.Module):
 
     def forward(self, output: torch.Tensor, visibility: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """output, label (N, K, h, w); visibility (N, K, 1), 0 unlabelled, 1 occluded, 2 visible -> scalar."""
+        label = label.to(output.dtype)  # torch 2.4 has no gradient of one dtype against another
         if self.topk == 0:
             return F.mse_loss(output, label * (visibility > 1).unsqueeze(-1))
         joint_errors = F.mse_loss(output, label, reduction='none').mean(dim=(2, 3))

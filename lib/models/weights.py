@@ -20,8 +20,9 @@ TORCHVISION_KEY = re.compile(r'(conv1|bn1|layer[1-4]\.\d+\.(conv[123]|bn[123]|do
 
 def _unwrap(state: dict) -> State:
     """The network's part of a checkpoint, without the prefix that DataParallel leaves."""
-    state = state.get('model', state)
-    return {key.removeprefix('module.'): value for key, value in state.items()}
+    part = state.get('model', state)
+    named = part.items() if isinstance(part, dict) else ()
+    return {str(key).removeprefix('module.'): value for key, value in named if isinstance(value, torch.Tensor)}
 
 
 def _rename(key: str) -> str | None:
@@ -91,6 +92,12 @@ def load_backbone(model: nn.Module, path: Path, stages: str = 'all') -> str:
     absent = [key for key in wanted if key not in matched and key.endswith('conv.bias')]
     zeros = {key: torch.zeros_like(model_state[key]) for key in absent}
     _check_against(model_state, matched | zeros, path, wanted)
+    left = [name for name in state.keys() - found.values() if re.match(r'layer.*(?<!num_batches_tracked)$', name)]
+    if left:
+        raise InputError(
+            f'{path} does not fit this model: {len(left)} of its tensors are of a deeper trunk (first: {min(left)}); '
+            'check MODEL.BACKBONE'
+        )
     model.load_state_dict(matched | zeros, strict=False)
     return (
         f'{path}: {len(matched)} of {len(wanted)} tensors of stem and trunks matched ({form} file), '

@@ -134,7 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     findings = check(args.dataset, root, splits, args.workers)
     print(findings.table())
     print(f'{root}: {findings.fatal:,} findings that training or testing would stop at')
-    sys.exit(1 if findings.fatal else 0)
+    if findings.fatal:
+        sys.exit(1)
 
 
 if __name__ == '__main__':

@@ -1,0 +1,181 @@
+"""check_data: a whole data set in one pass, every kind of finding counted, the same with any number of threads."""
+
+import re
+import struct
+
+import cv2
+import numpy as np
+import pytest
+import scipy.io
+from refusals import mpii_people, write_json
+
+from cvpack.files import read_json
+from lib.datasets import coco, mpii
+from lib.datasets.checks import Kind
+from lib.tools import check_data
+
+GT, DET = coco.TEST_FILES['val']
+PIXELS = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+JPEG = cv2.imencode('.jpg', PIXELS)[1].tobytes()
+# A bitmap's header of 64,000 x 64,000 pixels, which OpenCV itself refuses.
+HUGE = b'BM' + struct.pack('<IHHI IiiHHIIiiII', 54, 0, 0, 54, 40, 64000, 64000, 1, 24, 0, 0, 0, 0, 0, 0)
+
+
+def run(capsys, *arguments) -> tuple[int, dict[str, int], str]:
+    """The exit code, the count of every kind and all that is printed."""
+    code = 0
+    try:
+        check_data.main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        code = stop.code
+    printed = capsys.readouterr().out
+    counts = {text: int(count) for count, text in re.findall(r'^ +(\d+)  (\S.*)$', printed, re.MULTILINE)}
+    return code, counts, printed
+
+
+def found(counts: dict[str, int]) -> dict[Kind, int]:
+    """The kinds that were found; all of them must have been looked for."""
+    assert set(counts) == {kind.description for kind in Kind}
+    return {kind: counts[kind.description] for kind in Kind if counts[kind.description]}
+
+
+def test_a_sound_data_set(drawn, capsys):
+    code, counts, printed = run(capsys, '--dataset', 'coco', '--root', drawn)
+    assert code == 0 and found(counts) == {}
+    people = len(read_json(drawn / GT)['annotations'])
+    assert f'val: 5 images, {people} people, {people} boxes to test' in printed
+    assert f'{drawn}: 0 findings that training or testing would stop at' in printed
+
+
+@pytest.mark.parametrize('name', ['coco', 'mpii'])
+def test_real_data(name, shared, capsys):
+    code, counts, _ = run(capsys, '--dataset', name, '--root', shared / f'data/{name}_mini')
+    assert code == 0 and found(counts) == {}
+
+
+def person(number: int, **changes) -> dict:
+    """Annotation `number`, of an image of its own."""
+    fields = dict(id=number, image_id=number, category_id=1, iscrowd=0, num_keypoints=17, area=99.0)
+    return {**fields, 'bbox': [10, 10, 50, 60], 'keypoints': [20, 30, 2] * 17, **changes}
+
+
+def image(number: int, **changes) -> dict:
+    return {'id': number, 'file_name': f'{number}.jpg', 'width': 120, 'height': 90, **changes}
+
+
+# What is wrong with the training set's image or person of this number, and what it is found as.
+WRONG_IMAGES = {
+    Kind.ABSENT: None,
+    Kind.EMPTY: b'',
+    Kind.DAMAGED: JPEG[: len(JPEG) // 2],
+    Kind.FOREIGN: b'<html>',
+    Kind.HUGE: HUGE,
+    Kind.TINY: cv2.imencode('.png', PIXELS[:1, :1])[1].tobytes(),
+}
+WRONG_RECORDS = {
+    Kind.NAME: image(11, file_name='../../11.jpg'),
+    Kind.SIZE: image(12, width=90, height=120),
+}
+WRONG_PEOPLE = {
+    Kind.FIELD: person(21, bbox='large'),
+    Kind.NUMBER: person(22, bbox=[1, float('nan'), 3, 4]),
+    Kind.JOINTS: person(23, keypoints=[1] * 42),
+    Kind.BOX: person(24, bbox=[1, 2, 0, 4]),
+    Kind.UNLISTED: person(25, image_id=999),
+    Kind.COUNT: person(26, num_keypoints=16),
+    Kind.OUTSIDE: person(27, keypoints=[20, 30, 2] * 16 + [120, 30, 1]),
+    Kind.AT_ZERO: person(28, keypoints=[20, 30, 2] * 16 + [0, 0, 2]),
+    Kind.BOX_OUTSIDE: person(29, bbox=[120, 10, 30, 30]),
+}
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """A data set in COCO's layout with one of each thing that can be wrong, and somebody sound."""
+    root = tmp_path / 'with spaces, ünïcode'
+    numbers = [*range(1, len(WRONG_IMAGES) + 1), 12, *range(21, 30), 30]
+    images = [WRONG_RECORDS[Kind.SIZE] if n == 12 else image(n) for n in numbers]
+    images += [WRONG_RECORDS[Kind.NAME], image(30), image(31)]  # an id twice; an unused one that is absent
+    people = [*map(person, range(1, len(WRONG_IMAGES) + 1)), person(12), *WRONG_PEOPLE.values(), person(30)]
+    write_json(root / coco.TRAIN_JSON, {'images': images, 'annotations': people})
+    write_json(root / GT, {'images': [image(30)], 'annotations': [person(30)], 'categories': [{'id': 2}]})
+    (root / 'det_json').mkdir()
+    (root / DET).write_text('[{"image_id": 30, ')
+    for name, content in zip(coco.TEST_FILES['test'], ({'images': [image(30)]}, [])):
+        write_json(root / name, content)
+    (root / 'images').mkdir()
+    for number, content in [*enumerate(WRONG_IMAGES.values(), start=1), *((n, JPEG) for n in numbers if n > 9)]:
+        if content is not None:
+            (root / 'images' / f'{number}.jpg').write_bytes(content)
+    return root
+
+
+def test_everything_is_found_in_one_pass(damaged, capsys):
+    code, counts, printed = run(capsys, '--dataset', 'coco', '--root', damaged)
+    assert code == 1
+    assert found(counts) == dict.fromkeys(Kind, 1)
+    fatal = sum(kind.fatal for kind in Kind)
+    assert f'{damaged}: {fatal} findings that training or testing would stop at' in printed
+    for number, kind in enumerate(WRONG_IMAGES, start=1):
+        assert f'image {damaged}/images/{number}.jpg: {kind.description}' in printed
+    for number in (22, 23, 24, 25, 26, 27, 28, 29):
+        assert re.search(rf'{coco.TRAIN_JSON}: annotation \d+ \(id {number}\): ', printed), number
+    assert f'{damaged / DET} is not valid json' in printed
+
+
+def test_threads_change_nothing(damaged, capsys):
+    arguments = ('--dataset', 'coco', '--root', damaged, '--workers')
+    assert run(capsys, *arguments, 1) == run(capsys, *arguments, 7)
+
+
+def test_splits(damaged, capsys):
+    """Only what a split lists is looked at; what is merely worth a look is no failure."""
+    _, counts, printed = run(capsys, '--dataset', 'coco', '--root', damaged, '--split', 'val')
+    assert found(counts) == {Kind.FILE: 1, Kind.CATEGORY: 1}
+    assert 'train: ' not in printed and 'val: 1 images, 1 people, 0 boxes to test' in printed
+    write_json(damaged / coco.TRAIN_JSON, {'images': [image(30)], 'annotations': [person(30, num_keypoints=3)]})
+    code, counts, _ = run(capsys, '--dataset', 'coco', '--root', damaged, '--split', 'train')
+    assert code == 0 and found(counts) == {Kind.COUNT: 1}
+
+
+def test_only_the_first_few_are_shown(damaged, capsys):
+    people = [person(n, image_id=30, bbox=[0, 0, 0, 0]) for n in range(40)]
+    write_json(damaged / coco.TRAIN_JSON, {'images': [image(30)], 'annotations': people})
+    _, counts, printed = run(capsys, '--dataset', 'coco', '--root', damaged, '--split', 'train')
+    assert found(counts) == {Kind.BOX: 40, Kind.NOBODY: 1}
+    assert printed.count('should be wider') == check_data.EXAMPLES
+    assert f'and {40 - check_data.EXAMPLES} more' in printed
+
+
+def test_mpii(tmp_path, capsys):
+    people = mpii_people(6)
+    for index, changes in enumerate(({}, {'scale': 0}, {'joints': [[1, 1]] * 14}, {'center': [1e9, 5]}), start=1):
+        people[index].update(changes)
+    people[5]['joints'][3] = [-1, -1]
+    write_json(tmp_path / mpii.TRAIN_JSON, people)
+    write_json(tmp_path / mpii.TEST_FILES['val'], people[:1])
+    scipy.io.savemat(tmp_path / mpii.TRUTH, {'jnt_missing': np.zeros((16, 2))})
+    (tmp_path / 'images').mkdir()
+    for index in (0, 2, 5):
+        (tmp_path / f'images/{index}.jpg').write_bytes(JPEG)
+    code, counts, printed = run(capsys, '--dataset', 'mpii', '--root', tmp_path)
+    assert code == 1
+    expected = {Kind.ABSENT: 1, Kind.BOX: 1, Kind.JOINTS: 1, Kind.NUMBER: 1, Kind.FILE: 1, Kind.OUTSIDE: 1}
+    assert found(counts) == expected
+    assert f"{tmp_path / mpii.TRAIN_JSON}: person 5 (image '5.jpg'): joint 3 at (-2, -2)" in printed
+    assert 'test: ' not in printed  # there is no test.json, and it is not needed
+
+
+def test_the_layout_s_own_folder(drawn, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('MSPN_HOME', str(tmp_path))
+    (tmp_path / 'dataset').mkdir()
+    (tmp_path / 'dataset/COCO').symlink_to(drawn)
+    code, _, printed = run(capsys, '--dataset', 'coco')
+    assert code == 0 and f'{tmp_path}/dataset/COCO: 0 findings' in printed
+
+
+@pytest.mark.parametrize('arguments', [[], ['--dataset', 'lsp'], ['--dataset', 'coco', '--workers', '0']])
+def test_unusable_arguments(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        check_data.main(arguments)
+    assert stop.value.code == 2 and 'usage: python -m lib.tools.check_data' in capsys.readouterr().err
