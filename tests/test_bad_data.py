@@ -1,5 +1,10 @@
 """Bad data sets: each case ends training or testing with one line that names file, record, field, value and remedy."""
 
+import copy
+import functools
+import operator
+import random
+
 import cv2
 import numpy as np
 import pytest
@@ -23,6 +28,7 @@ from refusals import (
     write_json,
 )
 
+from cvpack.errors import InputError
 from lib import engine
 from lib.config import override
 from lib.datasets import coco, mpii
@@ -223,6 +229,52 @@ def test_an_image_that_a_worker_process_refuses(drawn, tmp_path, monkeypatch, ca
     settings = [*small(tmp_path / 'COCO', tmp_path / 'out'), 'DATALOADER.NUM_WORKERS=1']
     error = refused(capsys, experiment(engine.train, monkeypatch), '--set', *settings)
     assert error.startswith(f'error: image {path}: image that is listed but absent: get it again')
+
+
+JUNK = [None, True, 0, -1, 5.5, 1e400, NAN, 10**30, 2**63, '', '../x', '\ud800', [], [[]], {}, [None], [1] * 50 + ['a']]
+
+
+def places(value, path: tuple = ()):
+    """The paths of keys and indices to everything in a json value."""
+    yield path
+    if isinstance(value, (dict, list)):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from places(value[key], (*path, key))
+
+
+@pytest.mark.parametrize('seed', range(8))
+def test_whatever_a_file_holds_is_read_or_refused(seed, tmp_path):
+    """Files with values at random replaced or removed: never another error than InputError."""
+    generator = random.Random(seed)
+    joints = {'num_keypoints': 17, 'keypoints': [20, 30, 2] * 17}
+    people = [{'id': n, 'image_id': 1, 'category_id': 1, 'iscrowd': 0, 'area': 9, 'bbox': BOX['bbox']} for n in (1, 2)]
+    truth = {'images': [{'id': 1, 'file_name': 'a.jpg'}], 'categories': [{'id': 1, 'keypoints': ['a'] * 17}]}
+    sound = {
+        GT: truth | {'annotations': [person | joints for person in people]},
+        DET: [{**BOX, 'image_id': 1}],
+        mpii.TEST_FILES['val']: mpii_people(2),
+    }
+    outcomes = set()
+    for _ in range(60):
+        for name, content in sound.items():
+            damaged = copy.deepcopy(content)
+            *parents, last = generator.choice([place for place in places(damaged) if place])
+            container = functools.reduce(operator.getitem, parents, damaged)
+            container[last] = copy.deepcopy(generator.choice(JUNK))
+            write_json(tmp_path / name, damaged)
+        for read in (
+            lambda: coco.test_records(tmp_path, 'val', gt_boxes=False),
+            lambda: coco.test_records(tmp_path, 'val', gt_boxes=True),
+            lambda: coco.truth(tmp_path, 'val'),
+            lambda: mpii.test_records(tmp_path, 'val', gt_boxes=False),
+        ):
+            try:
+                read()
+                outcomes.add('read')
+            except InputError as error:
+                assert '\n' not in str(error)
+                outcomes.add('refused')
+    assert outcomes == {'read', 'refused'}
 
 
 MPII = {

@@ -78,6 +78,7 @@ WEIGHTS = {
     'absent': (None, 'does not exist', 'name a file written by train.py'),
     'empty': (b'', 'is not a readable checkpoint', 'get it again'),
     'text': (b'not a checkpoint', 'is not a readable checkpoint', 'get it again'),
+    'an empty pickle': (b'\x80\x02.', 'is not a readable checkpoint', 'get it again'),
     'cut short': (5000, 'is not a readable checkpoint', 'get it again'),
     'a list': (lambda: [torch.ones(1)], 'holds a list, not a checkpoint', 'name another file'),
     'of more stages': (lambda: network(**{'MODEL.STAGE_NUM': 3}), 'does not fit this model', 'more tensors'),
@@ -107,7 +108,16 @@ def write_weights(path, content) -> None:
         torch.save(content(), path)
 
 
-@pytest.mark.parametrize('case', WEIGHTS.values(), ids=WEIGHTS)
+NEEDS_CHECKPOINT = pytest.mark.xfail(strict=True, reason='cvpack/checkpoint.py knows only some errors of torch.load')
+
+
+@pytest.mark.parametrize(
+    'case',
+    [
+        pytest.param(case, id=name, marks=NEEDS_CHECKPOINT if name == 'an empty pickle' else ())
+        for name, case in WEIGHTS.items()
+    ],
+)
 def test_checkpoints_to_test(case, drawn, tmp_path, monkeypatch, capsys):
     content, *pieces = case
     path = tmp_path / 'other weights.pth'

@@ -112,8 +112,8 @@ class Rows:
             self.report(kind, f'{self.label(index)}: {text}: {REMEDY}')
 
     def require(self, mask: Sequence[bool], kind: Kind, text: Callable[[int], str]) -> None:
-        """Reports the rows where the mask (n,) is false with text(index)."""
-        for i in np.flatnonzero(~np.asarray(mask, bool)):
+        """Reports the rows where the mask (n,) is false with text(index), unless they were found wrong before."""
+        for i in np.flatnonzero(~np.asarray(mask, bool) & self.good):
             self.tell(i, kind, text(i))
 
     def column(self, field: str, default: Any = None) -> list:

@@ -199,9 +199,9 @@ def truth(root: Path, split: str) -> dict[str, np.ndarray]:
     """The labelled people of every test image: path in `images` -> (people, K, 3), x, y, visibility."""
     path = root / TEST_FILES[split][0]
     content = read_json(path, PREPARE)
+    listed = listed_images(content, path)
     if 'annotations' not in content:  # test-dev's are not public
         return {}
-    listed = listed_images(content, path)
     people = labelled_people(content, path, listed, len(JOINT_NAMES), min_keypoints=1)
     names = image_paths(listed)
     return {names[i]: people.keypoints[people.image_ids == i] for i in np.unique(people.image_ids).tolist()}
