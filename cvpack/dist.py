@@ -62,7 +62,7 @@ def setup(device_type: str, local_rank: int | None = None, timeout: float = DEFA
                 device_id=device if on_gpu else None,
                 **_meeting_point(limit),
             )
-        except (torch_dist.DistError, ValueError, OSError) as error:
+        except (RuntimeError, ValueError, OSError) as error:
             address = f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}'
             reason = str(error).strip().partition('\n')[0][:200]
             raise InputError(

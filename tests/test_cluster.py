@@ -37,13 +37,14 @@ esac
 """
 # Says who it is, then ends with a code, or waits to be asked to stop.
 STAND_IN_TRAIN = """
-import os, signal, sys
+import os, signal, sys, time
 if os.environ['END'] == 'signal':
     signal.signal(signal.SIGUSR1, lambda *_: sys.exit(75))
 names = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
-print('task', *(os.environ[name] for name in names), *sys.argv, flush=True)
-if os.environ['END'] == 'signal':
-    signal.pause()
+# In one piece, lest the tasks' lines mix.
+os.write(1, ' '.join(['task', *(os.environ[name] for name in names), *sys.argv]).encode() + b'\\n')
+while os.environ['END'] == 'signal':
+    time.sleep(0.1)
 sys.exit(int(os.environ['END']))
 """
 
@@ -79,8 +80,9 @@ def undisturbed(experiment, tmp_path_factory) -> tuple[Path, list]:
 @pytest.mark.slow
 def test_a_killed_worker_comes_back(experiment, undisturbed, tmp_path):
     """Two agents, as on two nodes; rank 0 is killed, later rank 1. Slow: three starts of two processes."""
+    # One death may take several restarts: an agent starts anew while the other's process is still ending.
     launcher = (
-        *('-m', 'torch.distributed.run', '--nnodes=2', '--nproc-per-node=1', '--max-restarts=3', '--rdzv-id=1'),
+        *('-m', 'torch.distributed.run', '--nnodes=2', '--nproc-per-node=1', '--max-restarts=20', '--rdzv-id=1'),
         *('--rdzv-backend=c10d', f'--rdzv-endpoint=127.0.0.1:{free_port()}', '--local-addr=127.0.0.1'),
     )
     output = tmp_path / 'out'
