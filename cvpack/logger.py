@@ -4,6 +4,7 @@ The line that a run leaves every `PERIOD` iterations:
     iter 2400/96000 | lr 4.000e-03 | total_loss 101.3 | 310 img/s | data 2% | mem 9.8 GB | left 11:32:10
 """
 
+import contextlib
 import logging
 import resource
 import sys
@@ -120,11 +121,18 @@ class TrainLog:
             'data_share': data_share,
             'memory_gb': memory,
         }
-        for name, value in scalars.items():
-            self.writer.add_scalar(name, value, iteration)
+        if self.writer is None:
+            return
+        try:
+            for name, value in scalars.items():
+                self.writer.add_scalar(name, value, iteration)
+        except OSError as error:  # a full disk is no reason to stop training
+            self.logger.error(f'TensorBoard cannot write ({error.strerror}): going on without it')
+            self.writer = None
 
     def close(self) -> None:
         """Ends the bar and flushes TensorBoard's file."""
         self.bar.close()
         if self.writer is not None:
-            self.writer.close()
+            with contextlib.suppress(OSError):
+                self.writer.close()
