@@ -147,6 +147,8 @@ def _train(cfg: EasyDict, trainer: Trainer, device: torch.device, logger: loggin
         raise
     finally:
         log.close()
+        if writer is not None:
+            writer.wait()  # whatever ended training: what was begun is saved
     if writer is not None:
         writer.close()
     logger.info(f'trained: {folder / checkpoint.LATEST}')
