@@ -22,6 +22,11 @@ def read_json(path: Path, remedy: str = 'get it again') -> Any:
         raise InputError(f'{path} is not valid json ({error}): {remedy}') from None
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Writes content as json for people to read. Raises OSError."""
+    path.write_text(json.dumps(content, indent=2) + '\n')
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes path's place once it is whole and on the disk; until then path stays as it is."""

@@ -67,7 +67,8 @@ class TrainStep:
     ) -> None:
         self.compute_losses = compute_losses
         self.optimizer, self.schedule, self.scaler = optimizer, schedule, scaler
-        self.model, self.average = model, average
+        self.parallel = model if isinstance(model, nn.parallel.DistributedDataParallel) else None
+        self.model, self.average = model if self.parallel is None else model.module, average
         self.seed, self.skipped = seed, 0
 
     def __call__(self, iteration: int, *batches: Any) -> Losses:
@@ -80,8 +81,8 @@ class TrainStep:
         self.optimizer.zero_grad(set_to_none=True)  # first: the old gradients' memory is free for the activations
         parts = []
         for number, batch in enumerate(batches, start=1):
-            waits = number < len(batches) and isinstance(self.model, nn.parallel.DistributedDataParallel)
-            with self.model.no_sync() if waits else contextlib.nullcontext():
+            waits = self.parallel is not None and number < len(batches)
+            with self.parallel.no_sync() if waits else contextlib.nullcontext():
                 losses = self.compute_losses(batch)
                 self.scaler.scale(losses['total_loss'] / len(batches)).backward()
             parts.append({name: value.detach() for name, value in losses.items()})
@@ -110,5 +111,5 @@ class TrainStep:
         self.scaler.update()
         self.skipped += self.scaler.get_scale() < scale
         if self.average is not None:
-            self.average.update_parameters(getattr(self.model, 'module', self.model))
+            self.average.update_parameters(self.model)
         return {'skipped_steps': torch.tensor(self.skipped)} if self.scaler.is_enabled() else {}

@@ -6,7 +6,6 @@ more file in the experiment and one changed import.
 
 import argparse
 import contextlib
-import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import nn
 
 from cvpack import checkpoint, dist
 from cvpack.errors import InputError, NotFinite, Preempted, exits_cleanly
+from cvpack.files import write_json
 from cvpack.logger import DataTimer, TrainLog, get_logger
 from cvpack.preemption import StopRequest
 from cvpack.trainer import train_loop
@@ -96,7 +96,11 @@ def train(cfg: EasyDict, build_model: BuildModel) -> None:
     with StopRequest() as stop, dist.lost_peers_end_the_job():
         trainer = Trainer(cfg, build_model(cfg), build_schedule(cfg), device)
         _begin(cfg, args, trainer, logger)
-        _train(cfg, trainer, device, logger, stop)
+        try:
+            _train(cfg, trainer, device, logger, stop)
+        except Preempted:
+            dist.barrier()  # a process that ends now would have the launcher end the one that is still writing
+            raise
         dist.cleanup()
 
 
@@ -106,14 +110,14 @@ def _begin(cfg: EasyDict, args: argparse.Namespace, trainer: Trainer, logger: lo
     earlier = dist.broadcast(checkpoint.iterations(folder))
     if args.checkpoint:
         trainer.resume(_named_checkpoint(folder, args.checkpoint), logger)
-    elif args.resume and earlier and trainer.resume_newest(folder, logger):
-        pass
-    elif earlier and not args.resume:
+        return
+    if earlier and not args.resume:
         raise InputError(
             f'{folder} holds checkpoints of an earlier run (to iteration {earlier[-1]}): '
             'continue it with -c last, move it away, or choose another folder with --set OUTPUT_DIR=...'
         )
-    elif cfg.MODEL.WEIGHT:
+    resumed = bool(earlier) and trainer.resume_newest(folder, logger)
+    if not resumed and cfg.MODEL.WEIGHT:
         logger.info(load_backbone(trainer.model, _weight_file(cfg), cfg.MODEL.WEIGHT_STAGES))
 
 
@@ -140,11 +144,6 @@ def _train(cfg: EasyDict, trainer: Trainer, device: torch.device, logger: loggin
         train_loop(trainer.step, timer, start, schedule, log, save, accumulate, stop)
     except NotFinite as error:
         raise trainer.explain(error, loader) from None
-    except Preempted:
-        if writer is not None:
-            writer.wait()
-        dist.barrier()  # a process that ends now would have the launcher end the one that is still writing
-        raise
     finally:
         log.close()
         if writer is not None:
@@ -177,7 +176,7 @@ def _keep_config(cfg: EasyDict) -> None:
     """Writes the resolved configuration and the code's revision beside the outputs."""
     if dist.is_main():
         content = {'git_revision': git_revision(), 'config': to_plain(cfg)}
-        (Path(cfg.OUTPUT_DIR) / 'config.json').write_text(json.dumps(content, indent=2) + '\n')
+        write_json(Path(cfg.OUTPUT_DIR) / 'config.json', content)
 
 
 # ---------------------------------------------------------------------------------------------------- testing

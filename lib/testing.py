@@ -1,6 +1,5 @@
 """A test of a network: predictions of every record, and the report on them."""
 
-import json
 import logging
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +12,7 @@ from torch import nn
 from tqdm import tqdm
 
 from cvpack import dist
+from cvpack.files import write_json
 from cvpack.precision import autocast
 from lib.config import git_revision, to_plain
 from lib.datasets.joints import Records, read_image
@@ -31,10 +31,16 @@ def ready_to_test(cfg: EasyDict, model: nn.Module, device: torch.device) -> nn.M
     return fold_batch_norm(model.eval()).to(device, memory_format=memory_format(cfg))
 
 
+def flip_permutation(cfg: EasyDict, device: torch.device) -> torch.Tensor:
+    """(K,) int64, for every joint the index of its mirror joint, on the device."""
+    keypoint = cfg.DATASET.KEYPOINT
+    return torch.from_numpy(mirror_permutation(keypoint.NUM, keypoint.FLIP_PAIRS)).to(device)
+
+
 def predict_heatmaps(cfg: EasyDict, model: nn.Module, images: torch.Tensor, permutation: torch.Tensor) -> torch.Tensor:
     """(N, K, h, w) float32 heatmaps of normalised images; with TEST.FLIP the mean with the mirrored images'.
 
-    permutation: (K,) int64, for every joint the index of its mirror joint, on the images' device
+    permutation: flip_permutation on the images' device
     """
     with autocast(images.device.type, cfg.TEST.PRECISION):
         heatmaps = model(images)
@@ -57,9 +63,8 @@ def predict(cfg: EasyDict, model: nn.Module, records: Records, device: torch.dev
 @torch.inference_mode()
 def _predict_own(cfg: EasyDict, model: nn.Module, records: Records, device: torch.device) -> np.ndarray:
     """(n, K, 3) float64: x, y and score of this rank's part of the records."""
-    keypoint = cfg.DATASET.KEYPOINT
-    permutation = torch.from_numpy(mirror_permutation(keypoint.NUM, keypoint.FLIP_PAIRS)).to(device)
-    parts = [torch.empty(0, keypoint.NUM, 3, device=device)]
+    permutation = flip_permutation(cfg, device)
+    parts = [torch.empty(0, len(permutation), 3, device=device)]
     for batch in tqdm(test_loader(cfg, records), desc='test', disable=None if dist.is_main() else True):
         batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
         keypoints, scores = heatmap.decode(
@@ -99,7 +104,7 @@ def report(
         'git_revision': git_revision(),
         'config': to_plain(cfg),
     }
-    (folder / 'metrics.json').write_text(json.dumps(content, indent=2) + '\n')
+    write_json(folder / 'metrics.json', content)
     logger.info(f'{results}: {len(records)} people, boxes from {records.boxes_from}s, flip {cfg.TEST.FLIP}')
     if metrics is None:
         logger.info(f'not evaluated: there is no public truth for {split} in {root}; the file above can be submitted')

@@ -1,7 +1,6 @@
 """A training run of an experiment: what it computes, saves and goes on from."""
 
 import inspect
-import json
 import logging
 import math
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from cvpack import checkpoint, dist
 from cvpack.errors import InputError, NotFinite
+from cvpack.files import write_json
 from cvpack.precision import autocast
 from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_schedule
 from cvpack.trainer import Losses, TrainStep
@@ -116,9 +116,9 @@ class Trainer:
         missing = [key for key in ('optimizer', 'iteration') if key not in state]
         if missing:
             raise InputError(f'{path} has no {missing[0]!r}: it holds weights alone, which -c cannot go on from')
-        check_state(self.model, state, path)
+        weights = check_state(self.model, state, path)
         load_optimizer(self.optimizer, state['optimizer'])
-        load_state(self.model, state, path)
+        self.model.load_state_dict(weights)
         if self.average is not None and 'ema' in state:
             load_state(self.average.module, state['ema'], path)
             self.average.n_averaged.copy_(state['ema_updates'])
@@ -163,7 +163,7 @@ class Trainer:
         ranks = dist.gather(own)
         file = Path(self.cfg.OUTPUT_DIR) / f'not-finite-iter-{error.iteration}.json'
         if dist.is_main():
-            file.write_text(json.dumps({'iteration': error.iteration, 'ranks': ranks}, indent=2) + '\n')
+            write_json(file, {'iteration': error.iteration, 'ranks': ranks})
         return NotFinite(
             error.iteration,
             error.losses,

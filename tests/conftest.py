@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from easydict import EasyDict
 
 from lib.config import REPOSITORY
 from lib.datasets.synthetic import write_dataset
+from lib.models.mspn import build_mspn
 
 PUBLISHED = (
     'mspn.1xstg.coco',
@@ -104,6 +106,18 @@ def tiny_settings(root: Path, output: Path) -> list[str]:
         'SOLVER.WARMUP_ITERS=2',
         'DATALOADER.NUM_WORKERS=1',
     ]
+
+
+def call(monkeypatch: pytest.MonkeyPatch, entry: Callable, *arguments: str, name: str = 'mspn.2xstg.coco') -> None:
+    """The engine's `train` or `test` of an experiment in this process, with a command line."""
+    monkeypatch.setattr(sys, 'argv', ['script.py', *arguments])
+    entry(load_config(name), build_mspn)
+
+
+def world(rank: int, count: int, port: int) -> dict[str, str]:
+    """The environment by which a launcher tells one of `count` processes on this machine of the others."""
+    place = {'RANK': rank, 'LOCAL_RANK': rank, 'WORLD_SIZE': count, 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port}
+    return {name: str(value) for name, value in place.items()}
 
 
 def run_script(script: str, *arguments: str, experiment: str, launcher: tuple[str, ...] = ()):

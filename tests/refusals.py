@@ -1,18 +1,16 @@
 """What the tests of bad input share: running an entry that refuses, and files with something wrong in them."""
 
-import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import load_config, tiny_settings
+from conftest import call, tiny_settings
+from prepare_command import write_json
 
 from cvpack.files import read_json
 from lib.datasets import coco
-from lib.models.mspn import build_mspn
 
 MISSING = object()
 Change = Callable[[Any], Any]
@@ -31,11 +29,7 @@ def refused(capsys: pytest.CaptureFixture, entry: Callable, *arguments, code: in
 def experiment(entry: Callable, monkeypatch: pytest.MonkeyPatch, name: str = 'mspn.2xstg.coco') -> Callable:
     """The engine's `train` or `test` as a function of a command line, in this process."""
 
-    def run(arguments: list[str]) -> None:
-        monkeypatch.setattr(sys, 'argv', ['script.py', *arguments])
-        entry(load_config(name), build_mspn)
-
-    return run
+    return lambda arguments: call(monkeypatch, entry, *arguments, name=name)
 
 
 def small(root: Path, output: Path) -> list[str]:
@@ -47,12 +41,6 @@ def names_all(error: str, *pieces: object) -> None:
     """Asserts that the line holds every piece: file, field, value, remedy."""
     for piece in pieces:
         assert str(piece) in error, f'{piece} is not in: {error}'
-
-
-def write_json(path: Path, content: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
-    return path
 
 
 def change(part: str | None = None, index: int = 1, **fields: Any) -> Change:

@@ -11,6 +11,7 @@ import pytest
 import scipy.io
 import torch
 from conftest import load_config
+from prepare_command import write_json
 from refusals import (
     MISSING,
     change,
@@ -25,7 +26,6 @@ from refusals import (
     replace,
     small,
     with_joint,
-    write_json,
 )
 
 from cvpack.errors import InputError

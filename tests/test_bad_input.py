@@ -10,7 +10,8 @@ import pytest
 import torch
 import torchvision
 from conftest import load_config
-from refusals import experiment, mpii_people, names_all, refused, small, write_json
+from prepare_command import write_json
+from refusals import experiment, mpii_people, names_all, refused, small
 from test_prepare_coco import box, make_2017
 from test_prepare_mpii import make_mpii_json
 

@@ -9,7 +9,8 @@ import types
 import numpy as np
 import pytest
 import torch.multiprocessing as mp
-from conftest import load_config
+from conftest import load_config, world
+from prepare_command import write_json
 
 from cvpack import dist
 from cvpack.files import read_json
@@ -26,14 +27,8 @@ def root(tmp_path):
         {'image_id': 1, 'bbox': [10, 20, 40, 100], 'num_keypoints': n, 'keypoints': [5 * n, 6 * n, 2] * 17}
         for n in (1, 4, 17)
     ]
-    write_json(tmp_path, {'images': [{'id': 1, 'file_name': 'café.jpg'}], 'annotations': people})
+    write_json(tmp_path / coco.TRAIN_JSON, {'images': [{'id': 1, 'file_name': 'café.jpg'}], 'annotations': people})
     return tmp_path
-
-
-def write_json(root, content):
-    path = root / coco.TRAIN_JSON
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(content))
 
 
 def assert_same(a, b):
@@ -74,7 +69,7 @@ def test_what_changes_the_records_has_the_json_read_again(root, tmp_path):
     content = read_json(root / coco.TRAIN_JSON)
     content['annotations'][2]['bbox'][0] = 11
     stat = (root / coco.TRAIN_JSON).stat()
-    write_json(root, content)  # as many bytes, at the same time
+    write_json(root / coco.TRAIN_JSON, content)  # as many bytes, at the same time
     os.utime(root / coco.TRAIN_JSON, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert (root / coco.TRAIN_JSON).stat().st_size == stat.st_size
     assert cache.train_records(dataset, root, 4, file).center[1, 0] == 31
@@ -134,9 +129,7 @@ def test_batches_from_kept_records_are_the_same(drawn, tmp_path):
 
 
 def _in_turn(rank: int, port: int, file: str, fails: bool) -> None:
-    os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port)
-    )
+    os.environ.update(world(rank, 2, port))
     dist.setup('cpu')
     try:
         with dist.main_first():

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 import scipy.io
-from refusals import mpii_people, write_json
+from prepare_command import write_json
+from refusals import mpii_people
 
 from cvpack.files import read_json
 from lib.datasets import coco, mpii

@@ -3,12 +3,12 @@
 import math
 import os
 import shutil
-import sys
 
 import pytest
+import refusals
 import torch
 import torch.multiprocessing as mp
-from conftest import load_config, run_script, tiny_settings
+from conftest import call, load_config, run_script, tiny_settings, world
 
 from cvpack import checkpoint, dist
 from cvpack.files import read_json
@@ -27,20 +27,9 @@ LAUNCHERS = {
 }
 
 
-def call(monkeypatch, entry, *arguments: str) -> None:
-    """train or test in this process, with a command line."""
-    monkeypatch.setattr(sys, 'argv', ['script.py', *arguments])
-    entry(load_config(EXPERIMENT), build_mspn)
-
-
 def refused(monkeypatch, capsys, entry, *arguments: str) -> str:
     """The one line that a command line is refused with."""
-    with pytest.raises(SystemExit) as stop:
-        call(monkeypatch, entry, *arguments)
-    error = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert error.startswith('error: ') and error.count('\n') == 1, error
-    return error
+    return refusals.refused(capsys, refusals.experiment(entry, monkeypatch), *arguments)
 
 
 @pytest.mark.parametrize('name', LAUNCHERS)
@@ -82,9 +71,7 @@ def test_launchers(drawn, tmp_path, name):
 
 def _train_in_group(rank: int, port: int, settings: list[str], output: str) -> None:
     """One of two processes: three steps of SGD, BatchNorm in eval."""
-    os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port)
-    )
+    os.environ.update(world(rank, 2, port))
     torch.set_num_threads(1)
     device = dist.setup('cpu')
     cfg = load_config(EXPERIMENT)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import load_config, tiny_settings
+from conftest import call, load_config, tiny_settings, world
 
 from cvpack import checkpoint
 from cvpack.errors import InputError, NotFinite
@@ -27,8 +27,7 @@ EXPERIMENT = 'mspn.2xstg.coco'
 
 def call_train(monkeypatch, *arguments: str) -> None:
     """train in this process, with a command line."""
-    monkeypatch.setattr(sys, 'argv', ['train.py', *arguments])
-    engine.train(load_config(EXPERIMENT), build_mspn)
+    call(monkeypatch, engine.train, *arguments)
 
 
 def assert_same_checkpoints(one: Path, other: Path) -> None:
@@ -44,12 +43,11 @@ def assert_same_checkpoints(one: Path, other: Path) -> None:
 
 def start_ranks(settings: list[str], count: int, port: int, *arguments: str) -> list[subprocess.Popen]:
     """train.py as a launcher starts it, a process a rank, each without a launcher that would interfere."""
-    world = {'WORLD_SIZE': str(count), 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port), 'OMP_NUM_THREADS': '1'}
     return [
         subprocess.Popen(
             [sys.executable, 'train.py', *arguments, '--set', *settings],
             cwd=REPOSITORY / 'exps' / EXPERIMENT,
-            env={**os.environ, **world, 'RANK': str(rank), 'LOCAL_RANK': str(rank)},
+            env={**os.environ, **world(rank, count, port), 'OMP_NUM_THREADS': '1'},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -194,9 +192,7 @@ class Exploding(torch.nn.Module):
 
 
 def _train_exploding(rank: int, port: int, settings: list[str]) -> None:
-    os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port)
-    )
+    os.environ.update(world(rank, 2, port))
     torch.set_num_threads(1)
     sys.argv = ['train.py', '--set', *settings]
     with pytest.raises(SystemExit) as stop:

@@ -23,6 +23,7 @@ from lib.config import home
 from lib.datasets import coco, mpii
 from lib.datasets.checks import Kind
 from lib.datasets.joints import load_image
+from lib.tools.arguments import positive
 from lib.tools.check_records import LISTINGS, Listing, compare_with_images
 
 ROOTS = {'coco': 'dataset/COCO', 'mpii': 'dataset/MPII'}
@@ -102,12 +103,6 @@ def check(dataset: str, root: Path, splits: Sequence[str], workers: int) -> Find
     return findings
 
 
-def _workers(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f'{text} is not a number from 1')
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         'python -m lib.tools.check_data',
@@ -117,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--dataset', choices=LISTINGS, required=True, help='the layout')
     parser.add_argument('--root', type=Path, help='its folder; default: dataset/COCO or dataset/MPII')
     parser.add_argument('--split', choices=(*SPLITS, 'all'), default='all', help='default: all, test where it is there')
-    parser.add_argument('--workers', type=_workers, default=os.cpu_count(), help='threads (default: one a core)')
+    parser.add_argument('--workers', type=positive, default=os.cpu_count(), help='threads (default: one a core)')
     return parser
 
 

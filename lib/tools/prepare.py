@@ -28,6 +28,7 @@ from lib import config
 from lib.datasets.synthetic import write_dataset
 from lib.models.resnet import BACKBONES
 from lib.models.weights import from_torchvision
+from lib.tools.arguments import positive
 from lib.tools.layout import as_json, place
 from lib.tools.prepare_coco import prepare_coco
 from lib.tools.prepare_mpii import prepare_mpii
@@ -117,12 +118,6 @@ def prepare_toy(target: Path, train: int, val: int, seed: int) -> None:
     print(f'{target}: drawn with {arguments}, ' + ', '.join(f'{key} {value}' for key, value in counts.items()))
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f'{text} is not a number from 1')
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         'python -m lib.tools.prepare',
@@ -149,8 +144,8 @@ def _parser() -> argparse.ArgumentParser:
     command['mpii'].add_argument('--valid-images', type=Path, help='text file: the validation images, one a line')
     command['weights'].add_argument('--backbone', choices=DEPTHS, default='Res-50')
     command['weights'].add_argument('--file', type=Path, help="torchvision's file, for machines without network")
-    command['toy'].add_argument('--train', type=_count, default=2000, help='images to train on')
-    command['toy'].add_argument('--val', type=_count, default=250, help='images to validate on')
+    command['toy'].add_argument('--train', type=positive, default=2000, help='images to train on')
+    command['toy'].add_argument('--val', type=positive, default=250, help='images to validate on')
     command['toy'].add_argument('--seed', type=int, default=0)
     return parser
 

@@ -21,6 +21,7 @@ import torch
 from cvpack.errors import InputError, exits_cleanly
 from cvpack.files import replacing
 from lib.config import home
+from lib.tools.arguments import positive
 from lib.tools.benchmark.measure import Options, Row, machine
 from lib.tools.benchmark.sections import SECTIONS, run
 
@@ -33,12 +34,6 @@ def _section(name: str) -> str:
     return name
 
 
-def _number(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f'{text} is not a number from 1')
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         'python -m lib.tools.benchmark',
@@ -49,9 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('sections', nargs='*', type=_section, metavar='SECTION', help=f'{names}; default: all')
     parser.add_argument('--root', type=Path, default=home() / 'dataset/COCO', help='data set in COCO layout')
     parser.add_argument('--device', choices=BATCH, default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--stages', type=_number, default=2, help='of the network (default: 2)')
-    parser.add_argument('--batch', type=_number, help='images a step (default: 32 on a GPU, 8 on a CPU)')
-    parser.add_argument('--repeats', type=_number, default=5, help='of each measurement (default: 5)')
+    parser.add_argument('--stages', type=positive, default=2, help='of the network (default: 2)')
+    parser.add_argument('--batch', type=positive, help='images a step (default: 32 on a GPU, 8 on a CPU)')
+    parser.add_argument('--repeats', type=positive, default=5, help='of each measurement (default: 5)')
     parser.add_argument(
         '--compile',
         action=argparse.BooleanOptionalAction,
@@ -87,10 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _write(args.json, rows)  # better now than after all the measuring
     print(machine(device))
     print(f'{"section":8} {"what":84} {"value":>8} {"against":>8} {"ratio":>7}  reach')
+    compiled = device.type == 'cuda' if args.compile is None else args.compile
+    batch = args.batch or BATCH[args.device]
     for name in args.sections or SECTIONS:
         with tempfile.TemporaryDirectory(prefix='mspn-benchmark-') as scratch:
-            compiled = device.type == 'cuda' if args.compile is None else args.compile
-            batch = args.batch or BATCH[args.device]
             options = Options(args.root.resolve(), Path(scratch), device, args.stages, batch, args.repeats, compiled)
             new = run(name, options)
         print(*map(_line, new), sep='\n', flush=True)

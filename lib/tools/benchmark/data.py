@@ -1,11 +1,11 @@
 """Section data: a training sample against the decoding of its JPEG; the loader against its workers."""
 
+import statistics
 import time
 from collections.abc import Iterator
 from itertools import count
 
 import cv2
-import torch
 
 from lib.loader import train_loader, train_samples
 from lib.tools.benchmark.measure import Options, Row, compare, one_thread, take_turns
@@ -41,7 +41,7 @@ def data(options: Options) -> Iterator[Row]:
 
     loader = iter(train_loader(cfg, samples, first=0, batches=(options.repeats + 1) * (WARM_UP + BATCHES)))
     speeds = [_images_per_second(loader) for _ in range(options.repeats)]
-    speed = float(torch.tensor(speeds).median())
+    speed = statistics.median(speeds)
     name = f'loader with {WORKERS} workers against {WORKERS} / time of a sample, images/s'
     yield compare('data', name, speed, WORKERS / (sample / 1000), '>= 0.85')
 

@@ -10,9 +10,8 @@ from lib.datasets import coco
 from lib.datasets.joints import Records
 from lib.loader import normalize, test_loader
 from lib.models.mspn import build_mspn
-from lib.testing import predict, predict_heatmaps, ready_to_test
+from lib.testing import flip_permutation, predict, predict_heatmaps, ready_to_test
 from lib.tools.benchmark.measure import Options, Row, take_turns
-from lib.utils.transforms import mirror_permutation
 
 # So many that the loop's start and end hardly count.
 BATCHES = {'cpu': 8, 'cuda': 128}
@@ -43,8 +42,7 @@ def _share_of_the_rest(options: Options, records: Records, precision: str) -> It
     settings = f'TEST.PRECISION={precision}', f'TEST.IMS_PER_GPU={options.batch}'
     cfg, device = options.config(*settings), options.device
     model = ready_to_test(cfg, build_mspn(cfg), device)
-    permutation = torch.from_numpy(mirror_permutation(cfg.DATASET.KEYPOINT.NUM, cfg.DATASET.KEYPOINT.FLIP_PAIRS))
-    permutation = permutation.to(device)
+    permutation = flip_permutation(cfg, device)
     images = normalize(next(iter(test_loader(cfg, records)))['image'].to(device), cfg)
 
     def forward() -> None:

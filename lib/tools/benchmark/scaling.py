@@ -14,7 +14,7 @@ from lib.tools.benchmark.step import BF16, Steps
 
 PROCESSES = (1, 2, 4)
 # Of each process: a network and images small enough for a CPU, on one thread.
-SETTINGS = ('MODEL.STAGE_NUM=1', 'INPUT_SHAPE=[128,96]', 'SOLVER.IMS_PER_GPU=4')
+SETTINGS = ('MODEL.STAGE_NUM=1', 'INPUT_SHAPE=[128,96]')
 BATCH = 4
 PORT = 29655
 
