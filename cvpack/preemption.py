@@ -7,7 +7,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopRequest:
-    """In its `with` block the process's SIGTERM and SIGUSR1 do nothing but set `requested`."""
+    """In its `with` block the process's SIGTERM and SIGUSR1 do nothing but set `requested`.
+
+    After a request they do nothing afterwards either: a launcher that asks again would end the process before its exit
+    code said that all is saved.
+    """
 
     def __init__(self) -> None:
         self.requested = False
@@ -18,7 +22,7 @@ class StopRequest:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for number, handler in self.before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if self.requested else handler)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.requested = True

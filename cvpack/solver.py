@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -70,19 +71,20 @@ def build_optimizer(
     raise ValueError(f'optimizer {name!r} is none of {OPTIMIZERS}')
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, state: dict) -> None:
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict, path: Path) -> None:
     """Takes the moments and steps of a saved optimiser; the options (weight decay, fused, ...) stay this run's.
 
-    Raises InputError for another kind of optimiser, or one of another number of parameters.
+    Raises InputError, by path, for another kind of optimiser, or one of another number of parameters.
     """
     options = [{name: group[name] for name in group if name != 'params'} for group in optimizer.param_groups]
     groups = state.get('param_groups') if isinstance(state, dict) else None
-    if groups is None or 'state' not in state:
-        raise InputError("the checkpoint's 'optimizer' is not the state of one")
+    fits = isinstance(groups, list) and all(isinstance(group, dict) and 'params' in group for group in groups)
+    if not fits or not isinstance(state.get('state'), dict):
+        raise InputError(f"{path}: its 'optimizer' is not the state of one: get the file again")
     if [len(group['params']) for group in groups] != [len(group['params']) for group in optimizer.param_groups]:
-        raise InputError('the checkpoint holds the optimiser of another number of parameters')
+        raise InputError(f'{path} holds the optimiser of another number of parameters: is it of the same network?')
     if [('betas' in group) for group in groups] != [('betas' in group) for group in options]:
-        raise InputError('the checkpoint was trained with another optimiser: set SOLVER.OPTIMIZER to that one')
+        raise InputError(f'{path} was trained with another optimiser: set SOLVER.OPTIMIZER to that one')
     merged = [{**old, **new} for old, new in zip(groups, options)]
     optimizer.load_state_dict({**state, 'param_groups': merged})
 

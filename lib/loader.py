@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import os
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from cvpack import dist
 from cvpack.errors import InputError
+from cvpack.preemption import SIGNALS
 from cvpack.samplers import TrainBatchSampler, shard
 from lib.config import home
 from lib.datasets import cache, coco, mpii
@@ -23,6 +25,8 @@ from lib.utils.transforms import Augmentation
 # glibc's malloc.h; the most that its memory-mapping threshold can be.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 2**25
+# Linux's prctl.h
+PR_SET_PDEATHSIG = 1
 
 DATASETS = {'COCO': coco, 'MPII': mpii}
 
@@ -40,14 +44,19 @@ def dataset_root(cfg: EasyDict) -> Path:
 def _init_worker(_: int) -> None:
     """A worker is one thread: OpenCV's own pool would have the workers fight for the cores.
 
+    It works on when the process group is asked to stop, for its trainer finishes the iteration, and dies with it.
     And it keeps the memory that it frees, a batch of crops at least: glibc would give it back to the system after
     each batch, only to have it paged in anew for the next.
     """
     cv2.setNumThreads(0)
-    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
-    if mallopt is not None:
-        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
-        mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, 'prctl'):
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if hasattr(libc, 'mallopt'):
+        libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+        libc.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
 
 
 def _options(cfg: EasyDict) -> dict:

@@ -117,7 +117,7 @@ class Trainer:
         if missing:
             raise InputError(f'{path} has no {missing[0]!r}: it holds weights alone, which -c cannot go on from')
         weights = check_state(self.model, state, path)
-        load_optimizer(self.optimizer, state['optimizer'])
+        load_optimizer(self.optimizer, state['optimizer'], path)
         self.model.load_state_dict(weights)
         if self.average is not None and 'ema' in state:
             load_state(self.average.module, state['ema'], path)

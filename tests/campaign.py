@@ -120,7 +120,8 @@ class Campaign:
         self._take_note(job)
         (self.killed / BALLAST).unlink(missing_ok=True)
         first, last = (job.iterations()[end][0] if job.iterations() else 0 for end in (0, -1))
-        self.struck.append(Struck(strike, max(first - 1, 0), last, self._unfinished(), job.launcher.returncode))
+        saving = last > 0 and self._unfinished()  # until it trains, what is left is of the start before
+        self.struck.append(Struck(strike, max(first - 1, 0), last, saving, job.launcher.returncode))
         self._look(job, strike, last)
 
     def _kill(self, job: Job, strike: Strike) -> None:

@@ -109,16 +109,7 @@ def write_weights(path, content) -> None:
         torch.save(content(), path)
 
 
-NEEDS_CHECKPOINT = pytest.mark.xfail(strict=True, reason='cvpack/checkpoint.py knows only some errors of torch.load')
-
-
-@pytest.mark.parametrize(
-    'case',
-    [
-        pytest.param(case, id=name, marks=NEEDS_CHECKPOINT if name == 'an empty pickle' else ())
-        for name, case in WEIGHTS.items()
-    ],
-)
+@pytest.mark.parametrize('case', WEIGHTS.values(), ids=WEIGHTS)
 def test_checkpoints_to_test(case, drawn, tmp_path, monkeypatch, capsys):
     content, *pieces = case
     path = tmp_path / 'other weights.pth'
@@ -160,6 +151,12 @@ TRAINED = {
     'no average': (engine.test, ['-i', '7', '--ema'], 'iter-7.pth has no moving average', 'test without --ema'),
     'to go on from absent': (engine.train, ['-c', 'iter-9.pth'], 'iter-9.pth does not exist', 'name a file'),
     'to go on from weights': (engine.train, ['-c', 'iter-7.pth'], "iter-7.pth has no 'optimizer'", 'weights alone'),
+    'to go on from no optimiser': (
+        engine.train,
+        ['-c', 'iter-30.pth'],
+        "iter-30.pth: its 'optimizer' is not the state of",
+    ),
+    'an average that is none': (engine.test, ['-i', '30', '--ema'], 'iter-30.pth does not fit', 'tensors are missing'),
     'an earlier run': (engine.train, [], 'earlier run (to iteration 30)', 'continue it with -c last'),
 }
 
@@ -167,8 +164,9 @@ TRAINED = {
 @pytest.mark.parametrize('case', TRAINED.values(), ids=TRAINED)
 def test_checkpoints_of_a_run(case, drawn, tmp_path, monkeypatch, capsys):
     entry, arguments, *pieces = case
-    for iteration in (7, 30):
-        checkpoint.save(tmp_path, iteration, {'model': network()})
+    checkpoint.save(tmp_path, 7, {'model': network()})
+    damaged = {'optimizer': {'state': {}, 'param_groups': 5}, 'ema': 5}
+    checkpoint.save(tmp_path, 30, {'model': network(), 'iteration': 30, **damaged})
     settings = small(drawn, tmp_path)
     names_all(refused(capsys, experiment(entry, monkeypatch), *arguments, '--set', *settings), tmp_path, *pieces)
 

@@ -1,5 +1,7 @@
 """The learning rate, the batch rule and the optimiser's steps against the published run's."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import fill, golden_batch, load_config
@@ -86,21 +88,21 @@ def test_sgd_can_be_chosen():
 
 def test_a_saved_optimizer_goes_on_under_this_run_s_options():
     """Its moments come from the file; weight decay and implementation are this run's (published files lack them)."""
-    parameters = [torch.nn.Parameter(torch.ones(2))]
+    parameters, file = [torch.nn.Parameter(torch.ones(2))], Path('iter-8.pth')
     saved = torch.optim.Adam(parameters, lr=0.5, weight_decay=0.3)
     parameters[0].grad = torch.ones(2)
     saved.step()
     state = saved.state_dict()
     del state['param_groups'][0]['fused']
     optimizer = build_optimizer('Adam', parameters, weight_decay=1e-5, momentum=0.9)
-    load_optimizer(optimizer, state)
+    load_optimizer(optimizer, state, file)
     assert optimizer.param_groups[0]['weight_decay'] == 1e-5 and optimizer.param_groups[0]['fused']
     assert optimizer.state[parameters[0]]['step'] == 1
     optimizer.step()
     with pytest.raises(InputError, match=r'another optimiser: set SOLVER\.OPTIMIZER'):
-        load_optimizer(build_optimizer('SGD', parameters, 0, 0.9), state)
+        load_optimizer(build_optimizer('SGD', parameters, 0, 0.9), state, file)
     with pytest.raises(InputError, match='another number of parameters'):
-        load_optimizer(build_optimizer('Adam', [*parameters, torch.nn.Parameter(torch.ones(1))], 0, 0.9), state)
+        load_optimizer(build_optimizer('Adam', [*parameters, torch.nn.Parameter(torch.ones(1))], 0, 0.9), state, file)
 
 
 def test_an_unknown_optimizer_is_refused():

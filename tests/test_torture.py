@@ -15,7 +15,6 @@ from cvpack import checkpoint
 COMMAND = Path(__file__).with_name('torture.py')
 
 
-@pytest.mark.skip(reason='open: it still finds a fault in a run that is stopped, or whose disk is full')
 @pytest.mark.slow
 def test_a_killed_run_is_the_undisturbed_one():
     """A small part of the command's own 20 kills. Slow: nine starts of training, most of two processes."""

@@ -18,9 +18,9 @@ State = dict[str, torch.Tensor]
 TORCHVISION_KEY = re.compile(r'(conv1|bn1|layer[1-4]\.\d+\.(conv[123]|bn[123]|downsample\.[01]))\.(\w+)')
 
 
-def _unwrap(state: dict) -> State:
+def _unwrap(state: object) -> State:
     """The network's part of a checkpoint, without the prefix that DataParallel leaves."""
-    part = state.get('model', state)
+    part = state.get('model', state) if isinstance(state, dict) else None
     named = part.items() if isinstance(part, dict) else ()
     return {str(key).removeprefix('module.'): value for key, value in named if isinstance(value, torch.Tensor)}
 
