@@ -13,6 +13,7 @@ import functools
 import getpass
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -212,6 +213,39 @@ def _check_and_derive(cfg: EasyDict) -> None:
 def to_plain(cfg: EasyDict) -> dict:
     """The configuration as plain dictionaries, lists and numbers, fit for json and checkpoints."""
     return json.loads(json.dumps(cfg))
+
+
+def from_plain(content: dict, source: Path) -> EasyDict:
+    """The configuration that to_plain made `content` of; keys that did not exist then have their defaults.
+
+    source: the file that it was read from. Raises InputError that names it if the content makes no sense.
+    """
+    try:
+        dataset = content['DATASET']['NAME']
+        cfg = mpii_defaults() if dataset == 'MPII' else coco_defaults()
+        _update(cfg, content)
+        _check_and_derive(cfg)
+    except (InputError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f'{source}: the configuration in it cannot be used ({error}): was it written by train.py?'
+        ) from None
+    return cfg
+
+
+def _update(cfg: dict, content: dict) -> None:
+    for name, value in content.items():
+        if isinstance(value, dict) and isinstance(cfg.get(name), dict):
+            _update(cfg[name], value)
+        else:
+            cfg[name] = value
+
+
+def run_config(experiment: Path) -> EasyDict:
+    """The configuration of an experiment's folder. Raises InputError if there is none."""
+    file = experiment / 'config.py'
+    if not file.is_file():
+        raise InputError(f'{file} does not exist: name the folder of an experiment, like exps/mspn.2xstg.coco')
+    return runpy.run_path(str(file))['cfg']
 
 
 @functools.cache
