@@ -34,7 +34,7 @@ def person() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     before, after = joints.crop(image, matrix, shape), joints.crop(image, matrix, shape)
     keypoints = np.reshape(annotation['keypoints'], (-1, 3))
     points, visible = np.trunc(keypoints[:, :2] @ matrix[:, :2].T + matrix[:, 2]), keypoints[:, 2:]
-    visualize.draw_skeleton(after, points, visible[:, 0] > 0, coco.SKELETON, coco.JOINT_NAMES)
+    visualize.draw_skeleton(after, points, visible[:, 0] > 0, coco.COCO.skeleton, coco.COCO.joint_names)
     batch = torch.tensor(points[None], dtype=torch.float32), torch.tensor(visible[None])
     targets = heatmap.encode(*batch, shape, [side // OUTPUT_STRIDE for side in shape], kernels)
     return before[..., ::-1], after[..., ::-1], targets[0].amax(dim=1).numpy(), np.array(kernels)

@@ -24,6 +24,7 @@ from easydict import EasyDict
 from cvpack.errors import InputError, exits_cleanly
 from lib.config_checks import check_keys, check_values
 from lib.datasets import coco, mpii
+from lib.datasets.description import Description
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -35,16 +36,14 @@ def home() -> Path:
     return Path(os.environ.get('MSPN_HOME') or REPOSITORY).expanduser().resolve()
 
 
-def coco_defaults() -> EasyDict:
-    """The published COCO runs, but for the number of stages."""
+def coco_defaults(dataset: Description = coco.COCO) -> EasyDict:
+    """The published COCO runs, but for the number of stages; of COCO itself or of another data set."""
+    description = dataset.to_config()
     return EasyDict(
         DATASET=dict(
-            NAME='COCO',
-            ROOT='dataset/COCO',  # relative to home()
+            **{key: value for key, value in description.items() if key != 'KEYPOINT'},
             KEYPOINT=dict(
-                NUM=len(coco.JOINT_NAMES),
-                FLIP_PAIRS=[list(pair) for pair in coco.FLIP_PAIRS],
-                UPPER_BODY_IDS=list(coco.UPPER_BODY_IDS),
+                **description['KEYPOINT'],
                 LOAD_MIN_NUM=1,  # people with fewer labelled joints are not trained on
             ),
             TRAIN=dict(
@@ -117,12 +116,7 @@ def coco_defaults() -> EasyDict:
 
 def mpii_defaults() -> EasyDict:
     """The published MPII runs, but for the number of stages."""
-    cfg = coco_defaults()
-    cfg.DATASET.NAME = 'MPII'
-    cfg.DATASET.ROOT = 'dataset/MPII'
-    cfg.DATASET.KEYPOINT.NUM = len(mpii.JOINT_NAMES)
-    cfg.DATASET.KEYPOINT.FLIP_PAIRS = [list(pair) for pair in mpii.FLIP_PAIRS]
-    cfg.DATASET.KEYPOINT.UPPER_BODY_IDS = list(mpii.UPPER_BODY_IDS)
+    cfg = coco_defaults(mpii.MPII)
     cfg.DATASET.TRAIN.update(
         BASIC_EXTENSION=0.0,
         RANDOM_EXTENSION=False,
@@ -221,8 +215,7 @@ def from_plain(content: dict, source: Path) -> EasyDict:
     source: the file that it was read from. Raises InputError that names it if the content makes no sense.
     """
     try:
-        dataset = content['DATASET']['NAME']
-        cfg = mpii_defaults() if dataset == 'MPII' else coco_defaults()
+        cfg = mpii_defaults() if content['DATASET']['NAME'] == 'MPII' else coco_defaults()
         _update(cfg, content)
         _check_and_derive(cfg)
     except (InputError, KeyError, TypeError, AttributeError) as error:

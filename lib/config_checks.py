@@ -14,7 +14,7 @@ from lib.utils.heatmap import DECODE_PADDING
 INPUT_DIVISOR = 32
 
 CHOICES = {
-    'DATASET.NAME': ('COCO', 'MPII'),
+    'DATASET.FORMAT': ('COCO', 'MPII'),
     'MODEL.BACKBONE': tuple(BACKBONES),
     'MODEL.DEVICE': ('cuda', 'cpu'),
     'MODEL.WEIGHT_STAGES': ('all', 'first'),
@@ -49,7 +49,9 @@ LISTS = {
     'INPUT.MEANS': (3, float),
     'INPUT.STDS': (3, float),
     'DATASET.TRAIN.GAUSSIAN_KERNELS': (5, int),
+    'DATASET.KEYPOINT.NAMES': (0, str),
     'DATASET.KEYPOINT.UPPER_BODY_IDS': (0, int),
+    'DATASET.KEYPOINT.SIGMAS': (0, float),
     'TEST.SHIFT_RATIOS': (0, float),
 }
 
@@ -94,6 +96,7 @@ def check_values(cfg: EasyDict) -> None:
             raise InputError(f'config: {key} = {_get(cfg, key)} should be a list of {how_many}{kind.__name__}s')
     _check_shapes(cfg)
     _check_joints(cfg)
+    _check_description(cfg)
     if not cfg.OUTPUT_DIR:
         raise InputError('config: OUTPUT_DIR is empty: name a folder')
     if cfg.SOLVER.COMPILE and cfg.RUN_EFFICIENT:
@@ -123,11 +126,39 @@ def _check_joints(cfg: EasyDict) -> None:
     keypoint = cfg.DATASET.KEYPOINT
     if not 1 <= cfg.LOSS.TOPK <= keypoint.NUM:
         raise InputError(f'config: LOSS.TOPK = {cfg.LOSS.TOPK} should be between 1 and the {keypoint.NUM} joints')
-    pairs = keypoint.FLIP_PAIRS
-    fit = all(isinstance(pair, (list, tuple)) and len(pair) == 2 and _all(int, pair) for pair in pairs)
-    ids = [*keypoint.UPPER_BODY_IDS, *(joint for pair in pairs for joint in pair)] if fit else []
-    if not fit or any(not 0 <= joint < keypoint.NUM for joint in ids):
+    for key in ('FLIP_PAIRS', 'SKELETON'):
+        pairs = keypoint[key]
+        fit = all(isinstance(pair, (list, tuple)) and len(pair) == 2 and _all(int, pair) for pair in pairs)
+        if not fit or not _are_joints([joint for pair in pairs for joint in pair], keypoint.NUM):
+            raise InputError(
+                f'config: DATASET.KEYPOINT.{key} (pairs) should name joints 0 to {keypoint.NUM - 1}, not {pairs}'
+            )
+    paired = [joint for pair in keypoint.FLIP_PAIRS for joint in pair]
+    if len(set(paired)) < len(paired):
+        raise InputError(f'config: DATASET.KEYPOINT.FLIP_PAIRS = {keypoint.FLIP_PAIRS} should name a joint once')
+    if not _are_joints(keypoint.UPPER_BODY_IDS, keypoint.NUM):
         raise InputError(
-            'config: DATASET.KEYPOINT.FLIP_PAIRS (pairs) and UPPER_BODY_IDS should name joints '
-            f'0 to {keypoint.NUM - 1}, not {pairs} and {keypoint.UPPER_BODY_IDS}'
+            f'config: DATASET.KEYPOINT.UPPER_BODY_IDS should name joints 0 to {keypoint.NUM - 1}, '
+            f'not {keypoint.UPPER_BODY_IDS}'
         )
+
+
+def _are_joints(ids: list[int], count: int) -> bool:
+    return all(0 <= joint < count for joint in ids)
+
+
+def _check_description(cfg: EasyDict) -> None:
+    """What the data set's description lists a joint each, and the files that no data set goes without."""
+    dataset, keypoint = cfg.DATASET, cfg.DATASET.KEYPOINT
+    if len(keypoint.NAMES) != keypoint.NUM or len(set(keypoint.NAMES)) < keypoint.NUM:
+        raise InputError(
+            f'config: DATASET.KEYPOINT.NAMES should be {keypoint.NUM} different names (NUM), not {keypoint.NAMES}'
+        )
+    needed = dataset.FORMAT == 'COCO' or len(keypoint.SIGMAS) > 0
+    if needed and (len(keypoint.SIGMAS) != keypoint.NUM or min(keypoint.SIGMAS) <= 0):
+        raise InputError(
+            f'config: DATASET.KEYPOINT.SIGMAS should be {keypoint.NUM} numbers above 0 (NUM), not {keypoint.SIGMAS}'
+        )
+    for key in ('NAME', 'ROOT', 'TRAIN_JSON', 'VAL_JSON'):
+        if not dataset[key]:
+            raise InputError(f'config: DATASET.{key} is empty: name it')

@@ -21,8 +21,8 @@ from cvpack.logger import DataTimer, TrainLog, get_logger
 from cvpack.preemption import StopRequest
 from cvpack.trainer import train_loop
 from lib.config import REPOSITORY, git_revision, override, to_plain
-from lib.loader import dataset_of, dataset_root, train_loader, train_samples
-from lib.models.weights import load_backbone, load_model
+from lib.loader import dataset_of, format_of, train_loader, train_samples
+from lib.models.weights import load_model, load_pretrained
 from lib.testing import predict, ready_to_test, report, save_pictures
 from lib.training import Trainer, build_schedule
 
@@ -118,7 +118,8 @@ def _begin(cfg: EasyDict, args: argparse.Namespace, trainer: Trainer, logger: lo
         )
     resumed = bool(earlier) and trainer.resume_newest(folder, logger)
     if not resumed and cfg.MODEL.WEIGHT:
-        logger.info(load_backbone(trainer.model, _weight_file(cfg), cfg.MODEL.WEIGHT_STAGES))
+        for line in load_pretrained(trainer.model, _weight_file(cfg), cfg.MODEL.WEIGHT_STAGES).splitlines():
+            logger.info(line)
 
 
 def _train(cfg: EasyDict, trainer: Trainer, device: torch.device, logger: logging.Logger, stop: StopRequest) -> None:
@@ -199,14 +200,10 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
     args = parser.parse_args()
     device, logger = _start(cfg, args)
     files = [args.weights] if args.weights else [checkpoint.find(Path(cfg.OUTPUT_DIR), i) for i in args.iter]
-    dataset, root = dataset_of(cfg), dataset_root(cfg)
-    joints = cfg.DATASET.KEYPOINT.NUM
-    if args.split == 'val' and joints != len(dataset.JOINT_NAMES):
-        raise InputError(
-            f'config: DATASET.KEYPOINT.NUM = {joints}, but the evaluation of {cfg.DATASET.NAME} is '
-            f'of {len(dataset.JOINT_NAMES)} joints: test with the configuration of that data set'
-        )
-    records = dataset.test_records(root, args.split, args.gt_boxes)
+    reader, dataset = format_of(cfg), dataset_of(cfg)
+    if not getattr(dataset, f'{args.split}_json'):
+        raise InputError(f'--split {args.split}: config: DATASET.{args.split.upper()}_JSON names no file: set it')
+    records = reader.test_records(dataset, args.split, args.gt_boxes)
     for file in files:
         model = build_model(cfg)
         _warn_of_other_input(cfg, load_model(model, file, args.ema), file, logger)
@@ -218,7 +215,7 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
             report(cfg, records, keypoints, scores, folder, file, args.split, logger)
         if args.pictures > 0:
             picture = folder / 'predictions.jpg'
-            truth = dataset.truth(root, args.split)
+            truth = reader.truth(dataset, args.split)
             save_pictures(records, truth, keypoints, scores, dataset, args.pictures, picture)
             logger.info(f'{picture}: truth left, prediction right')
     dist.barrier()

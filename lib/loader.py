@@ -5,6 +5,7 @@ import functools
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -14,11 +15,10 @@ from easydict import EasyDict
 from torch.utils.data import DataLoader
 
 from cvpack import dist
-from cvpack.errors import InputError
-from cvpack.preemption import SIGNALS
 from cvpack.samplers import TrainBatchSampler, shard
 from lib.config import home
 from lib.datasets import cache, coco, mpii
+from lib.datasets.description import Description
 from lib.datasets.joints import Records, TestSamples, TrainSamples
 from lib.utils.transforms import Augmentation
 
@@ -28,29 +28,39 @@ KEPT_BYTES = 2**25
 # Linux's prctl.h
 PR_SET_PDEATHSIG = 1
 
-DATASETS = {'COCO': coco, 'MPII': mpii}
+FORMATS = {'COCO': coco, 'MPII': mpii}
 
 
-def dataset_of(cfg: EasyDict) -> ModuleType:
-    """The module of the configuration's data set: its facts, files and evaluation."""
-    return DATASETS[cfg.DATASET.NAME]
+def dataset_of(cfg: EasyDict) -> Description:
+    """The configuration's data set, in its absolute place."""
+    dataset = Description.from_config(cfg.DATASET)
+    return dataset.at(home() / dataset.root)
 
 
-def dataset_root(cfg: EasyDict) -> Path:
-    """The folder of the data set."""
-    return home() / cfg.DATASET.ROOT
+def format_of(cfg: EasyDict) -> ModuleType:
+    """The module for the format of the configuration's data set: it reads people, writes results, evaluates."""
+    return FORMATS[cfg.DATASET.FORMAT]
+
+
+def _obey_parent_alone() -> None:
+    """Ends the process at a SIGTERM from its parent, which has no more use for it; others mean the parent."""
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def _init_worker(_: int) -> None:
     """A worker is one thread: OpenCV's own pool would have the workers fight for the cores.
 
-    It works on when the process group is asked to stop, for its trainer finishes the iteration, and dies with it.
+    It works on when the process group is asked to stop, for its trainer finishes the iteration, and dies with that.
     And it keeps the memory that it frees, a batch of crops at least: glibc would give it back to the system after
     each batch, only to have it paged in anew for the next.
     """
     cv2.setNumThreads(0)
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if hasattr(signal, 'sigwaitinfo'):
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_obey_parent_alone, daemon=True).start()
     libc = ctypes.CDLL(None)
     if hasattr(libc, 'prctl'):
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -73,25 +83,19 @@ def _options(cfg: EasyDict) -> dict:
 
 def train_samples(cfg: EasyDict, folder: Path | None = None) -> TrainSamples:
     """The training set of a configuration; its records are kept in the folder, or taken from there."""
-    dataset, keypoint = dataset_of(cfg), cfg.DATASET.KEYPOINT
+    reader, dataset, keypoint = format_of(cfg), dataset_of(cfg), cfg.DATASET.KEYPOINT
     ranges = {name.lower(): value for name, value in cfg.DATASET.TRAIN.items() if name != 'GAUSSIAN_KERNELS'}
-    root, least = dataset_root(cfg), keypoint.LOAD_MIN_NUM
     if folder is None:
-        records = dataset.train_records(root, least)
+        records = reader.train_records(dataset, keypoint.LOAD_MIN_NUM)
     else:
-        records = cache.train_records(dataset, root, least, folder / 'train_records.npz')
-    if records.joints.shape[1] != keypoint.NUM:
-        raise InputError(
-            f'{root / dataset.TRAIN_JSON} has people of {records.joints.shape[1]} joints, but DATASET.KEYPOINT.NUM = '
-            f'{keypoint.NUM}: set that, FLIP_PAIRS and UPPER_BODY_IDS to what the data set has'
-        )
+        records = cache.train_records(reader, dataset, keypoint.LOAD_MIN_NUM, folder / 'train_records.npz')
     return TrainSamples(
         records,
         Augmentation(**ranges),
         keypoint.FLIP_PAIRS,
         keypoint.UPPER_BODY_IDS,
         cfg.INPUT_SHAPE,
-        dataset.WHOLE_JOINTS,
+        dataset.whole_joints,
         cfg.SOLVER.SEED,
     )
 

@@ -2,7 +2,6 @@
 
 import logging
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 import numpy as np
@@ -15,8 +14,9 @@ from cvpack import dist
 from cvpack.files import write_json
 from cvpack.precision import autocast
 from lib.config import git_revision, to_plain
+from lib.datasets.description import Description
 from lib.datasets.joints import Records, read_image
-from lib.loader import dataset_of, dataset_root, memory_format, normalize, test_loader
+from lib.loader import dataset_of, format_of, memory_format, normalize, test_loader
 from lib.models.resnet import fold_batch_norm
 from lib.utils import heatmap
 from lib.utils.transforms import mirror_permutation
@@ -91,9 +91,9 @@ def report(
     logger: logging.Logger,
 ) -> None:
     """Writes results.json and metrics.json into the folder and prints the table."""
-    dataset, root = dataset_of(cfg), dataset_root(cfg)
-    results = dataset.write_results(records, keypoints, scores, folder)
-    metrics = dataset.evaluate(root, split, results)
+    reader, dataset = format_of(cfg), dataset_of(cfg)
+    results = reader.write_results(records, keypoints, scores, folder)
+    metrics = reader.evaluate(dataset, split, results, records)
     content = {
         'metrics': metrics,
         'weights': str(file.resolve()),
@@ -107,11 +107,11 @@ def report(
     write_json(folder / 'metrics.json', content)
     logger.info(f'{results}: {len(records)} people, boxes from {records.boxes_from}s, flip {cfg.TEST.FLIP}')
     if metrics is None:
-        logger.info(f'not evaluated: there is no public truth for {split} in {root}; the file above can be submitted')
+        logger.info(f'not evaluated: {dataset.root} has no truth for {split}; the file above can be submitted')
         return
-    if records.boxes_from == 'annotation' and dataset.COMPARES_DETECTORS:
+    if records.boxes_from == 'annotation' and dataset.val_boxes:
         logger.info('tested on annotated boxes: these figures are not comparable with published ones')
-    table = dataset.format_metrics(metrics)
+    table = reader.format_metrics(metrics)
     widths = [max(len(name), len(value)) for name, value in table.items()]
     logger.info(' | '.join(name.rjust(width) for name, width in zip(table, widths)))
     logger.info(' | '.join(value.rjust(width) for value, width in zip(table.values(), widths)))
@@ -122,7 +122,7 @@ def save_pictures(
     truth: dict[str, np.ndarray],
     keypoints: np.ndarray,
     scores: np.ndarray,
-    dataset: ModuleType,
+    dataset: Description,
     count: int,
     file: Path,
 ) -> None:
@@ -139,8 +139,8 @@ def save_pictures(
         image = read_image(records.root / path.decode())
         left, right = image.copy(), image
         for person in truth.get(path.decode(), []):
-            draw_skeleton(left, person[:, :2], person[:, 2] > 0, dataset.SKELETON, dataset.JOINT_NAMES)
+            draw_skeleton(left, person[:, :2], person[:, 2] > 0, dataset.skeleton, dataset.joint_names)
         for index in np.flatnonzero(records.paths == path):
-            draw_skeleton(right, keypoints[index], visible[index], dataset.SKELETON, dataset.JOINT_NAMES)
+            draw_skeleton(right, keypoints[index], visible[index], dataset.skeleton, dataset.joint_names)
         panels.append(side_by_side(left, right))
     cv2.imwrite(str(file), contact_sheet(panels))

@@ -37,6 +37,19 @@ def small(root: Path, output: Path) -> list[str]:
     return [*tiny_settings(root, output), 'SOLVER.MAX_ITER=1', 'DATALOADER.NUM_WORKERS=0']
 
 
+def keypoints(count: int) -> dict[str, object]:
+    """Settings that describe a data set of so many joints."""
+    values = {
+        'NUM': count,
+        'NAMES': [f'joint_{i}' for i in range(count)],
+        'FLIP_PAIRS': [],
+        'UPPER_BODY_IDS': [],
+        'SKELETON': [],
+        'SIGMAS': [0.1] * count,
+    }
+    return {f'DATASET.KEYPOINT.{key}': value for key, value in values.items()}
+
+
 def names_all(error: str, *pieces: object) -> None:
     """Asserts that the line holds every piece: file, field, value, remedy."""
     for piece in pieces:
@@ -91,7 +104,7 @@ def with_joint(joint: int, *values: Any) -> Change:
 
 def coco_with(drawn: Path, root: Path, changes: dict[str, Change]) -> Path:
     """The drawn people again, with some of their json files changed; images are shared."""
-    for name in (coco.TRAIN_JSON, *coco.TEST_FILES['val']):
+    for name in (coco.COCO.train_json, coco.COCO.val_json, coco.COCO.val_boxes):
         write_json(root / name, changes.get(name, lambda content: content)(read_json(drawn / name)))
     (root / 'images').symlink_to(drawn / 'images')
     return root
@@ -99,11 +112,11 @@ def coco_with(drawn: Path, root: Path, changes: dict[str, Change]) -> Path:
 
 def one_image(drawn: Path, root: Path, file_name: str = '') -> Path:
     """A training set of one image and its people, whose path it returns; the image itself is not there yet."""
-    content = read_json(drawn / coco.TRAIN_JSON)
+    content = read_json(drawn / coco.COCO.train_json)
     image = content['images'][0]
     people = [person for person in content['annotations'] if person['image_id'] == image['id']]
     image['file_name'] = file_name or image['file_name']
-    write_json(root / coco.TRAIN_JSON, {**content, 'images': [image], 'annotations': people})
+    write_json(root / coco.COCO.train_json, {**content, 'images': [image], 'annotations': people})
     path = root / 'images' / coco.image_path(image['file_name'])
     path.parent.mkdir(parents=True)
     return path

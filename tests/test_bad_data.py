@@ -19,6 +19,7 @@ from refusals import (
     coco_with,
     experiment,
     instead,
+    keypoints,
     mpii_people,
     names_all,
     one_image,
@@ -70,7 +71,7 @@ FILES = {
 @pytest.mark.parametrize('case', FILES.values(), ids=FILES)
 def test_files_of_annotations(case, tmp_path, monkeypatch, capsys):
     content, *pieces = case
-    file = tmp_path / 'COCO' / coco.TRAIN_JSON
+    file = tmp_path / 'COCO' / coco.COCO.train_json
     file.parent.mkdir(parents=True)
     if content is ...:
         file.mkdir()
@@ -128,13 +129,13 @@ TRAIN = {
 @pytest.mark.parametrize('case', TRAIN.values(), ids=TRAIN)
 def test_annotations_to_train_on(case, drawn, tmp_path, monkeypatch, capsys):
     changed, *pieces = case
-    root = coco_with(drawn, tmp_path / 'COCO', {coco.TRAIN_JSON: changed})
+    root = coco_with(drawn, tmp_path / 'COCO', {coco.COCO.train_json: changed})
     settings = small(root, tmp_path / 'out')
     error = refused(capsys, experiment(engine.train, monkeypatch), '--set', *settings)
-    names_all(error, root / coco.TRAIN_JSON, *pieces)
+    names_all(error, root / coco.COCO.train_json, *pieces)
 
 
-GT, DET = coco.TEST_FILES['val']
+GT, DET = coco.COCO.val_json, coco.COCO.val_boxes
 BOX = {'image_id': 1_000_001, 'category_id': 1, 'bbox': [1, 2, 30, 40], 'score': 0.5}
 
 TEST = {
@@ -177,11 +178,10 @@ def test_files_to_test_against(case, drawn, weights, tmp_path, monkeypatch, caps
 
 @pytest.mark.parametrize('entry', [engine.train, engine.test], ids=['train', 'test'])
 def test_a_configuration_of_another_k(entry, drawn, weights, tmp_path, monkeypatch, capsys):
-    k14 = ['DATASET.KEYPOINT.NUM=14', 'DATASET.KEYPOINT.FLIP_PAIRS=[]', 'DATASET.KEYPOINT.UPPER_BODY_IDS=[]']
     arguments = ['--weights', weights] if entry is engine.test else []
-    settings = [*small(drawn, tmp_path / 'out'), *k14]
+    settings = [*small(drawn, tmp_path / 'out'), *(f'{key}={value}' for key, value in keypoints(14).items())]
     error = refused(capsys, experiment(entry, monkeypatch), *arguments, '--set', *settings)
-    names_all(error, 'DATASET.KEYPOINT.NUM = 14', '17 joints')
+    names_all(error, 'its category has 17 joints, but DATASET.KEYPOINT.NUM = 14')
 
 
 def test_no_detections_file(drawn, weights, tmp_path, monkeypatch, capsys):
@@ -252,7 +252,7 @@ def test_whatever_a_file_holds_is_read_or_refused(seed, tmp_path):
     sound = {
         GT: truth | {'annotations': [person | joints for person in people]},
         DET: [{**BOX, 'image_id': 1}],
-        mpii.TEST_FILES['val']: mpii_people(2),
+        mpii.MPII.val_json: mpii_people(2),
     }
     outcomes = set()
     for _ in range(60):
@@ -263,10 +263,10 @@ def test_whatever_a_file_holds_is_read_or_refused(seed, tmp_path):
             container[last] = copy.deepcopy(generator.choice(JUNK))
             write_json(tmp_path / name, damaged)
         for read in (
-            lambda: coco.test_records(tmp_path, 'val', gt_boxes=False),
-            lambda: coco.test_records(tmp_path, 'val', gt_boxes=True),
-            lambda: coco.truth(tmp_path, 'val'),
-            lambda: mpii.test_records(tmp_path, 'val', gt_boxes=False),
+            lambda: coco.test_records(coco.COCO.at(tmp_path), 'val', gt_boxes=False),
+            lambda: coco.test_records(coco.COCO.at(tmp_path), 'val', gt_boxes=True),
+            lambda: coco.truth(coco.COCO.at(tmp_path), 'val'),
+            lambda: mpii.test_records(mpii.MPII.at(tmp_path), 'val', gt_boxes=False),
         ):
             try:
                 read()
@@ -298,7 +298,7 @@ MPII = {
 @pytest.mark.parametrize('case', MPII.values(), ids=MPII)
 def test_people_of_mpii(case, tmp_path, monkeypatch, capsys):
     changed, *pieces = case
-    file = write_json(tmp_path / 'MPII' / mpii.TRAIN_JSON, changed(mpii_people()))
+    file = write_json(tmp_path / 'MPII' / mpii.MPII.train_json, changed(mpii_people()))
     settings = small(tmp_path / 'MPII', tmp_path / 'out')
     error = refused(capsys, experiment(engine.train, monkeypatch, 'mspn.2xstg.mpii'), '--set', *settings)
     names_all(error, file, *pieces)
@@ -306,7 +306,7 @@ def test_people_of_mpii(case, tmp_path, monkeypatch, capsys):
 
 def test_nobody_of_mpii_has_joints(tmp_path, monkeypatch, capsys):
     people = [{**person, 'joints_vis': [0] * 16} for person in mpii_people()]
-    file = write_json(tmp_path / 'MPII' / mpii.TRAIN_JSON, people)
+    file = write_json(tmp_path / 'MPII' / mpii.MPII.train_json, people)
     settings = small(tmp_path / 'MPII', tmp_path / 'out')
     error = refused(capsys, experiment(engine.train, monkeypatch, 'mspn.2xstg.mpii'), '--set', *settings)
     names_all(error, file, 'lists no people with joints', 'take another file')
@@ -329,7 +329,7 @@ def save_truth(path, people: int, heads: int = 0) -> None:
 @pytest.mark.parametrize('case', TRUTHS.values(), ids=TRUTHS)
 def test_truth_of_mpii(case, weights, tmp_path, monkeypatch, capsys):
     save, *pieces = case
-    write_json(tmp_path / 'MPII' / mpii.TEST_FILES['val'], mpii_people())
+    write_json(tmp_path / 'MPII' / mpii.MPII.val_json, mpii_people())
     save(tmp_path / 'MPII' / mpii.TRUTH)
     settings = small(tmp_path / 'MPII', tmp_path / 'out')
     run = experiment(engine.test, monkeypatch, 'mspn.2xstg.mpii')

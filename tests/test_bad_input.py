@@ -11,7 +11,7 @@ import torch
 import torchvision
 from conftest import load_config
 from prepare_command import write_json
-from refusals import experiment, mpii_people, names_all, refused, small
+from refusals import experiment, keypoints, mpii_people, names_all, refused, small
 from test_prepare_coco import box, make_2017
 from test_prepare_mpii import make_mpii_json
 
@@ -38,16 +38,29 @@ SETTINGS = {
     'derived shape': ('OUTPUT_SHAPE=[64,48]', 'OUTPUT_SHAPE follows from INPUT_SHAPE or OUTPUT_DIR; set that'),
     'list of words': ('TEST.SHIFT_RATIOS=["a"]', "TEST.SHIFT_RATIOS = ['a'] should be a list of floats"),
     'joints in words': ('DATASET.KEYPOINT.UPPER_BODY_IDS=["a"]', 'UPPER_BODY_IDS', 'should be a list of ints'),
-    'pairs of one': ('DATASET.KEYPOINT.FLIP_PAIRS=[1,2]', 'FLIP_PAIRS (pairs)', 'should name joints 0 to 16'),
+    'pairs of one': ('DATASET.KEYPOINT.FLIP_PAIRS=[1,2]', 'FLIP_PAIRS (pairs) should name joints 0 to 16'),
     'pairs of three': ('DATASET.KEYPOINT.FLIP_PAIRS=[[1,2,3]]', 'should name joints 0 to 16, not [[1, 2, 3]]'),
     'pair beyond K': ('DATASET.KEYPOINT.FLIP_PAIRS=[[1,17]]', 'should name joints 0 to 16, not [[1, 17]]'),
+    'pairs that share a joint': ('DATASET.KEYPOINT.FLIP_PAIRS=[[1,2],[2,3]]', 'FLIP_PAIRS', 'should name a joint once'),
+    'limb beyond K': ('DATASET.KEYPOINT.SKELETON=[[0,17]]', 'SKELETON (pairs) should name joints 0 to 16'),
+    'upper body beyond K': (
+        'DATASET.KEYPOINT.UPPER_BODY_IDS=[-1]',
+        'UPPER_BODY_IDS should name joints 0 to 16, not [-1]',
+    ),
+    'names for fewer joints': ('DATASET.KEYPOINT.NAMES=["a"]', 'NAMES should be 17 different names'),
+    'names of other kinds': ('DATASET.KEYPOINT.NAMES=[1]', 'KEYPOINT.NAMES = [1] should be a list of strs'),
+    'sigmas for fewer joints': (
+        'DATASET.KEYPOINT.SIGMAS=[0.1]',
+        'SIGMAS should be 17 numbers above 0 (NUM), not [0.1]',
+    ),
+    'no annotations to test on': ('DATASET.VAL_JSON=', 'DATASET.VAL_JSON is empty: name it'),
     'K below TOPK': ('DATASET.KEYPOINT.NUM=3', 'LOSS.TOPK = 8 should be between 1 and the 3 joints'),
     'TOPK over K': ('LOSS.TOPK=18', 'LOSS.TOPK = 18 should be between 1 and the 17 joints'),
     'even kernel': ('TEST.GAUSSIAN_KERNEL=4', 'TEST.GAUSSIAN_KERNEL should be odd sizes'),
     'no output folder': ('OUTPUT_DIR=', 'OUTPUT_DIR is empty: name a folder'),
     'unknown optimiser': ('SOLVER.OPTIMIZER=LAMB', "SOLVER.OPTIMIZER = 'LAMB' is none of Adam, SGD"),
     'unknown backbone': ('MODEL.BACKBONE=Res-51', "MODEL.BACKBONE = 'Res-51' is none of Res-18"),
-    'unknown data set': ('DATASET.NAME=COCA', "DATASET.NAME = 'COCA' is none of COCO, MPII"),
+    'unknown data set': ('DATASET.FORMAT=COCA', "DATASET.FORMAT = 'COCA' is none of COCO, MPII"),
     'unknown device': ('MODEL.DEVICE=tpu', "MODEL.DEVICE = 'tpu' is none of cuda, cpu"),
     'unknown precision': ('SOLVER.PRECISION=int4', "SOLVER.PRECISION = 'int4' is none of fp32, bf16, fp16"),
 }
@@ -70,11 +83,6 @@ def network(**changes) -> dict:
     return build_mspn(cfg).state_dict()
 
 
-K14 = {
-    'DATASET.KEYPOINT.NUM': 14,
-    'DATASET.KEYPOINT.FLIP_PAIRS': [],
-    'DATASET.KEYPOINT.UPPER_BODY_IDS': [],
-}
 WEIGHTS = {
     'absent': (None, 'does not exist', 'name a file written by train.py'),
     'empty': (b'', 'is not a readable checkpoint', 'get it again'),
@@ -85,7 +93,11 @@ WEIGHTS = {
     'of more stages': (lambda: network(**{'MODEL.STAGE_NUM': 3}), 'does not fit this model', 'more tensors'),
     'of fewer stages': (lambda: network(**{'MODEL.STAGE_NUM': 1}), 'are missing (first: stage0', 'same network'),
     'of another backbone': (lambda: network(**{'MODEL.BACKBONE': 'Res-34'}), 'more tensors (first: stage0.downsample'),
-    'of another K': (lambda: network(**K14), 'have another shape (first: stage0.upsample.up1.res_conv2.conv', '(14, 1'),
+    'of another K': (
+        lambda: network(**keypoints(14)),
+        'have another shape (first: stage0.upsample.up1.res_conv2.conv',
+        '(14, 1',
+    ),
     'of an ImageNet ResNet': (lambda: torchvision.models.resnet18().state_dict(), 'are missing (first: top.conv'),
     'with a state_dict part': (lambda: {'state_dict': network(), 'meta': {}}, 'are missing', 'same network'),
     'of a backbone and a head': (

@@ -22,12 +22,12 @@ from lib.loader import train_loader, train_samples
 
 @pytest.fixture
 def root(tmp_path):
-    """A small annotation file in COCO's layout; no images."""
+    """The folder of a small annotation file in COCO's layout; no images."""
     people = [
         {'image_id': 1, 'bbox': [10, 20, 40, 100], 'num_keypoints': n, 'keypoints': [5 * n, 6 * n, 2] * 17}
         for n in (1, 4, 17)
     ]
-    write_json(tmp_path / coco.TRAIN_JSON, {'images': [{'id': 1, 'file_name': 'café.jpg'}], 'annotations': people})
+    write_json(tmp_path / coco.COCO.train_json, {'images': [{'id': 1, 'file_name': 'café.jpg'}], 'annotations': people})
     return tmp_path
 
 
@@ -42,49 +42,52 @@ def assert_same(a, b):
             assert one == other
 
 
-class Counting(types.SimpleNamespace):
+class CountingReader(types.SimpleNamespace):
     """The data set module coco, counting how often its json is read."""
 
     def __init__(self, file: str = coco.__file__) -> None:
-        super().__init__(TRAIN_JSON=coco.TRAIN_JSON, __file__=file, reads=0)
+        super().__init__(__file__=file, reads=0)
 
-    def train_records(self, root, min_keypoints):
+    def train_records(self, dataset, min_keypoints):
         self.reads += 1
-        return coco.train_records(root, min_keypoints)
+        return coco.train_records(dataset, min_keypoints)
 
 
 def test_a_second_start_reads_no_json(root):
-    dataset, file = Counting(), root / 'out' / 'train_records.npz'
-    first, second = (cache.train_records(dataset, root, 1, file) for _ in range(2))
-    assert dataset.reads == 1
-    assert_same(first, coco.train_records(root, 1))
+    reader, dataset, file = CountingReader(), coco.COCO.at(root), root / 'out' / 'train_records.npz'
+    first, second = (cache.train_records(reader, dataset, 1, file) for _ in range(2))
+    assert reader.reads == 1
+    assert_same(first, coco.train_records(coco.COCO.at(root), 1))
     assert_same(second, first)
     assert os.listdir(file.parent) == [file.name]
 
 
 def test_what_changes_the_records_has_the_json_read_again(root, tmp_path):
-    dataset, file = Counting(), root / 'train_records.npz'
-    cache.train_records(dataset, root, 1, file)
-    assert len(cache.train_records(dataset, root, 4, file)) == 2  # another argument
-    content = read_json(root / coco.TRAIN_JSON)
+    reader, dataset, file = CountingReader(), coco.COCO.at(root), root / 'train_records.npz'
+    cache.train_records(reader, dataset, 1, file)
+    assert len(cache.train_records(reader, dataset, 4, file)) == 2  # another argument
+    other_images = dataclasses.replace(dataset, images='pictures')
+    assert cache.train_records(reader, other_images, 4, file).root == root / 'pictures'
+    cache.train_records(reader, dataset, 4, file)
+    content = read_json(root / coco.COCO.train_json)
     content['annotations'][2]['bbox'][0] = 11
-    stat = (root / coco.TRAIN_JSON).stat()
-    write_json(root / coco.TRAIN_JSON, content)  # as many bytes, at the same time
-    os.utime(root / coco.TRAIN_JSON, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert (root / coco.TRAIN_JSON).stat().st_size == stat.st_size
-    assert cache.train_records(dataset, root, 4, file).center[1, 0] == 31
-    assert dataset.reads == 3
+    stat = (root / coco.COCO.train_json).stat()
+    write_json(root / coco.COCO.train_json, content)  # as many bytes, at the same time
+    os.utime(root / coco.COCO.train_json, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert (root / coco.COCO.train_json).stat().st_size == stat.st_size
+    assert cache.train_records(reader, dataset, 4, file).center[1, 0] == 31
+    assert reader.reads == 5
     changed_code = tmp_path / 'coco.py'
     changed_code.write_text('# other code\n')
-    other = Counting(str(changed_code))
-    cache.train_records(other, root, 4, file)
+    other = CountingReader(str(changed_code))
+    cache.train_records(other, dataset, 4, file)
     assert other.reads == 1
 
 
 @pytest.mark.parametrize('damage', ['empty', 'truncated', 'flipped', 'foreign', 'pickle'])
 def test_a_damaged_file_is_made_anew(root, damage):
-    dataset, file = Counting(), root / 'train_records.npz'
-    expected = cache.train_records(dataset, root, 1, file)
+    reader, dataset, file = CountingReader(), coco.COCO.at(root), root / 'train_records.npz'
+    expected = cache.train_records(reader, dataset, 1, file)
     whole = file.read_bytes()
     middle = whole.index(expected.joints.tobytes())
     if damage == 'foreign':
@@ -94,8 +97,8 @@ def test_a_damaged_file_is_made_anew(root, damage):
     else:
         flipped = whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]
         file.write_bytes({'empty': b'', 'truncated': whole[:middle], 'flipped': flipped}[damage])
-    assert_same(cache.train_records(dataset, root, 1, file), expected)
-    assert dataset.reads == 2
+    assert_same(cache.train_records(reader, dataset, 1, file), expected)
+    assert reader.reads == 2
     assert file.read_bytes() == whole
 
 
@@ -103,7 +106,7 @@ def test_a_folder_that_cannot_be_written_is_said(root, caplog):
     (root / 'blocked').write_text('a file')
     logging.getLogger(NAME).propagate = True
     with caplog.at_level(logging.INFO, NAME):
-        records = cache.train_records(coco, root, 1, root / 'blocked' / 'train_records.npz')
+        records = cache.train_records(coco, coco.COCO.at(root), 1, root / 'blocked' / 'train_records.npz')
     assert len(records) == 3
     assert 'train_records.npz cannot be written' in caplog.text
 
@@ -111,8 +114,9 @@ def test_a_folder_that_cannot_be_written_is_said(root, caplog):
 def test_mpii_records_come_back(tmp_path):
     person = {'image': 'a.jpg', 'scale': 2, 'center': [5, 6], 'joints': [[1, 2]] * 16, 'joints_vis': [1] * 16}
     (tmp_path / 'gt_json').mkdir()
-    (tmp_path / mpii.TRAIN_JSON).write_text(json.dumps([person, person]))
-    first, second = (cache.train_records(mpii, tmp_path, 1, tmp_path / 'train_records.npz') for _ in range(2))
+    (tmp_path / mpii.MPII.train_json).write_text(json.dumps([person, person]))
+    dataset, file = mpii.MPII.at(tmp_path), tmp_path / 'train_records.npz'
+    first, second = (cache.train_records(mpii, dataset, 1, file) for _ in range(2))
     assert_same(first, second)
 
 

@@ -1,6 +1,8 @@
 """check_data: a whole data set in one pass, every kind of finding counted, the same with any number of threads."""
 
+import math
 import re
+import shutil
 import struct
 
 import cv2
@@ -8,14 +10,15 @@ import numpy as np
 import pytest
 import scipy.io
 from prepare_command import write_json
-from refusals import mpii_people
+from refusals import mpii_people, names_all, refused
 
 from cvpack.files import read_json
+from lib.config import REPOSITORY
 from lib.datasets import coco, mpii
 from lib.datasets.checks import Kind
 from lib.tools import check_data
 
-GT, DET = coco.TEST_FILES['val']
+GT, DET = coco.COCO.val_json, coco.COCO.val_boxes
 PIXELS = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
 JPEG = cv2.imencode('.jpg', PIXELS)[1].tobytes()
 # A bitmap's header of 64,000 x 64,000 pixels, which OpenCV itself refuses.
@@ -51,7 +54,7 @@ def test_a_sound_data_set(drawn, capsys):
 @pytest.mark.parametrize('name', ['coco', 'mpii'])
 def test_real_data(name, shared, capsys):
     code, counts, _ = run(capsys, '--dataset', name, '--root', shared / f'data/{name}_mini')
-    assert code == 0 and found(counts) == {}
+    assert code == 0 and found(counts).keys() <= {Kind.SWAP}  # one of COCO's people folds her arms
 
 
 def person(number: int, **changes) -> dict:
@@ -87,22 +90,24 @@ WRONG_PEOPLE = {
     Kind.OUTSIDE: person(27, keypoints=[20, 30, 2] * 16 + [120, 30, 1]),
     Kind.AT_ZERO: person(28, keypoints=[20, 30, 2] * 16 + [0, 0, 2]),
     Kind.BOX_OUTSIDE: person(29, bbox=[120, 10, 30, 30]),
+    Kind.SWAP: person(30, keypoints=[20, 30, 2] * 13 + [20, 50, 2, 60, 50, 2, 60, 55, 2, 20, 55, 2]),
 }
+OTHER_NAMES = [{'id': 1, 'keypoints': [*coco.COCO.joint_names[:-1], 'right_foot']}]
 
 
 @pytest.fixture
 def damaged(tmp_path):
     """A data set in COCO's layout with one of each thing that can be wrong, and somebody sound."""
     root = tmp_path / 'with spaces, ünïcode'
-    numbers = [*range(1, len(WRONG_IMAGES) + 1), 12, *range(21, 30), 30]
+    numbers = [*range(1, len(WRONG_IMAGES) + 1), 12, *range(21, 31), 40]
     images = [WRONG_RECORDS[Kind.SIZE] if n == 12 else image(n) for n in numbers]
-    images += [WRONG_RECORDS[Kind.NAME], image(30), image(31)]  # an id twice; an unused one that is absent
-    people = [*map(person, range(1, len(WRONG_IMAGES) + 1)), person(12), *WRONG_PEOPLE.values(), person(30)]
-    write_json(root / coco.TRAIN_JSON, {'images': images, 'annotations': people})
-    write_json(root / GT, {'images': [image(30)], 'annotations': [person(30)], 'categories': [{'id': 2}]})
+    images += [WRONG_RECORDS[Kind.NAME], image(40), image(41)]  # an id twice; an unused one that is absent
+    people = [*map(person, range(1, len(WRONG_IMAGES) + 1)), person(12), *WRONG_PEOPLE.values(), person(40)]
+    write_json(root / coco.COCO.train_json, {'images': images, 'annotations': people, 'categories': OTHER_NAMES})
+    write_json(root / GT, {'images': [image(40)], 'annotations': [person(40)], 'categories': [{'id': 2}]})
     (root / 'det_json').mkdir()
-    (root / DET).write_text('[{"image_id": 30, ')
-    for name, content in zip(coco.TEST_FILES['test'], ({'images': [image(30)]}, [])):
+    (root / DET).write_text('[{"image_id": 40, ')
+    for name, content in zip((coco.COCO.test_json, coco.COCO.test_boxes), ({'images': [image(40)]}, [])):
         write_json(root / name, content)
     (root / 'images').mkdir()
     for number, content in [*enumerate(WRONG_IMAGES.values(), start=1), *((n, JPEG) for n in numbers if n > 9)]:
@@ -119,8 +124,8 @@ def test_everything_is_found_in_one_pass(damaged, capsys):
     assert f'{damaged}: {fatal} findings that training or testing would stop at' in printed
     for number, kind in enumerate(WRONG_IMAGES, start=1):
         assert f'image {damaged}/images/{number}.jpg: {kind.description}' in printed
-    for number in (22, 23, 24, 25, 26, 27, 28, 29):
-        assert re.search(rf'{coco.TRAIN_JSON}: annotation \d+ \(id {number}\): ', printed), number
+    for number in (22, 23, 24, 25, 26, 27, 28, 29, 30):
+        assert re.search(rf'{coco.COCO.train_json}: annotation \d+ \(id {number}\): ', printed), number
     assert f'{damaged / DET} is not valid json' in printed
 
 
@@ -134,14 +139,14 @@ def test_splits(damaged, capsys):
     _, counts, printed = run(capsys, '--dataset', 'coco', '--root', damaged, '--split', 'val')
     assert found(counts) == {Kind.FILE: 1, Kind.CATEGORY: 1}
     assert 'train: ' not in printed and 'val: 1 images, 1 people, 0 boxes to test' in printed
-    write_json(damaged / coco.TRAIN_JSON, {'images': [image(30)], 'annotations': [person(30, num_keypoints=3)]})
+    write_json(damaged / coco.COCO.train_json, {'images': [image(40)], 'annotations': [person(40, num_keypoints=3)]})
     code, counts, _ = run(capsys, '--dataset', 'coco', '--root', damaged, '--split', 'train')
     assert code == 0 and found(counts) == {Kind.COUNT: 1}
 
 
 def test_only_the_first_few_are_shown(damaged, capsys):
-    people = [person(n, image_id=30, bbox=[0, 0, 0, 0]) for n in range(40)]
-    write_json(damaged / coco.TRAIN_JSON, {'images': [image(30)], 'annotations': people})
+    people = [person(n, image_id=40, bbox=[0, 0, 0, 0]) for n in range(40)]
+    write_json(damaged / coco.COCO.train_json, {'images': [image(40)], 'annotations': people})
     _, counts, printed = run(capsys, '--dataset', 'coco', '--root', damaged, '--split', 'train')
     assert found(counts) == {Kind.BOX: 40, Kind.NOBODY: 1}
     assert printed.count('should be wider') == check_data.EXAMPLES
@@ -153,8 +158,8 @@ def test_mpii(tmp_path, capsys):
     for index, changes in enumerate(({}, {'scale': 0}, {'joints': [[1, 1]] * 14}, {'center': [1e9, 5]}), start=1):
         people[index].update(changes)
     people[5]['joints'][3] = [-1, -1]
-    write_json(tmp_path / mpii.TRAIN_JSON, people)
-    write_json(tmp_path / mpii.TEST_FILES['val'], people[:1])
+    write_json(tmp_path / mpii.MPII.train_json, people)
+    write_json(tmp_path / mpii.MPII.val_json, people[:1])
     scipy.io.savemat(tmp_path / mpii.TRUTH, {'jnt_missing': np.zeros((16, 2))})
     (tmp_path / 'images').mkdir()
     for index in (0, 2, 5):
@@ -162,8 +167,8 @@ def test_mpii(tmp_path, capsys):
     code, counts, printed = run(capsys, '--dataset', 'mpii', '--root', tmp_path)
     assert code == 1
     expected = {Kind.ABSENT: 1, Kind.BOX: 1, Kind.JOINTS: 1, Kind.NUMBER: 1, Kind.FILE: 1, Kind.OUTSIDE: 1}
-    assert found(counts) == expected
-    assert f"{tmp_path / mpii.TRAIN_JSON}: person 5 (image '5.jpg'): joint 3 at (-2, -2)" in printed
+    assert found(counts) == {**expected, Kind.SWAP: 1}  # joints at random
+    assert f"{tmp_path / mpii.MPII.train_json}: person 5 (image '5.jpg'): joint 3 at (-2, -2)" in printed
     assert 'test: ' not in printed  # there is no test.json, and it is not needed
 
 
@@ -173,6 +178,33 @@ def test_the_layout_s_own_folder(drawn, tmp_path, monkeypatch, capsys):
     (tmp_path / 'dataset/COCO').symlink_to(drawn)
     code, _, printed = run(capsys, '--dataset', 'coco')
     assert code == 0 and f'{tmp_path}/dataset/COCO: 0 findings' in printed
+
+
+def test_people_of_one_s_own_data_set(drawn, tmp_path, capsys):
+    """By its experiment: how the joints are labelled, how large the boxes are, and a picture of what is trained on."""
+    shutil.copytree(REPOSITORY / 'exps/mspn.2xstg.toy', tmp_path / 'mine')
+    sheet = tmp_path / 'pictures' / 'sheet.png'
+    arguments = ('--experiment', tmp_path / 'mine', '--root', drawn, '--split', 'train', '--sheet', sheet)
+    code, _, printed = run(capsys, *arguments)
+    people = read_json(drawn / coco.COCO.train_json)['annotations']
+    visibility = np.array([p['keypoints'] for p in people]).reshape(len(people), 17, 3)[..., 2]
+    for joint in (0, 16):
+        shares = [100 * (visibility[:, joint] >= least).mean() for least in (1, 2)]
+        assert re.search(
+            rf'^  {coco.COCO.joint_names[joint]} +{shares[0]:.1f} +{shares[1]:.1f}$', printed, re.MULTILINE
+        )
+    widths = [p['bbox'][2] for p in people]
+    least, middle, most = re.search(r'box width +(\d+) +\d+ +(\d+) +\d+ +(\d+)', printed).groups()
+    assert (int(least), int(most)) == (round(min(widths)), round(max(widths)))
+    assert abs(int(middle) - np.median(widths)) <= 0.5
+    height, width, _ = cv2.imread(str(sheet)).shape
+    count = min(16, len(people))
+    assert code == 0 and (height, width) == (math.ceil(count / 2) * (128 + 4), 2 * (3 * (96 + 2) + 8))
+
+
+def test_a_sheet_that_cannot_be_written(drawn, tmp_path, capsys):
+    error = refused(capsys, check_data.main, '--dataset', 'coco', '--root', drawn, '--sheet', tmp_path / 'sheet.txt')
+    names_all(error, f'--sheet {tmp_path}/sheet.txt cannot be written', 'name a .jpg or .png file')
 
 
 @pytest.mark.parametrize('arguments', [[], ['--dataset', 'lsp'], ['--dataset', 'coco', '--workers', '0']])

@@ -1,6 +1,8 @@
 """COCO's files: which people and boxes count, where images lie, what the table shows."""
 
+import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -14,13 +16,13 @@ PERSON = {'id': 1, 'name': 'person'}
 
 def write(root, annotations, detections=(), categories=(PERSON,)):
     images = [{'id': 1, 'file_name': 'COCO_val2014_000000000001.jpg'}]
-    annotations = [{'id': number, **annotation} for number, annotation in enumerate(annotations)]
+    annotations = [{'id': number, **annotation} for number, annotation in enumerate(annotations, 1)]
     content = {'images': images, 'annotations': annotations, 'categories': list(categories)}
-    for name in (coco.TRAIN_JSON, coco.TEST_FILES['val'][0]):
+    for name in (coco.COCO.train_json, coco.COCO.val_json):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(json.dumps(content))
     (root / 'det_json').mkdir(exist_ok=True)
-    (root / coco.TEST_FILES['val'][1]).write_text(json.dumps(list(detections)))
+    (root / coco.COCO.val_boxes).write_text(json.dumps(list(detections)))
 
 
 def person(**changes) -> dict:
@@ -31,16 +33,16 @@ def person(**changes) -> dict:
 def test_training_people(tmp_path):
     """No crowds, nobody without joints or below LOAD_MIN_NUM, nobody in an unlisted image."""
     write(tmp_path, [person(), person(iscrowd=1), person(num_keypoints=0), person(image_id=2), person(num_keypoints=9)])
-    records = coco.train_records(tmp_path, 1)
+    records = coco.train_records(coco.COCO.at(tmp_path), 1)
     assert len(records) == 2
     assert records.path(0) == tmp_path / 'images/val2014/COCO_val2014_000000000001.jpg'
     np.testing.assert_array_equal(records.center[0], [30, 70])
     np.testing.assert_array_equal(records.scale[0], np.float32([0.2, 0.5]))
     np.testing.assert_array_equal(records.visibility[0, :3], [2, 1, 0])
     assert records.center.dtype == records.scale.dtype == np.float32
-    assert len(coco.train_records(tmp_path, 3)) == 1
+    assert len(coco.train_records(coco.COCO.at(tmp_path), 3)) == 1
     with pytest.raises(InputError, match='no person with 10 labelled joints'):
-        coco.train_records(tmp_path, 10)
+        coco.train_records(coco.COCO.at(tmp_path), 10)
 
 
 def test_what_nobody_uses_may_look_as_it_likes(tmp_path):
@@ -53,23 +55,44 @@ def test_what_nobody_uses_may_look_as_it_likes(tmp_path):
         {'image_id': 1, 'num_keypoints': 0},
     ]
     write(tmp_path, [*unused, person(keypoints=[-3, 900, 2] + [0] * 48)])
-    records = coco.train_records(tmp_path, 1)
+    records = coco.train_records(coco.COCO.at(tmp_path), 1)
     np.testing.assert_array_equal(records.joints[:, 0], [[-3, 900]])
     write(tmp_path, [person()], [{**BOX, 'bbox': [0, 0, 10, 10]}, {**BOX, 'category_id': 3}, {**BOX, 'image_id': 9}])
-    assert len(coco.test_records(tmp_path, 'val', gt_boxes=False)) == 1
+    assert len(coco.test_records(coco.COCO.at(tmp_path), 'val', gt_boxes=False)) == 1
 
 
-def test_a_file_may_name_joints_of_its_own(tmp_path):
-    """Somebody's own data set: K is what its category says."""
-    write(tmp_path, [person(keypoints=[5, 6, 2] * 3)], categories=[{'id': 1, 'keypoints': ['a', 'b', 'c']}])
-    assert coco.train_records(tmp_path, 1).joints.shape == (1, 3, 2)
-    with pytest.raises(InputError, match='keypoints has 9 entries, should have 51'):
-        coco.test_records(tmp_path, 'val', gt_boxes=True)  # pycocotools knows COCO's 17 joints alone
+def test_a_file_names_the_joints_of_its_description(tmp_path):
+    """Somebody's own data set: other joints, or the same in another order, would be taken for one another."""
+    write(tmp_path, [person(keypoints=[5, 6, 2] * 3)], categories=[{**PERSON, 'keypoints': ['a', 'b', 'c']}])
+    own = dataclasses.replace(coco.COCO.at(tmp_path), joint_names=('a', 'b', 'c'), sigmas=(0.1,) * 3, val_boxes='')
+    assert coco.train_records(own, 1).joints.shape == (1, 3, 2)
+    assert coco.test_records(own, 'val', gt_boxes=False).boxes_from == 'annotation'  # there are no others
+    with pytest.raises(InputError, match=r'its category has 3 joints, but DATASET\.KEYPOINT\.NUM = 17'):
+        coco.train_records(coco.COCO.at(tmp_path), 1)
+    with pytest.raises(InputError, match="joint 1 is 'b' in its category, 'c' in DATASET"):
+        coco.test_records(dataclasses.replace(own, joint_names=('a', 'c', 'b')), 'val', gt_boxes=False)
+    assert len(coco.train_records(dataclasses.replace(own, joint_names=('a', 'b', 'see')), 1)) == 1
+
+
+def test_own_sigmas_and_pck(tmp_path):
+    """A person of area 100 with two joints, 3 and 0 pixels off: OKS (exp(-9 / (2 * 100 * 0.2^2)) + 1) / 2."""
+    joints = [10, 10, 2, 30, 10, 2]
+    write(tmp_path, [person(keypoints=joints, area=100, bbox=[0, 0, 40, 20])], categories=[PERSON])
+    own = dataclasses.replace(coco.COCO.at(tmp_path), joint_names=('a', 'b'), sigmas=(0.1, 0.1), val_boxes='')
+    records = coco.test_records(own, 'val', gt_boxes=False)
+    predicted = np.array([[[10, 13], [30, 10]]], float)
+    results = coco.write_results(records, predicted, np.ones((1, 2, 1)), tmp_path)
+    figures = coco.evaluate(own, 'val', results, records)
+    assert (math.exp(-9 / 8) + 1) / 2 == pytest.approx(0.662, abs=1e-3)
+    assert figures['AP'] == pytest.approx(0.4)  # thresholds 0.5 to 0.65 of ten
+    assert (figures['PCK@0.1'], figures['PCK@0.05']) == (1, 0.5)  # 4 and 2 pixels
+    wider = dataclasses.replace(own, sigmas=(0.3, 0.3))
+    assert coco.evaluate(wider, 'val', results, records)['AP'] == pytest.approx(0.9)
 
 
 def test_truth_is_of_listed_images(tmp_path):
     write(tmp_path, [person(), person(image_id=7), person(num_keypoints=0), person()])
-    [(path, people)] = coco.truth(tmp_path, 'val').items()
+    [(path, people)] = coco.truth(coco.COCO.at(tmp_path), 'val').items()
     assert path == 'val2014/COCO_val2014_000000000001.jpg' and people.shape == (2, 17, 3)
     np.testing.assert_array_equal(people[0, 1], [14, 35, 1])
 
@@ -82,22 +105,22 @@ def test_boxes_by_falling_score(tmp_path):
         {'image_id': 1, 'category_id': 1, 'bbox': [0, 0, 20, 10], 'score': 0.8},
     ]
     write(tmp_path, [person(), person(iscrowd=1)], boxes)
-    records = coco.test_records(tmp_path, 'val', gt_boxes=False)
+    records = coco.test_records(coco.COCO.at(tmp_path), 'val', gt_boxes=False)
     assert records.scores.tolist() == [0.8, 0.2] and records.boxes_from == 'detector'
-    annotated = coco.test_records(tmp_path, 'val', gt_boxes=True)
+    annotated = coco.test_records(coco.COCO.at(tmp_path), 'val', gt_boxes=True)
     assert len(annotated) == 1 and annotated.boxes_from == 'annotation'
     # Annotated boxes that stand in a detector's file are still called what they are.
     write(tmp_path, [person()], coco.annotated_boxes([person()]))
-    assert coco.test_records(tmp_path, 'val', gt_boxes=False).boxes_from == 'annotation'
+    assert coco.test_records(coco.COCO.at(tmp_path), 'val', gt_boxes=False).boxes_from == 'annotation'
 
 
 def test_no_boxes_is_an_error(tmp_path):
     write(tmp_path, [person()])
     with pytest.raises(InputError, match=r'minival_2014_det\.json has no box of a person'):
-        coco.test_records(tmp_path, 'val', gt_boxes=False)
-    (tmp_path / coco.TEST_FILES['val'][1]).unlink()
+        coco.test_records(coco.COCO.at(tmp_path), 'val', gt_boxes=False)
+    (tmp_path / coco.COCO.val_boxes).unlink()
     with pytest.raises(InputError, match=r'does not exist: .* or test with --gt-boxes'):
-        coco.test_records(tmp_path, 'val', gt_boxes=False)
+        coco.test_records(coco.COCO.at(tmp_path), 'val', gt_boxes=False)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +138,7 @@ def test_image_path(name, path):
 
 def test_instance_score_is_box_times_mean_joint(tmp_path):
     write(tmp_path, [person()], [{'image_id': 1, 'category_id': 1, 'bbox': [0, 0, 10, 10], 'score': 0.5}])
-    records = coco.test_records(tmp_path, 'val', gt_boxes=False)
+    records = coco.test_records(coco.COCO.at(tmp_path), 'val', gt_boxes=False)
     scores = np.linspace(0.5, 1.3, 17).reshape(1, 17, 1)
     keypoints = np.arange(34, dtype=float).reshape(1, 17, 2) + 1 / 3
     [row] = json.loads(coco.write_results(records, keypoints, scores, tmp_path).read_text())

@@ -114,12 +114,12 @@ def test_an_image_outside_is_never_read(layout, name, drawn, tmp_path, monkeypat
     name = name.format(folder=root)
     if layout == 'coco':
         one_image(drawn, root)
-        file = root / coco.TRAIN_JSON
+        file = root / coco.COCO.train_json
         content = json.loads(file.read_text())
         content['images'][0]['file_name'] = name
         write_json(file, content)
     else:
-        file = write_json(root / mpii.TRAIN_JSON, [{**mpii_people()[0], 'image': name}])
+        file = write_json(root / mpii.MPII.train_json, [{**mpii_people()[0], 'image': name}])
         (root / 'images').mkdir()
     (root / 'outside.jpg').write_bytes(cv2.imencode('.jpg', np.zeros((200, 200, 3), np.uint8))[1].tobytes())
     run = experiment(engine.train, monkeypatch, f'mspn.2xstg.{layout}')

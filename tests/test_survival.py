@@ -278,3 +278,40 @@ def test_accumulated_steps_train_and_resume_exactly(drawn, tmp_path, monkeypatch
     (whole / 'iter-4.pth').rename(rest / 'iter-4.pth')
     call_train(monkeypatch, '--resume', 'auto', '--set', *tiny_settings(drawn, rest), *settings)
     assert_same_checkpoints(whole / 'iter-8.pth', rest / 'iter-8.pth')
+
+
+KEPT_WORKERS = """
+import os, signal, sys
+from torch.utils.data import DataLoader
+from lib.loader import _init_worker
+
+class Keeper:
+    pass
+
+def main():
+    loader = DataLoader(range(1000), num_workers=2, worker_init_fn=_init_worker, multiprocessing_context='fork')
+    batches = Keeper.batches = iter(loader)
+    next(batches)
+    signal.signal(signal.SIGTERM, lambda *_: print('the parent was asked', flush=True))
+    os.system(f'kill -s TERM -- -{os.getpgid(0)}')  # another process asks the whole group
+    for _ in range(20):
+        next(batches)
+    raise ValueError  # its traceback keeps the batches, and with them the workers
+
+try:
+    main()
+except ValueError as error:
+    sys.modules['kept'] = error
+print('exit')
+"""
+
+
+@pytest.mark.skipif(
+    not hasattr(signal, 'sigwaitinfo'), reason='workers tell who sent a signal only where this is known'
+)
+def test_workers_outlive_a_signal_to_the_group_but_not_their_parent():
+    process = subprocess.run(
+        [sys.executable, '-c', KEPT_WORKERS], capture_output=True, text=True, timeout=120, start_new_session=True
+    )
+    assert (process.returncode, process.stderr) == (0, '')
+    assert process.stdout.splitlines() == ['the parent was asked', 'exit']

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pycocotools.coco
 import pytest
-from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from lib.datasets import synthetic
-from lib.datasets.coco import JOINT_NAMES
+from lib.datasets.coco import COCO
 from lib.datasets.figures import Figure, Part, draw_figure
 
 TRAIN, VAL = 'gt_json/train_val_minus_minival_2014.json', 'gt_json/minival_2014.json'
@@ -38,7 +38,7 @@ def bytes_of(root: Path) -> dict[str, bytes]:
 
 def load(path: Path) -> COCO:
     with contextlib.redirect_stdout(io.StringIO()):
-        return COCO(str(path))
+        return pycocotools.coco.COCO(str(path))
 
 
 def people(count: int) -> Iterator[tuple[np.ndarray, dict, np.ndarray]]:
@@ -53,7 +53,7 @@ def lone_figure(seed: int, yaw: float) -> tuple[Figure, dict[str, np.ndarray]]:
     """A person alone in the middle of 300 x 300 pixels, and their keypoints by name."""
     figure = synthetic._place(draw_figure(np.random.default_rng(seed), yaw), 220, 150, 280)
     keypoints = keypoints_of(figure, figure.parts)
-    return figure, dict(zip(JOINT_NAMES, keypoints))
+    return figure, dict(zip(COCO.joint_names, keypoints))
 
 
 def keypoints_of(figure: Figure, parts: list[Part]) -> np.ndarray:
@@ -174,7 +174,7 @@ def test_a_face_is_seen_from_the_front_only() -> None:
 def test_what_is_drawn_over_a_joint_hides_that_joint_alone() -> None:
     for seed in range(10):
         figure, before = lone_figure(seed, 10)
-        for joint, name in enumerate(JOINT_NAMES):
+        for joint, name in enumerate(COCO.joint_names):
             patch = synthetic._flat(np.zeros(3), (*figure.joints[joint], 1.5))
             after = keypoints_of(figure, [*figure.parts, patch])
             near = np.abs(figure.joints - figure.joints[joint]).max(axis=1) < 4
@@ -186,7 +186,7 @@ def test_a_joint_is_hidden_only_by_another_part_over_its_own() -> None:
     hidden = 0
     for seed in range(20):
         figure, before = lone_figure(seed, 180)
-        for joint, name in enumerate(JOINT_NAMES):
+        for joint, name in enumerate(COCO.joint_names):
             if before[name][2] == 1:
                 # A stable sort: the parts that show this joint are painted last, the others in their order.
                 parts = sorted(figure.parts, key=lambda part: joint in part.shows)

@@ -7,7 +7,7 @@ from conftest import load_config
 
 from cvpack.errors import InputError
 from lib.models.mspn import MSPN, build_mspn
-from lib.models.weights import from_torchvision, load_backbone, load_model
+from lib.models.weights import from_torchvision, load_backbone, load_model, load_pretrained
 
 
 def small(**changes) -> MSPN:
@@ -129,3 +129,32 @@ def test_files_are_data(tmp_path):
         with pytest.raises(InputError, match=rf'{name} is not a readable checkpoint'):
             load_model(small(), tmp_path / name)
     assert not (tmp_path / 'ran').exists()
+
+
+def test_fine_tuning_begins_heads_of_another_k_anew(tmp_path):
+    """From a 17-joint network: all but the layers that predict joints, of which exactly those are named."""
+    torch.manual_seed(0)
+    trained, model = small(num_keypoints=17), small(num_keypoints=14)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    torch.save({'model': trained.state_dict(), 'iteration': 8}, tmp_path / 'iter-8.pth')
+    first, *layers = load_pretrained(model, tmp_path / 'iter-8.pth').splitlines()
+    heads = [f'stage{stage}.upsample.up{level}.res_conv2' for stage in (0, 1) for level in (1, 2, 3, 4)]
+    assert layers == [f'{head} predicts other joints: it begins anew' for head in heads]
+    state = trained.state_dict()
+    anew = [key for key in state if any(key.startswith(f'{head}.') for head in heads)]
+    assert f'{len(state) - len(anew)} of {len(state)} tensors matched' in first and len(anew) == 8 * 7
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(value, before[key] if key in anew else state[key], rtol=0, atol=0)
+
+
+def test_fine_tuning_from_the_same_joints_begins_nothing_anew(tmp_path):
+    trained, model = small(), small()
+    torch.save(trained.state_dict(), tmp_path / 'bare.pth')
+    assert load_pretrained(model, tmp_path / 'bare.pth').endswith(f'{len(trained.state_dict())} tensors matched')
+    assert all(map(torch.equal, model.state_dict().values(), trained.state_dict().values()))
+
+
+def test_fine_tuning_refuses_another_network(tmp_path):
+    torch.save(small(channels=8, num_keypoints=17).state_dict(), tmp_path / 'narrow.pth')
+    with pytest.raises(InputError, match=r'does not fit this model: .* another shape \(first: stage0.upsample.up1'):
+        load_pretrained(small(), tmp_path / 'narrow.pth')

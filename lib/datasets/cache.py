@@ -13,21 +13,22 @@ from cvpack import dist
 from cvpack.files import replacing
 from cvpack.logger import NAME
 from lib.datasets import checks, coco_json, joints, mpii_json
+from lib.datasets.description import Description
 from lib.datasets.joints import Records
 
 
-def train_records(dataset: ModuleType, root: Path, min_keypoints: int, file: Path) -> Records:
-    """dataset.train_records(root, min_keypoints), or what an earlier call with the same outcome left in `file`.
+def train_records(reader: ModuleType, dataset: Description, min_keypoints: int, file: Path) -> Records:
+    """reader.train_records(dataset, min_keypoints), or what an earlier call with the same outcome left in `file`.
 
-    The same: the json's place and bytes, the argument and the code that reads it. Rank 0 reads the json and writes
-    `file`, the others find it. Raises what dataset.train_records raises.
+    The same: the json's bytes, the arguments and the code that reads it. Rank 0 reads the json and writes `file`,
+    the others find it. Raises what reader.train_records raises.
     """
     logger = logging.getLogger(NAME)
     with dist.main_first():
-        fingerprint = _fingerprint(dataset, root, min_keypoints)
+        fingerprint = _fingerprint(reader, dataset, min_keypoints)
         records = _load(file, fingerprint)
         if records is None:
-            records = dataset.train_records(root, min_keypoints)
+            records = reader.train_records(dataset, min_keypoints)
             if dist.is_main():
                 try:
                     _save(file, records, fingerprint)
@@ -36,13 +37,13 @@ def train_records(dataset: ModuleType, root: Path, min_keypoints: int, file: Pat
         return records
 
 
-def _fingerprint(dataset: ModuleType, root: Path, min_keypoints: int) -> str:
+def _fingerprint(reader: ModuleType, dataset: Description, min_keypoints: int) -> str:
     """A hash of all that the records follow from; '' where there is no json to read."""
-    source = root / dataset.TRAIN_JSON
+    source = dataset.annotations('train')
     if not source.is_file():
         return ''
-    digest = hashlib.sha256(f'{source.resolve()} {min_keypoints}'.encode())
-    readers = (dataset, joints, checks, coco_json, mpii_json)
+    digest = hashlib.sha256(f'{dataset.at(dataset.root.resolve())} {min_keypoints}'.encode())
+    readers = (reader, joints, checks, coco_json, mpii_json)
     for path in (*(Path(module.__file__) for module in readers), source):
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -38,6 +38,8 @@ class Kind(Enum):
     HUGE = 'image of more pixels than are read', True
     TINY = 'image too small to hold a person', True
     UNUSED_IMAGE = 'unusable image, but without a person to train on or to test', False
+    SWAP = 'person whose left and right may be exchanged', False
+    NAMES = 'joints named otherwise than in the configuration', False
     UNLISTED = 'person or box of an image that is not listed', False
     COUNT = 'person whose num_keypoints is not the number of labelled joints', False
     OUTSIDE = 'person with a labelled joint outside the image', False

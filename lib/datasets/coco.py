@@ -1,10 +1,4 @@
-"""COCO keypoints: its facts, its files, its evaluation.
-
-The layout under a root such as dataset/COCO, for COCO itself and for any data set in its format:
-    images/{train2014,val2014}/...
-    gt_json/train_val_minus_minival_2014.json, minival_2014.json, test_dev.json
-    det_json/minival_2014_det.json, test_dev_det.json
-"""
+"""COCO keypoints and data sets in its format: people, boxes, evaluation; COCO's own facts."""
 
 import contextlib
 import io
@@ -13,75 +7,80 @@ import re
 from pathlib import Path
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+import pycocotools.coco
+from pycocotools.cocoeval import COCOeval, Params
 
 from cvpack.files import read_json
 from lib.datasets.coco_json import (
     PERSON,
     Boxes,
+    check_joint_names,
     check_truth,
     is_labelled_person,
     labelled_people,
     listed_images,
     person_boxes,
 )
+from lib.datasets.description import Description
 from lib.datasets.joints import Records, pack_paths
 from lib.utils.transforms import PIXELS_PER_SCALE
 
-JOINT_NAMES = (
-    'nose',
-    'left_eye',
-    'right_eye',
-    'left_ear',
-    'right_ear',
-    'left_shoulder',
-    'right_shoulder',
-    'left_elbow',
-    'right_elbow',
-    'left_wrist',
-    'right_wrist',
-    'left_hip',
-    'right_hip',
-    'left_knee',
-    'right_knee',
-    'left_ankle',
-    'right_ankle',
+COCO = Description(
+    name='COCO',
+    root=Path('dataset/COCO'),
+    train_json='gt_json/train_val_minus_minival_2014.json',
+    val_json='gt_json/minival_2014.json',
+    test_json='gt_json/test_dev.json',
+    val_boxes='det_json/minival_2014_det.json',
+    test_boxes='det_json/test_dev_det.json',
+    joint_names=(
+        'nose',
+        'left_eye',
+        'right_eye',
+        'left_ear',
+        'right_ear',
+        'left_shoulder',
+        'right_shoulder',
+        'left_elbow',
+        'right_elbow',
+        'left_wrist',
+        'right_wrist',
+        'left_hip',
+        'right_hip',
+        'left_knee',
+        'right_knee',
+        'left_ankle',
+        'right_ankle',
+    ),
+    flip_pairs=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)),
+    upper_body_ids=tuple(range(13)),
+    skeleton=(
+        (15, 13),
+        (13, 11),
+        (16, 14),
+        (14, 12),
+        (11, 12),
+        (5, 11),
+        (6, 12),
+        (5, 6),
+        (5, 7),
+        (6, 8),
+        (7, 9),
+        (8, 10),
+        (1, 2),
+        (0, 1),
+        (0, 2),
+        (1, 3),
+        (2, 4),
+        (3, 5),
+        (4, 6),
+    ),
+    sigmas=tuple(Params('keypoints').kpt_oks_sigmas.tolist()),
+    whole_joints=True,
 )
-FLIP_PAIRS = ((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16))
-UPPER_BODY_IDS = tuple(range(13))
-SKELETON = (
-    (15, 13),
-    (13, 11),
-    (16, 14),
-    (14, 12),
-    (11, 12),
-    (5, 11),
-    (6, 12),
-    (5, 6),
-    (5, 7),
-    (6, 8),
-    (7, 9),
-    (8, 10),
-    (1, 2),
-    (0, 1),
-    (0, 2),
-    (1, 3),
-    (2, 4),
-    (3, 5),
-    (4, 6),
-)
-# Annotated joints are whole pixels, and the published code keeps them whole in the crop.
-WHOLE_JOINTS = True
-# Published figures are of a person detector's boxes.
-COMPARES_DETECTORS = True
 
-TRAIN_JSON = 'gt_json/train_val_minus_minival_2014.json'
-TEST_FILES = {
-    'val': ('gt_json/minival_2014.json', 'det_json/minival_2014_det.json'),
-    'test': ('gt_json/test_dev.json', 'det_json/test_dev_det.json'),
-}
 PREPARE = 'prepare the data set (python -m lib.tools.prepare -h)'
+PCK_SHARES = (0.1, 0.05)  # of the longer side of the box
 FIGURES = ('AP', 'AP50', 'AP75', 'APM', 'APL', 'AR', 'AR50', 'AR75', 'ARM', 'ARL')
 
 
@@ -117,16 +116,17 @@ def _centers_and_scales(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return center.astype(np.float32), (boxes[:, 2:] / PIXELS_PER_SCALE).astype(np.float32)
 
 
-def train_records(root: Path, min_keypoints: int) -> Records:
+def train_records(dataset: Description, min_keypoints: int) -> Records:
     """The people to train on: not a crowd, with joints, of a listed image. Raises InputError for unfit files."""
-    path = root / TRAIN_JSON
+    path = dataset.annotations('train')
     content = read_json(path, PREPARE)
     listed = listed_images(content, path)
-    people = labelled_people(content, path, listed, len(JOINT_NAMES), min_keypoints)
+    check_joint_names(content, path, dataset.joint_names)
+    people = labelled_people(content, path, listed, len(dataset.joint_names), min_keypoints)
     names = image_paths(listed)
     center, scale = _centers_and_scales(people.boxes)
     return Records(
-        root=root / 'images',
+        root=dataset.image_folder('train'),
         paths=pack_paths([names[i] for i in people.image_ids.tolist()]),
         center=center,
         scale=scale,
@@ -135,30 +135,37 @@ def train_records(root: Path, min_keypoints: int) -> Records:
     )
 
 
-def test_records(root: Path, split: str, gt_boxes: bool) -> Records:
-    """The boxes to test, by falling score: a detector's, or with `gt_boxes` those of the annotated people.
+def test_records(dataset: Description, split: str, gt_boxes: bool) -> Records:
+    """The boxes to test, by falling score: a detector's, or those of the annotated people, with their joints.
 
-    split: 'val' (minival) or 'test' (test-dev). Only boxes of people in listed images. Raises InputError for unfit
-    files, also for annotations that could not be evaluated against.
+    split: 'val' or 'test'; gt_boxes: the annotated ones although there are a detector's. Only boxes of people in
+    listed images. Raises InputError for unfit files, also for annotations that could not be evaluated against.
     """
-    gt_file, det_file = (root / name for name in TEST_FILES[split])
+    gt_file, det_file = dataset.annotations(split), dataset.boxes(split)
+    gt_boxes = gt_boxes or det_file is None
     content = read_json(gt_file, PREPARE)
     listed = listed_images(content, gt_file)
-    if split == 'val':
-        check_truth(content, gt_file, len(JOINT_NAMES))
+    check_joint_names(content, gt_file, dataset.joint_names)
+    joints = len(dataset.joint_names)
+    if split == 'val' or 'annotations' in content:  # COCO's test-dev has none that are public
+        check_truth(content, gt_file, joints)
+    keypoints = None
     if gt_boxes:
-        people = labelled_people(content, gt_file, listed, len(JOINT_NAMES), min_keypoints=1)
+        people = labelled_people(content, gt_file, listed, joints, min_keypoints=1)
         boxes = Boxes(people.image_ids, people.boxes, np.ones(len(people.boxes)), people.rows)
+        keypoints = people.keypoints.astype(np.float32)
     else:
         boxes = person_boxes(read_json(det_file, f'{PREPARE}, or test with --gt-boxes'), det_file, listed)
     order = np.argsort(-boxes.scores, kind='stable')
     center, scale = _centers_and_scales(boxes.boxes[order])
     names = image_paths(listed)
     return Records(
-        root=root / 'images',
+        root=dataset.image_folder(split),
         paths=pack_paths([names[i] for i in boxes.image_ids[order].tolist()]),
         center=center,
         scale=scale,
+        joints=None if keypoints is None else keypoints[..., :2],
+        visibility=None if keypoints is None else keypoints[..., 2],
         ids=boxes.image_ids[order],
         scores=boxes.scores[order],
         # Annotated boxes that stand in a detector's file are still called what they are.
@@ -182,27 +189,47 @@ def write_results(records: Records, keypoints: np.ndarray, scores: np.ndarray, f
     return path
 
 
-def evaluate(root: Path, split: str, results: Path) -> dict[str, float] | None:
-    """pycocotools' ten keypoint figures, in 0 .. 1; None for test-dev, whose annotations are not public."""
-    if split == 'test':
-        return None
+def evaluate(dataset: Description, split: str, results: Path, records: Records) -> dict[str, float] | None:
+    """pycocotools' ten keypoint figures under the data set's sigmas, in 0 .. 1, and PCK where the boxes are annotated.
+
+    results: of the records. None where there are no annotations, as COCO's test-dev has none that are public.
+    """
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(root / TEST_FILES[split][0]))
+        truth = pycocotools.coco.COCO(str(dataset.annotations(split)))
+        if not truth.anns:
+            return None
         evaluation = COCOeval(truth, truth.loadRes(str(results)), 'keypoints')
+        evaluation.params.kpt_oks_sigmas = np.array(dataset.sigmas)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return dict(zip(FIGURES, evaluation.stats.tolist()))
+    figures = dict(zip(FIGURES, evaluation.stats.tolist()))
+    if records.joints is not None:
+        rows = [person['keypoints'] for person in json.loads(results.read_text())]
+        figures |= pck(np.array(rows).reshape(len(records), -1, 3), records)
+    return figures
 
 
-def truth(root: Path, split: str) -> dict[str, np.ndarray]:
+def pck(predictions: np.ndarray, records: Records) -> dict[str, float]:
+    """Percentage of correct keypoints (Yang and Ramanan, PAMI 2013), in 0 .. 1: the share of labelled joints within
+    0.1 and 0.05 of the longer side of the person's box.
+
+    predictions: (n, K, 3), x, y in image pixels and score, of the records' people
+    """
+    errors = np.linalg.norm(predictions[..., :2] - records.joints, axis=2)
+    longer = records.scale.max(axis=1, keepdims=True) * PIXELS_PER_SCALE
+    near = (errors / longer)[records.visibility > 0]
+    return {f'PCK@{share}': float((near <= share).mean()) for share in PCK_SHARES}
+
+
+def truth(dataset: Description, split: str) -> dict[str, np.ndarray]:
     """The labelled people of every test image: path in `images` -> (people, K, 3), x, y, visibility."""
-    path = root / TEST_FILES[split][0]
+    path = dataset.annotations(split)
     content = read_json(path, PREPARE)
     listed = listed_images(content, path)
     if 'annotations' not in content:  # test-dev's are not public
         return {}
-    people = labelled_people(content, path, listed, len(JOINT_NAMES), min_keypoints=1)
+    people = labelled_people(content, path, listed, len(dataset.joint_names), min_keypoints=1)
     names = image_paths(listed)
     return {names[i]: people.keypoints[people.image_ids == i] for i in np.unique(people.image_ids).tolist()}
 

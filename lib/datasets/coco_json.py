@@ -7,6 +7,7 @@ In all functions `content` is what the file at `path` holds and `report` gets wh
 training and testing call with `refuse` raise InputError then.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,14 +70,36 @@ def listed_images(content: Any, path: Path, report: Report = refuse) -> dict[int
     return {ids[i].item(): rows.rows[i] for i in np.flatnonzero(rows.good)}
 
 
-def joint_count(content: dict, default: int) -> int:
-    """The number of joints that the file's category of people names; the default where it names none."""
+def check_joint_names(content: dict, path: Path, names: Sequence[str], report: Report = refuse) -> None:
+    """Reports a category of people whose joints are not the named ones: they would be taken for one another."""
+    told = _joint_names(content)
+    if told is None or list(told) == list(names):
+        return
+    if len(told) != len(names):
+        text = f'its category has {len(told)} joints, but DATASET.KEYPOINT.NUM = {len(names)}'
+        report(Kind.JOINTS, f'{path}: {text}: describe the data set as it is (docs/own_data.md)')
+    elif sorted(told) == sorted(names):
+        i = next(i for i, (a, b) in enumerate(zip(told, names)) if a != b)
+        text = f'joint {i} is {shown(told[i])} in its category, {shown(names[i])} in DATASET.KEYPOINT.NAMES'
+        report(Kind.JOINTS, f'{path}: {text}: name them in the order of the file')
+    else:
+        other = next(name for name in told if name not in names)
+        report(Kind.NAMES, f'{path}: its category has a joint {shown(other)}, which the configuration does not name')
+
+
+def _joint_names(content: dict) -> list[str] | None:
+    """The joints that the file's category of people names, if it does."""
     categories = content.get('categories')
     for category in categories if isinstance(categories, list) else []:
         names = category.get('keypoints') if isinstance(category, dict) and category.get('id') == PERSON else None
-        if names and isinstance(names, list):
-            return len(names)
-    return default
+        if names and isinstance(names, list) and all(isinstance(name, str) for name in names):
+            return names
+    return None
+
+
+def joint_count(content: dict, default: int) -> int:
+    """The number of joints that the file's category of people names; the default where it names none."""
+    return len(_joint_names(content) or range(default))
 
 
 def labelled_people(
@@ -133,7 +156,10 @@ def check_truth(content: dict, path: Path, joints: int, report: Report = refuse)
     if PERSON not in categories.whole('id'):
         report(Kind.CATEGORY, f'{path}: categories has no id {PERSON} (person), which the evaluation is of: add it')
     rows = _annotations(content, path, report)
-    rows.unique('id', rows.whole('id'))
+    ids = rows.whole('id')
+    rows.unique('id', ids)
+    # pycocotools keeps the id of the truth that a prediction matches, and takes 0 for none.
+    rows.require(ids != 0, Kind.FIELD, lambda i: 'id = 0 would never be found by the evaluation: count from 1')
     for field in ('iscrowd', 'num_keypoints'):
         rows.whole(field)
     category_ids = rows.whole('category_id')

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
-from lib.datasets.coco import JOINT_NAMES
+from lib.datasets.coco import COCO
 
 # fmt: off
 SIDES = {'left': 1, 'right': -1}
@@ -223,11 +223,11 @@ def _wardrobe(rng: np.random.Generator, sits: bool) -> dict[str, np.ndarray]:
 def _shown(names: list[str], landmarks: dict) -> frozenset[int]:
     """Joints that a part is built on, less the far one of a pair that it spans and that is seen edge on."""
     shown = set()
-    for name in set(names) & set(JOINT_NAMES):
+    for name in set(names) & set(COCO.joint_names):
         twin = name.replace('left', 'right') if 'left' in name else name.replace('right', 'left')
         x, y, depth = landmarks[twin] - landmarks[name] if twin in names else (0, 0, 0)
         if depth <= np.hypot(x, y):
-            shown.add(JOINT_NAMES.index(name))
+            shown.add(COCO.joint_names.index(name))
     return frozenset(shown)
 
 
@@ -246,4 +246,4 @@ def draw_figure(rng: np.random.Generator, yaw: float) -> Figure:
                 spheres[:, 2] += 0.06 * (key == 'skirt')  # which hangs over the thighs
                 parts.append(Part(spheres, look[key], key not in PROPS, _shown(names, landmarks)))
     parts.sort(key=lambda part: part.spheres[:, 2].mean())
-    return Figure(parts, np.array([landmarks[name][:2] for name in JOINT_NAMES]))
+    return Figure(parts, np.array([landmarks[name][:2] for name in COCO.joint_names]))

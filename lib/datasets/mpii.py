@@ -1,10 +1,4 @@
-"""MPII human pose, single person: its facts, its files, its evaluation.
-
-The layout under a root such as dataset/MPII:
-    images/...
-    gt_json/train.json, valid.json, valid.mat
-    det_json/test.json
-"""
+"""MPII human pose, single person: people, evaluation; MPII's own facts."""
 
 import json
 from pathlib import Path
@@ -14,56 +8,60 @@ import scipy.io
 
 from cvpack.files import read_json
 from lib.datasets.coco import PREPARE
+from lib.datasets.description import Description
 from lib.datasets.joints import Records, pack_paths
 from lib.datasets.mpii_json import INDICES, read_people, read_truth
 
-JOINT_NAMES = (
-    'right_ankle',
-    'right_knee',
-    'right_hip',
-    'left_hip',
-    'left_knee',
-    'left_ankle',
-    'pelvis',
-    'thorax',
-    'upper_neck',
-    'head_top',
-    'right_wrist',
-    'right_elbow',
-    'right_shoulder',
-    'left_shoulder',
-    'left_elbow',
-    'left_wrist',
+MPII = Description(
+    name='MPII',
+    root=Path('dataset/MPII'),
+    format='MPII',
+    train_json='gt_json/train.json',
+    val_json='gt_json/valid.json',
+    test_json='det_json/test.json',
+    joint_names=(
+        'right_ankle',
+        'right_knee',
+        'right_hip',
+        'left_hip',
+        'left_knee',
+        'left_ankle',
+        'pelvis',
+        'thorax',
+        'upper_neck',
+        'head_top',
+        'right_wrist',
+        'right_elbow',
+        'right_shoulder',
+        'left_shoulder',
+        'left_elbow',
+        'left_wrist',
+    ),
+    flip_pairs=((0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13)),
+    upper_body_ids=tuple(range(7, 16)),
+    skeleton=(
+        (0, 1),
+        (1, 2),
+        (2, 6),
+        (3, 6),
+        (3, 4),
+        (4, 5),
+        (6, 7),
+        (7, 8),
+        (8, 9),
+        (10, 11),
+        (11, 12),
+        (12, 7),
+        (13, 7),
+        (13, 14),
+        (14, 15),
+    ),
 )
-FLIP_PAIRS = ((0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13))
-UPPER_BODY_IDS = tuple(range(7, 16))
-SKELETON = (
-    (0, 1),
-    (1, 2),
-    (2, 6),
-    (3, 6),
-    (3, 4),
-    (4, 5),
-    (6, 7),
-    (7, 8),
-    (8, 9),
-    (10, 11),
-    (11, 12),
-    (12, 7),
-    (13, 7),
-    (13, 14),
-    (14, 15),
-)
-WHOLE_JOINTS = False
-# Everybody tests on the annotated positions.
-COMPARES_DETECTORS = False
 
 # MPII counts a joint as visible or not; the loss knows three values.
 VISIBLE = 2
 # The annotated centre lies high on the body; it moves down by so many pixels for a scale of 1.
 CENTER_SHIFT = 15
-TRAIN_JSON = 'gt_json/train.json'
-TEST_FILES = {'val': 'gt_json/valid.json', 'test': 'det_json/test.json'}
 TRUTH = 'gt_json/valid.mat'
 
 FIGURES = {
@@ -83,15 +81,15 @@ THRESHOLD = 0.5
 STRICT_THRESHOLD = 0.11
 
 
-def _records(root: Path, name: str) -> Records:
-    """The people of a json file. MPII's coordinates count from 1; ours from 0."""
-    path = root / name
-    people = read_people(read_json(path, PREPARE), path, len(JOINT_NAMES), labelled=name != TEST_FILES['test'])
+def _records(dataset: Description, split: str) -> Records:
+    """The people of a split. MPII's coordinates count from 1; ours from 0."""
+    path = dataset.annotations(split)
+    people = read_people(read_json(path, PREPARE), path, len(dataset.joint_names), labelled=split != 'test')
     scale, center = people.scale.astype(np.float32), people.center.astype(np.float32)
     located = center[:, 0] != -1
     center[located, 1] += CENTER_SHIFT * scale[located]
     return Records(
-        root=root / 'images',
+        root=dataset.image_folder(split),
         paths=pack_paths(people.names),
         center=center - 1,
         scale=np.stack([scale, scale], axis=1),
@@ -102,22 +100,22 @@ def _records(root: Path, name: str) -> Records:
     )
 
 
-def train_records(root: Path, min_keypoints: int) -> Records:
+def train_records(dataset: Description, min_keypoints: int) -> Records:
     """The people to train on; MPII lists none without joints, so `min_keypoints` leaves nobody out.
 
     Raises InputError for an unfit file.
     """
-    return _records(root, TRAIN_JSON)
+    return _records(dataset, 'train')
 
 
-def test_records(root: Path, split: str, gt_boxes: bool) -> Records:
+def test_records(dataset: Description, split: str, gt_boxes: bool) -> Records:
     """The people to test. split: 'val' or 'test'. MPII gives the position and size of all, so `gt_boxes` is moot.
 
     Raises InputError for an unfit file, also for a ground truth that is not theirs.
     """
-    records = _records(root, TEST_FILES[split])
-    if split == 'val' and (root / TRUTH).is_file():
-        read_truth(root / TRUTH, len(records))
+    records = _records(dataset, split)
+    if split == 'val' and (dataset.root / TRUTH).is_file():
+        read_truth(dataset.root / TRUTH, len(records))
     return records
 
 
@@ -148,9 +146,9 @@ def write_results(records: Records, keypoints: np.ndarray, scores: np.ndarray, f
     return path
 
 
-def evaluate(root: Path, split: str, results: Path) -> dict[str, float] | None:
-    """PCKh of a results.json, in per cent; None where there is no truth to hold it against."""
-    truth = root / TRUTH
+def evaluate(dataset: Description, split: str, results: Path, records: Records) -> dict[str, float] | None:
+    """PCKh of the records' results.json, in per cent; None where there is no truth to hold it against."""
+    truth = dataset.root / TRUTH
     if split == 'test' or not truth.is_file():
         return None
     return pckh(np.array([person['keypoints'] for person in json.loads(results.read_text())]), truth)
@@ -185,9 +183,9 @@ def pckh(predictions: np.ndarray, mat_path: Path) -> dict[str, float]:
     return figures
 
 
-def truth(root: Path, split: str) -> dict[str, np.ndarray]:
+def truth(dataset: Description, split: str) -> dict[str, np.ndarray]:
     """The people of every test image: path in `images` -> (people, K, 3), x, y, visibility."""
-    records = _records(root, TEST_FILES[split])
+    records = _records(dataset, split)
     people: dict[str, list] = {}
     for name, joints, visibility in zip(records.paths.tolist(), records.joints, records.visibility):
         people.setdefault(name.decode(), []).append(np.column_stack([joints, visibility]))

@@ -11,15 +11,15 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from lib.datasets.coco import JOINT_NAMES, PERSON, SKELETON, TEST_FILES, TRAIN_JSON, image_path
+from lib.datasets.coco import COCO, PERSON, image_path
 from lib.datasets.figures import PATTERNS, Figure, Part, draw_figure, plain, random_colour
 
 CATEGORY = {
     'supercategory': 'person',
     'id': PERSON,
     'name': 'person',
-    'keypoints': JOINT_NAMES,
-    'skeleton': [(a + 1, b + 1) for a, b in SKELETON],
+    'keypoints': COCO.joint_names,
+    'skeleton': [(a + 1, b + 1) for a, b in COCO.skeleton],
 }
 SIZES = (200, 261)
 MIN_VISIBLE, MIN_LABELLED, MIN_AREA = 7, 9, 600  # joints, joints, pixels: who shows less is left out
@@ -156,7 +156,7 @@ def _annotation(labels: np.ndarray, pixels: np.ndarray, first: int, figure: Figu
     labels: as `_paint` returns them; pixels: how many of each part; first: number of the first part
     """
     height, width = labels.shape[0] // 2, labels.shape[1] // 2
-    keypoints = np.zeros((len(JOINT_NAMES), 3), int)
+    keypoints = np.zeros((len(COCO.joint_names), 3), int)
     for joint, (x, y) in enumerate(np.rint(figure.joints).astype(int)):
         if 0 <= x < width and 0 <= y < height:
             part = (int(labels[2 * y, 2 * x]) - 1) // 3 - first
@@ -238,8 +238,11 @@ def write_dataset(root: Path, train_images: int, val_images: int, seed: int = 0)
     """
     train = _write_split(root, 'train2014', 0, train_images, seed)
     val = _write_split(root, 'val2014', 1, val_images, seed)
-    gt_json, det_json = TEST_FILES['val']
-    for name, content in ((TRAIN_JSON, train), (gt_json, val), (det_json, _detections(val, seed))):
+    for name, content in (
+        (COCO.train_json, train),
+        (COCO.val_json, val),
+        (COCO.val_boxes, _detections(val, seed)),
+    ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(json.dumps(content))
     counts = {'train images': len(train['images']), 'train people': len(train['annotations'])}

@@ -17,6 +17,8 @@ State = dict[str, torch.Tensor]
 
 TORCHVISION_KEY = re.compile(r'(conv1|bn1|layer[1-4]\.\d+\.(conv[123]|bn[123]|downsample\.[01]))\.(\w+)')
 
+HEAD_LAYER = re.compile(r'stage\d+\.upsample\.up\d\.res_conv2')
+
 
 def _unwrap(state: object) -> State:
     """The network's part of a checkpoint, without the prefix that DataParallel leaves."""
@@ -103,6 +105,37 @@ def load_backbone(model: nn.Module, path: Path, stages: str = 'all') -> str:
         f'{path}: {len(matched)} of {len(wanted)} tensors of stem and trunks matched ({form} file), '
         f'the other {len(absent)} are biases that it does not have: 0'
     )
+
+
+def load_pretrained(model: nn.Module, path: Path, stages: str = 'all') -> str:
+    """Begins a training run from a file: a ResNet (load_backbone), or a whole network that a run ended with.
+
+    Of a whole network that predicts other joints, exactly the heads' layers whose shape differs stay as they were
+    initialised. Returns what matched, in lines. Raises InputError if anything else does not.
+    """
+    state = _unwrap(checkpoint.load(path))
+    if not _head_layers(state):
+        return load_backbone(model, path, stages)
+    model_state = model.state_dict()
+    anew = [
+        layer
+        for layer in _head_layers(model_state)
+        if any(key in state and state[key].shape != value.shape for key, value in _below(model_state, layer).items())
+    ]
+    fresh = {key: value for layer in anew for key, value in _below(model_state, layer).items()}
+    weights = check_state(model, {**state, **fresh}, path)
+    model.load_state_dict(weights)
+    told = f'{path}: {len(weights) - len(fresh)} of {len(weights)} tensors matched'
+    return '\n'.join([told, *(f'{layer} predicts other joints: it begins anew' for layer in anew)])
+
+
+def _head_layers(state: State) -> list[str]:
+    """The layers that predict heatmaps, one a level."""
+    return list(dict.fromkeys(match[0] for key in state if (match := HEAD_LAYER.match(key))))
+
+
+def _below(state: State, layer: str) -> State:
+    return {key: value for key, value in state.items() if key.startswith(f'{layer}.')}
 
 
 def load_model(model: nn.Module, path: Path, average: bool = False) -> dict:

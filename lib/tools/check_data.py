@@ -1,11 +1,13 @@
 """Looks through a whole data set, before hours are spent on it.
 
-    python -m lib.tools.check_data --dataset coco                    # dataset/COCO
+    python -m lib.tools.check_data --dataset coco                            # dataset/COCO
     python -m lib.tools.check_data --dataset mpii --root DIR --split val
+    python -m lib.tools.check_data --experiment exps/mspn.1xstg.lspet --sheet sheet.jpg
 
-Reads every json file and every listed image of a data set in the published layout and goes on after what it finds.
-Prints a line for each kind of finding with its count, 0 included, and the first few of each. Exit code 0: nothing
-that training or testing would stop at; 1: something of that kind.
+Reads every json file and every listed image of a data set and goes on after what it finds. Prints how the people are
+labelled and how large they are, then a line for each kind of finding with its count, 0 included, and the first few of
+each. --sheet draws people as training sees them: plain, and augmented twice. Exit code 0: nothing that training or
+testing would stop at; 1: something of that kind.
 """
 
 import argparse
@@ -19,15 +21,17 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cvpack.errors import InputError, exits_cleanly
-from lib.config import home
-from lib.datasets import coco, mpii
+from lib.config import coco_defaults, mpii_defaults, run_config
+from lib.datasets import coco
 from lib.datasets.checks import Kind
+from lib.datasets.description import Description
 from lib.datasets.joints import load_image
+from lib.loader import dataset_of
 from lib.tools.arguments import positive
+from lib.tools.check_people import describe_people, draw_sheet, report_swaps
 from lib.tools.check_records import LISTINGS, Listing, compare_with_images
 
-ROOTS = {'coco': 'dataset/COCO', 'mpii': 'dataset/MPII'}
-TEST_SETS = {'coco': coco.TEST_FILES['test'][0], 'mpii': mpii.TEST_FILES['test']}
+DEFAULTS = {'coco': coco_defaults, 'mpii': mpii_defaults}
 SPLITS = ('train', 'val', 'test')
 EXAMPLES = 5  # shown of each kind
 
@@ -73,31 +77,31 @@ def _shape(path: Path) -> tuple[int, int] | Kind:
     return image if isinstance(image, Kind) else image.shape[:2]
 
 
-def check_images(
-    folder: Path, listings: list[Listing], workers: int, report: Findings
-) -> dict[str, tuple[int, int] | Kind]:
-    """Reads every listed image once and reports the unusable ones; path -> height and width, or what is wrong."""
-    names = sorted({name for listing in listings for name in listing.sizes})
-    used = {name for listing in listings for group in listing.groups for name in group.names}
+def check_images(listings: list[Listing], workers: int, report: Findings) -> dict[Path, tuple[int, int] | Kind]:
+    """Reads every listed image once and reports the unusable ones; file -> height and width, or what is wrong."""
+    files = sorted({listing.folder / name for listing in listings for name in listing.sizes})
+    used = {listing.folder / name for listing in listings for group in listing.groups for name in group.names}
     # Threads do: OpenCV decodes without Python's lock.
     with ThreadPoolExecutor(workers) as pool:
-        shapes = pool.map(_shape, (folder / name for name in names))
-        found = dict(zip(names, tqdm(shapes, 'images', len(names), unit=' images', smoothing=0)))
-    for name, kind in found.items():
+        found = dict(zip(files, tqdm(pool.map(_shape, files), 'images', len(files), unit=' images', smoothing=0)))
+    for file, kind in found.items():
         if isinstance(kind, Kind):
-            report(kind if name in used else Kind.UNUSED_IMAGE, f'image {folder / name}: {kind.description}')
+            report(kind if file in used else Kind.UNUSED_IMAGE, f'image {file}: {kind.description}')
     return found
 
 
-def check(dataset: str, root: Path, splits: Sequence[str], workers: int) -> Findings:
+def check(dataset: Description, splits: Sequence[str], workers: int) -> Findings:
     """Everything found in a data set; prints what there is of it."""
     findings, listings = Findings(), []
     for split in splits:
-        listing = LISTINGS[dataset](root, split, findings)
+        listing = LISTINGS[dataset.format](dataset, split, findings)
         listings.append(listing)
         people, boxes = (len(group.names) if group else 0 for group in (listing.people, listing.boxes))
         print(f'{split}: {len(listing.sizes):,} images, {people:,} people, {boxes:,} boxes to test')
-    found = check_images(root / 'images', listings, workers, findings)
+        if listing.people is not None and people:
+            print(describe_people(listing.people, dataset.joint_names))
+            report_swaps(listing.people, dataset, findings)
+    found = check_images(listings, workers, findings)
     for listing in listings:
         compare_with_images(listing, found, findings)
     return findings
@@ -109,10 +113,13 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('--dataset', choices=LISTINGS, required=True, help='the layout')
-    parser.add_argument('--root', type=Path, help='its folder; default: dataset/COCO or dataset/MPII')
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument('--dataset', choices=DEFAULTS, help='COCO or MPII')
+    which.add_argument('--experiment', type=Path, metavar='DIR', help="an experiment's folder: its data set")
+    parser.add_argument('--root', type=Path, help="the data set's folder; default: the one that it names")
     parser.add_argument('--split', choices=(*SPLITS, 'all'), default='all', help='default: all, test where it is there')
     parser.add_argument('--workers', type=positive, default=os.cpu_count(), help='threads (default: one a core)')
+    parser.add_argument('--sheet', type=Path, metavar='FILE', help='draw people to train on into this .jpg or .png')
     return parser
 
 
@@ -120,15 +127,20 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see the top of the file."""
     args = _parser().parse_args(arguments)
-    root = args.root or home() / ROOTS[args.dataset]
-    if not root.is_dir():
-        raise InputError(f'--root {root} is no folder: {coco.PREPARE}')
+    cfg = run_config(args.experiment) if args.experiment else DEFAULTS[args.dataset]()
+    if args.root is not None:
+        cfg.DATASET.ROOT = str(args.root.resolve())
+    dataset = dataset_of(cfg)
+    if not dataset.root.is_dir():
+        raise InputError(f'--root {dataset.root} is no folder: {coco.PREPARE}')
     splits = [args.split] if args.split != 'all' else list(SPLITS)
-    if args.split == 'all' and not (root / TEST_SETS[args.dataset]).exists():
+    if args.split == 'all' and not (dataset.test_json and dataset.annotations('test').exists()):
         splits.remove('test')
-    findings = check(args.dataset, root, splits, args.workers)
+    findings = check(dataset, splits, args.workers)
     print(findings.table())
-    print(f'{root}: {findings.fatal:,} findings that training or testing would stop at')
+    print(f'{dataset.root}: {findings.fatal:,} findings that training or testing would stop at')
+    if args.sheet is not None:
+        draw_sheet(cfg, args.sheet)
     if findings.fatal:
         sys.exit(1)
 

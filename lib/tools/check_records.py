@@ -10,6 +10,7 @@ from cvpack.errors import InputError
 from cvpack.files import read_json
 from lib.datasets import coco, coco_json, mpii, mpii_json
 from lib.datasets.checks import Kind, Report, Rows, shown
+from lib.datasets.description import Description
 from lib.utils.transforms import PIXELS_PER_SCALE
 
 
@@ -33,11 +34,13 @@ class Group:
 class Listing:
     """What the files of a split list.
 
+    folder: of the images
     sizes:  path of every image in `images` -> its width and height as told, None where they are not
     people: those to train on or to test
     boxes:  a detector's
     """
 
+    folder: Path
     sizes: dict[str, tuple[Any, Any] | None]
     people: Group | None = None
     boxes: Group | None = None
@@ -47,49 +50,52 @@ class Listing:
         return [group for group in (self.people, self.boxes) if group is not None]
 
 
-def coco_listing(root: Path, split: str, report: Report) -> Listing:
-    """What is fit in a split ('train', 'val', 'test') of a data set in COCO's layout; `report` gets the rest."""
-    gt_file, det_file = (coco.TRAIN_JSON, None) if split == 'train' else coco.TEST_FILES[split]
-    path, joints = root / gt_file, len(coco.JOINT_NAMES)
+def coco_listing(dataset: Description, split: str, report: Report) -> Listing:
+    """What is fit in a split ('train', 'val', 'test') of a data set in COCO's format; `report` gets the rest."""
+    det_file = dataset.boxes(split) if split != 'train' else None
+    path, joints = dataset.annotations(split), len(dataset.joint_names)
     content = _read(path, report)
     listed = coco_json.listed_images(content, path, report) if content is not None else {}
+    folder = dataset.image_folder(split)
     if not listed:
-        return Listing({})
+        return Listing(folder, {})
     names = coco.image_paths(listed)
-    listing = Listing({names[i]: _told_size(image) for i, image in listed.items()})
-    if split != 'test':  # test-dev has no annotations
+    listing = Listing(folder, {names[i]: _told_size(image) for i, image in listed.items()})
+    coco_json.check_joint_names(content, path, dataset.joint_names, report)
+    if split != 'test' or 'annotations' in content:  # COCO's test-dev has none
         people = coco_json.labelled_people(content, path, listed, joints, 1, report)
         _compare_counts(people, report)
         listing.people = Group([names[i] for i in people.image_ids], people.boxes, people.keypoints, people.rows)
-    if split == 'val':
-        coco_json.check_truth(content, path, joints, report)
-    detections = _read(root / det_file, report) if det_file else None
+        if split != 'train':
+            coco_json.check_truth(content, path, joints, report)
+    detections = _read(det_file, report) if det_file else None
     if detections is not None:
-        boxes = coco_json.person_boxes(detections, root / det_file, listed, report)
+        boxes = coco_json.person_boxes(detections, det_file, listed, report)
         no_joints = np.empty((len(boxes.boxes), 0, 3))
         listing.boxes = Group([names[i] for i in boxes.image_ids], boxes.boxes, no_joints, boxes.rows)
     return listing
 
 
-def mpii_listing(root: Path, split: str, report: Report) -> Listing:
-    """What is fit in a split ('train', 'val', 'test') of a data set in MPII's layout; `report` gets the rest."""
-    path = root / (mpii.TRAIN_JSON if split == 'train' else mpii.TEST_FILES[split])
+def mpii_listing(dataset: Description, split: str, report: Report) -> Listing:
+    """What is fit in a split ('train', 'val', 'test') of a data set in MPII's format; `report` gets the rest."""
+    path, truth = dataset.annotations(split), dataset.root / mpii.TRUTH
     content = _read(path, report)
+    folder = dataset.image_folder(split)
     if content is None:
-        return Listing({})
-    people = mpii_json.read_people(content, path, len(mpii.JOINT_NAMES), split != 'test', report)
-    if split == 'val' and (root / mpii.TRUTH).is_file():
+        return Listing(folder, {})
+    people = mpii_json.read_people(content, path, len(dataset.joint_names), split != 'test', report)
+    if split == 'val' and truth.is_file():
         try:
-            mpii_json.read_truth(root / mpii.TRUTH, len(content))
+            mpii_json.read_truth(truth, len(content))
         except InputError as error:
             report(Kind.FILE, str(error))
     size = PIXELS_PER_SCALE * np.stack([people.scale] * 2, axis=1)
     boxes = np.concatenate([people.center - size / 2, size], axis=1)
     keypoints = np.concatenate([people.joints - 1, people.visibility[..., None]], axis=2)
-    return Listing(dict.fromkeys(people.names), Group(people.names, boxes, keypoints, people.rows))
+    return Listing(folder, dict.fromkeys(people.names), Group(people.names, boxes, keypoints, people.rows))
 
 
-LISTINGS = {'coco': coco_listing, 'mpii': mpii_listing}
+LISTINGS = {'COCO': coco_listing, 'MPII': mpii_listing}
 
 
 def _read(path: Path, report: Report) -> Any:
@@ -112,15 +118,16 @@ def _compare_counts(people: coco_json.People, report: Report) -> None:
         report(Kind.COUNT, f'{people.rows.label(i)}: num_keypoints = {told[i]}, but {labelled[i]} joints are labelled')
 
 
-def compare_with_images(listing: Listing, found: dict[str, tuple[int, int] | Kind], report: Report) -> None:
-    """Reports what does not fit the images. found: path in `images` -> height and width, or what is wrong with it."""
+def compare_with_images(listing: Listing, found: dict[Path, tuple[int, int] | Kind], report: Report) -> None:
+    """Reports what does not fit the images. found: file -> height and width, or what is wrong with it."""
+    shapes_of = {name: found[listing.folder / name] for name in listing.sizes}
     for group in listing.groups:
-        there = [i for i, name in enumerate(group.names) if not isinstance(found[name], Kind)]
+        there = [i for i, name in enumerate(group.names) if not isinstance(shapes_of[name], Kind)]
         if there:
-            shapes = np.array([found[group.names[i]] for i in there])
+            shapes = np.array([shapes_of[group.names[i]] for i in there])
             _compare_group(group, np.array(there), shapes[:, ::-1], report)
     for name, told in listing.sizes.items():
-        shape = found[name]
+        shape = shapes_of[name]
         if told is not None and not isinstance(shape, Kind) and told != shape[::-1]:
             text = f'{shape[1]} x {shape[0]} pixels, its record says {shown(told[0])} x {shown(told[1])}'
             report(Kind.SIZE, f'image {name}: {text}')

@@ -6,7 +6,7 @@ from typing import Any
 
 from cvpack.errors import InputError
 from cvpack.files import read_json
-from lib.datasets.coco import JOINT_NAMES, annotated_boxes, image_path
+from lib.datasets.coco import COCO, annotated_boxes, image_path
 from lib.datasets.coco_json import PERSON, check_truth, joint_count, labelled_people, listed_images, person_boxes
 from lib.tools.layout import as_json, count_absent, place
 
@@ -84,9 +84,9 @@ def _read_annotations(name: str, path: Path, split: str) -> dict[str, Any]:
     data = read_json(path)
     listed = listed_images(data, path)
     if name != TEST_SET:
-        labelled_people(data, path, listed, len(JOINT_NAMES), min_keypoints=1)
+        labelled_people(data, path, listed, len(COCO.joint_names), min_keypoints=1)
     if name == VALIDATION_SET:
-        check_truth(data, path, joint_count(data, len(JOINT_NAMES)))
+        check_truth(data, path, joint_count(data, len(COCO.joint_names)))
     if split:
         for image in data['images']:
             image['file_name'] = f'{split}/{image["file_name"]}'

@@ -6,7 +6,7 @@ from pathlib import Path
 from cvpack.errors import InputError
 from cvpack.files import read_json
 from lib.datasets import mpii_json
-from lib.datasets.mpii import JOINT_NAMES
+from lib.datasets.mpii import MPII
 from lib.tools.layout import as_json, count_absent, place
 from lib.tools.mpii_mat import Person, evaluation_mat, read_people
 
@@ -54,7 +54,7 @@ def _from_json(folder: Path) -> tuple[dict[str, tuple[Path, str]], set[str]]:
     else:
         print(f'{folder / "test.json"}: not there, so no det_json/test.json: only the test set needs it')
     people = {
-        name: mpii_json.read_people(read_json(path), path, len(JOINT_NAMES), labelled=name.startswith('gt')).names
+        name: mpii_json.read_people(read_json(path), path, len(MPII.joint_names), labelled=name.startswith('gt')).names
         for name, path in sources.items()
     }
     matrix = folder / 'gt_valid.mat'

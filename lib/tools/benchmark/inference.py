@@ -22,7 +22,8 @@ PRECISIONS = ('fp32', 'bf16')
 def test(options: Options) -> Iterator[Row]:
     """The test loop with flip test, from JPEGs to joints, against the network's forward passes alone."""
     options.needs_data()
-    records = _repeated(coco.test_records(options.root, 'val', gt_boxes=True), BATCHES[options.device.type], options)
+    people = coco.test_records(coco.COCO.at(options.root), 'val', gt_boxes=True)
+    records = _repeated(people, BATCHES[options.device.type], options)
     for precision in PRECISIONS:
         yield from _share_of_the_rest(options, records, precision)
 

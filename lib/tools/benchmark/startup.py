@@ -10,7 +10,7 @@ from pathlib import Path
 from easydict import EasyDict
 
 from cvpack.files import read_json
-from lib.datasets.coco import TRAIN_JSON
+from lib.datasets.coco import COCO
 from lib.loader import train_loader, train_samples
 from lib.tools.benchmark.measure import Options, Row, compare
 
@@ -39,7 +39,7 @@ def startup(options: Options) -> Iterator[Row]:
 
 def _write_large_data_set(root: Path, large: Path) -> None:
     """The data set's annotations again and again, with ids of their own, to PEOPLE people; the same images."""
-    content = read_json(root / TRAIN_JSON)
+    content = read_json(root / COCO.train_json)
     people = [a for a in content['annotations'] if a.get('num_keypoints')]
     step = 1 + max(image['id'] for image in content['images'])
     copies = -(-PEOPLE // len(people))
@@ -49,8 +49,8 @@ def _write_large_data_set(root: Path, large: Path) -> None:
         for i, person in enumerate(people)
     ]
     images = [{**image, 'id': image['id'] + copy * step} for copy in range(copies) for image in content['images']]
-    (large / TRAIN_JSON).parent.mkdir(parents=True)
-    (large / TRAIN_JSON).write_text(json.dumps({**content, 'images': images, 'annotations': repeated[:PEOPLE]}))
+    (large / COCO.train_json).parent.mkdir(parents=True)
+    (large / COCO.train_json).write_text(json.dumps({**content, 'images': images, 'annotations': repeated[:PEOPLE]}))
     (large / 'images').symlink_to((root / 'images').resolve())
 
 

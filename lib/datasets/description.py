@@ -1,0 +1,96 @@
+"""What a data set is: its joints and its files. COCO and MPII are two; an experiment may bring its own."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from easydict import EasyDict
+
+Pairs = tuple[tuple[int, int], ...]
+
+# Fields that the configuration keeps under DATASET.KEYPOINT, by their names there.
+KEYPOINT = {
+    'NAMES': 'joint_names',
+    'FLIP_PAIRS': 'flip_pairs',
+    'UPPER_BODY_IDS': 'upper_body_ids',
+    'SKELETON': 'skeleton',
+    'SIGMAS': 'sigmas',
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """A data set.
+
+    name:     as reports call it
+    root:     its folder, absolute or relative to home(); all other places are relative to it
+    format:   of its json files: 'COCO' or 'MPII'
+    images:   the folder of the images that the json files name; '{split}' in it stands for train, val or test
+    train_json, val_json, test_json: annotations; those of the test split need none, and '' means there is no such split
+    val_boxes, test_boxes: a detector's boxes, in COCO's results format; '' tests on the annotated ones
+    joint_names:    K, in the json files' order; names that begin with left or right tell the side
+    flip_pairs:     joints that a mirror exchanges
+    upper_body_ids: joints of the upper half, for half-body augmentation; the others are the lower half
+    skeleton:       limbs, pairs of joints, for pictures
+    sigmas:         K, the spread of each joint's annotations in units of the square root of the person's area, for
+                    OKS; none where the evaluation needs none (MPII)
+    whole_joints:   joints are whole pixels, and stay whole in the crop as the published code has it for COCO
+    """
+
+    name: str
+    root: Path
+    format: str = 'COCO'
+    images: str = 'images'
+    train_json: str
+    val_json: str
+    test_json: str = ''
+    val_boxes: str = ''
+    test_boxes: str = ''
+    joint_names: tuple[str, ...]
+    flip_pairs: Pairs
+    upper_body_ids: tuple[int, ...]
+    skeleton: Pairs
+    sigmas: tuple[float, ...] = ()
+    whole_joints: bool = False
+
+    def at(self, root: Path) -> 'Description':
+        """The same in another folder."""
+        return dataclasses.replace(self, root=root)
+
+    def annotations(self, split: str) -> Path:
+        """The annotations of 'train', 'val' or 'test'."""
+        return self.root / getattr(self, f'{split}_json')
+
+    def boxes(self, split: str) -> Path | None:
+        """A detector's boxes for 'val' or 'test'; None where there are none."""
+        name = getattr(self, f'{split}_boxes')
+        return self.root / name if name else None
+
+    def image_folder(self, split: str) -> Path:
+        """Where the images of 'train', 'val' or 'test' lie."""
+        return self.root / self.images.replace('{split}', split)
+
+    def to_config(self) -> dict:
+        """The description as the configuration keeps it under DATASET, in plain values; from_config is the way back."""
+        values = {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
+        keypoint = {key: values.pop(name) for key, name in KEYPOINT.items()}
+        return {name.upper(): value for name, value in values.items()} | {
+            'KEYPOINT': {'NUM': len(self.joint_names), **keypoint}
+        }
+
+    @classmethod
+    def from_config(cls, dataset: EasyDict) -> 'Description':
+        """dataset: the configuration's DATASET."""
+        values = {name: dataset[name.upper()] for name in cls.__dataclass_fields__ if name not in KEYPOINT.values()}
+        joints = {name: _fixed(dataset.KEYPOINT[key]) for key, name in KEYPOINT.items()}
+        return cls(**{**values, **joints, 'root': Path(dataset.ROOT)})
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_plain(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _fixed(value: object) -> object:
+    return tuple(_fixed(entry) for entry in value) if isinstance(value, (list, tuple)) else value
