@@ -66,6 +66,7 @@ def coco_defaults(dataset: Description = coco.COCO) -> EasyDict:
         ),
         INPUT_SHAPE=[256, 192],  # height, width
         OUTPUT_SHAPE=None,  # derived: INPUT_SHAPE / 4
+        CODEC='standard',  # the published code's; or 'dark', 'udp', unbiased: lib/utils/codec.py
         INPUT=dict(MEANS=[0.406, 0.456, 0.485], STDS=[0.225, 0.224, 0.229]),  # BGR
         MODEL=dict(
             BACKBONE='Res-50',
@@ -102,7 +103,7 @@ def coco_defaults(dataset: Description = coco.COCO) -> EasyDict:
             FLIP=True,
             X_EXTENSION=0.09,
             Y_EXTENSION=0.135,
-            SHIFT_RATIOS=[0.25],
+            SHIFT_RATIOS=[0.25],  # of the standard codec; the others read between cells without
             GAUSSIAN_KERNEL=5,
             IMS_PER_GPU=32,
             PRECISION='fp32',  # or 'bf16', 'fp16', which change the results

@@ -8,12 +8,14 @@ from cvpack.errors import InputError
 from cvpack.precision import DTYPES
 from cvpack.solver import OPTIMIZERS
 from lib.models.resnet import BACKBONES
+from lib.utils.codec import CODECS
 from lib.utils.heatmap import DECODE_PADDING
 
 # Every stage halves the input five times, and a level's map must be exactly half of the next.
 INPUT_DIVISOR = 32
 
 CHOICES = {
+    'CODEC': tuple(CODECS),
     'DATASET.FORMAT': ('COCO', 'MPII'),
     'MODEL.BACKBONE': tuple(BACKBONES),
     'MODEL.DEVICE': ('cuda', 'cpu'),

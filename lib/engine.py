@@ -25,6 +25,7 @@ from lib.loader import dataset_of, format_of, train_loader, train_samples
 from lib.models.weights import load_model, load_pretrained
 from lib.testing import predict, ready_to_test, report, save_pictures
 from lib.training import Trainer, build_schedule
+from lib.utils.codec import refuse_mixed_lengths, trained_codec
 
 BuildModel = Callable[[EasyDict], nn.Module]
 
@@ -206,7 +207,7 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
     records = reader.test_records(dataset, args.split, args.gt_boxes)
     for file in files:
         model = build_model(cfg)
-        _warn_of_other_input(cfg, load_model(model, file, args.ema), file, logger)
+        _compare_with_training(cfg, load_model(model, file, args.ema), file, logger)
         keypoints, scores = predict(cfg, ready_to_test(cfg, model, device), records, device)
         if not dist.is_main():
             continue
@@ -231,8 +232,14 @@ def _test_folder(cfg: EasyDict, file: Path, args: argparse.Namespace) -> Path:
     return folder
 
 
-def _warn_of_other_input(cfg: EasyDict, rest: dict, file: Path, logger: logging.Logger) -> None:
-    """A network fits inputs of any size, but predicts well for the one that it was trained on."""
+def _compare_with_training(cfg: EasyDict, rest: dict, file: Path, logger: logging.Logger) -> None:
+    """A network fits inputs of any size and may be decoded otherwise, but does best as it was trained.
+
+    Raises InputError where it would be decoded in other lengths.
+    """
+    refuse_mixed_lengths(rest, cfg.CODEC, file)
+    if trained_codec(rest) != cfg.CODEC:
+        logger.info(f'{file} was trained with CODEC {trained_codec(rest)}; this test decodes with {cfg.CODEC}')
     trained = rest.get('config', {}).get('INPUT_SHAPE', list(cfg.INPUT_SHAPE))
     if trained != list(cfg.INPUT_SHAPE):
         logger.info(f'{file} was trained at INPUT_SHAPE {trained}; this test is at {list(cfg.INPUT_SHAPE)}')

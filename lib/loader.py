@@ -97,6 +97,7 @@ def train_samples(cfg: EasyDict, folder: Path | None = None) -> TrainSamples:
         cfg.INPUT_SHAPE,
         dataset.whole_joints,
         cfg.SOLVER.SEED,
+        cfg.CODEC,
     )
 
 
@@ -122,7 +123,7 @@ def test_loader(cfg: EasyDict, records: Records) -> DataLoader:
 
     A batch holds image (B, H, W, 3) uint8, center (B, 2), scale (B, 2).
     """
-    samples = TestSamples(records, cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION, cfg.INPUT_SHAPE)
+    samples = TestSamples(records, cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION, cfg.INPUT_SHAPE, cfg.CODEC)
     part = shard(len(samples), dist.rank(), dist.world_size())
     return DataLoader(samples, batch_size=cfg.TEST.IMS_PER_GPU, sampler=part, **_options(cfg))
 

@@ -13,6 +13,7 @@ from cvpack.errors import InputError
 from lib.config import from_plain, run_config
 from lib.models.mspn import build_mspn
 from lib.models.weights import load_state
+from lib.utils.codec import refuse_mixed_lengths
 
 
 def load_experiment(path: Path, average: bool = False, experiment: Path | None = None) -> tuple[EasyDict, nn.Module]:
@@ -22,11 +23,12 @@ def load_experiment(path: Path, average: bool = False, experiment: Path | None =
     experiment: the folder of a config.py, for a file that does not hold its configuration, as published ones do not
 
     Networks of an experiment's own making (`build_my_model`) cannot be rebuilt from a file. Raises InputError for a
-    file that is unfit, or has no configuration.
+    file that is unfit, or has no configuration, or is of another codec's lengths than the experiment.
     """
     state = checkpoint.load(path)
     if experiment is not None:
         cfg = run_config(experiment)
+        refuse_mixed_lengths(state, cfg.CODEC, path)
     elif isinstance(state.get('config'), dict):
         cfg = from_plain(state['config'], path)
     else:

@@ -74,6 +74,7 @@ def _predict_own(cfg: EasyDict, model: nn.Module, records: Records, device: torc
             cfg.INPUT_SHAPE,
             cfg.TEST.GAUSSIAN_KERNEL,
             cfg.TEST.SHIFT_RATIOS,
+            cfg.CODEC,
         )
         # They stay on the device: fetching them would have the host wait before it launches the next batch.
         parts.append(torch.cat([keypoints, scores], dim=2))

@@ -24,6 +24,7 @@ from lib.loader import memory_format, normalize
 from lib.models.loss import build_loss
 from lib.models.weights import check_state, load_state
 from lib.utils import heatmap
+from lib.utils.codec import trained_codec
 
 
 def build_schedule(cfg: EasyDict) -> Schedule:
@@ -81,7 +82,7 @@ class Trainer:
         image, keypoints = (batch[name].to(device, non_blocking=True) for name in ('image', 'keypoints'))
         joints, visibility = keypoints.split([2, 1], dim=-1)
         labels = heatmap.encode(
-            joints, visibility, cfg.INPUT_SHAPE, cfg.OUTPUT_SHAPE, cfg.DATASET.TRAIN.GAUSSIAN_KERNELS
+            joints, visibility, cfg.INPUT_SHAPE, cfg.OUTPUT_SHAPE, cfg.DATASET.TRAIN.GAUSSIAN_KERNELS, cfg.CODEC
         )
         with autocast(device.type, cfg.SOLVER.PRECISION):
             outputs = self.parallel(normalize(image, cfg))
@@ -116,6 +117,8 @@ class Trainer:
         missing = [key for key in ('optimizer', 'iteration') if key not in state]
         if missing:
             raise InputError(f'{path} has no {missing[0]!r}: it holds weights alone, which -c cannot go on from')
+        if trained_codec(state) != self.cfg.CODEC:
+            raise InputError(f'{path} was trained with CODEC {trained_codec(state)}: set that, or begin a new run')
         weights = check_state(self.model, state, path)
         load_optimizer(self.optimizer, state['optimizer'], path)
         self.model.load_state_dict(weights)

@@ -62,6 +62,7 @@ SETTINGS = {
     'unknown backbone': ('MODEL.BACKBONE=Res-51', "MODEL.BACKBONE = 'Res-51' is none of Res-18"),
     'unknown data set': ('DATASET.FORMAT=COCA', "DATASET.FORMAT = 'COCA' is none of COCO, MPII"),
     'unknown device': ('MODEL.DEVICE=tpu', "MODEL.DEVICE = 'tpu' is none of cuda, cpu"),
+    'unknown codec': ('CODEC=UDP', "CODEC = 'UDP' is none of standard, dark, udp"),
     'unknown precision': ('SOLVER.PRECISION=int4', "SOLVER.PRECISION = 'int4' is none of fp32, bf16, fp16"),
 }
 

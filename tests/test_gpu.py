@@ -11,6 +11,7 @@ from lib.config import override
 from lib.loader import train_loader, train_samples
 from lib.models.mspn import build_mspn
 from lib.training import Trainer
+from lib.utils.codec import CODECS
 from lib.utils.heatmap import decode, encode
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
@@ -45,25 +46,28 @@ def test_training_on_the_gpu_is_that_on_the_cpu(drawn, tmp_path, options):
     assert on_gpu == pytest.approx(on_cpu, rel=0.02)
 
 
-def test_codec_on_the_gpu_is_that_on_the_cpu():
+@pytest.mark.parametrize('codec', CODECS)
+def test_codec_on_the_gpu_is_that_on_the_cpu(codec):
     joints = torch.from_numpy(np.random.default_rng(0).uniform(-20, 260, (8, 17, 2))).float()
     visibility = torch.full((8, 17, 1), 2.0)
     shapes = (256, 192), (64, 48)
     kernels = [15, 11, 9, 7, 5]
-    targets = encode(joints, visibility, *shapes, kernels)
-    torch.testing.assert_close(encode(joints.cuda(), visibility.cuda(), *shapes, kernels).cpu(), targets)
+    targets = encode(joints, visibility, *shapes, kernels, codec)
+    on_gpu = encode(joints.cuda(), visibility.cuda(), *shapes, kernels, codec)
+    torch.testing.assert_close(on_gpu.cpu(), targets)
     maps = torch.rand(8, 17, 64, 48) * 255
     center, scale = torch.rand(8, 2) * 300, torch.rand(8, 2) + 0.5
-    on_cpu = decode(maps, center, scale, shapes[0], 5, [0.25])
-    on_gpu = decode(maps.cuda(), center.cuda(), scale.cuda(), shapes[0], 5, [0.25])
+    on_cpu = decode(maps, center, scale, shapes[0], 5, [0.25], codec)
+    on_gpu = decode(maps.cuda(), center.cuda(), scale.cuda(), shapes[0], 5, [0.25], codec)
     for a, b in zip(on_cpu, on_gpu):
         torch.testing.assert_close(a, b.cpu(), rtol=1e-4, atol=1e-2)
 
 
-def test_the_host_never_waits_in_a_step(drawn, tmp_path):
+@pytest.mark.parametrize('codec', CODECS)
+def test_the_host_never_waits_in_a_step(drawn, tmp_path, codec):
     """So that it launches a step's kernels while the GPU is still at those of the last."""
     cfg = load_config(EXPERIMENT)
-    override(cfg, [*tiny_settings(drawn, tmp_path), 'DATALOADER.NUM_WORKERS=0'])
+    override(cfg, [*tiny_settings(drawn, tmp_path), 'DATALOADER.NUM_WORKERS=0', f'CODEC={codec}'])
     trainer = Trainer(cfg, build_mspn(cfg), scale_schedule(5e-4, 2, 1, 2, 0.1, 1), torch.device('cuda'))
     batches = list(train_loader(cfg, train_samples(cfg), first=0, batches=3))
     trainer.step(1, batches[0])  # what is kept from step to step is made

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from cvpack.errors import InputError
 from lib.datasets.checks import Kind
+from lib.utils.codec import CODECS, aspect_ratio
 from lib.utils.transforms import (
     Augmentation,
     Draws,
@@ -112,7 +113,8 @@ class TrainSamples(Dataset):
     pixels, visibility. Two arrays and no more: each costs its own hand-over from worker to trainer.
 
     whole_joints: the data set's joints are whole numbers, and so are those moved into the crop (truncated towards
-    zero before the test whether they lie inside, as the published code has it for COCO).
+    zero before the test whether they lie inside, as the published code has it for COCO). Not with codecs that read
+    between cells: half a pixel would be lost.
     """
 
     def __init__(
@@ -124,14 +126,16 @@ class TrainSamples(Dataset):
         input_shape: Sequence[int],
         whole_joints: bool,
         seed: int,
+        codec: str = 'standard',
     ) -> None:
         self.records = records
         self.augmentation = augmentation
         self.permutation = mirror_permutation(records.joints.shape[1], flip_pairs)
         self.upper_body_ids = upper_body_ids
         self.input_shape = input_shape
-        self.whole_joints = whole_joints
+        self.whole_joints = whole_joints and not CODECS[codec].sub_cell
         self.seed = seed
+        self.codec = codec
 
     def __len__(self) -> int:
         return len(self.records)
@@ -155,16 +159,16 @@ class TrainSamples(Dataset):
             self.upper_body_ids,
             self.augmentation,
             draws,
-            aspect_ratio=width / height,
+            aspect_ratio(self.input_shape, self.codec),
         )
         if draws.flip:
             # The crop is taken from the mirrored image, with its matrix, but without making that image.
             mirrored = mirror_matrix(image.shape[1])
             center = np.array([image.shape[1] - center[0] - 1, center[1]])
-            matrix = crop_matrix(center, scale, draws.rotation, self.input_shape) @ mirrored
+            matrix = crop_matrix(center, scale, draws.rotation, self.input_shape, self.codec) @ mirrored
             joints, visibility = joints[self.permutation], visibility[self.permutation]
         else:
-            matrix = crop_matrix(center, scale, draws.rotation, self.input_shape)
+            matrix = crop_matrix(center, scale, draws.rotation, self.input_shape, self.codec)
         joints = joints @ matrix[:, :2].T + matrix[:, 2]
         if self.whole_joints:
             joints = np.trunc(joints)
@@ -181,18 +185,25 @@ class TestSamples(Dataset):
 
     __test__ = False  # not a test case, whatever pytest makes of the name
 
-    def __init__(self, records: Records, x_extension: float, y_extension: float, input_shape: Sequence[int]) -> None:
+    def __init__(
+        self,
+        records: Records,
+        x_extension: float,
+        y_extension: float,
+        input_shape: Sequence[int],
+        codec: str = 'standard',
+    ) -> None:
         self.records = records
         self.extension = np.array([1 + x_extension, 1 + y_extension], np.float32)
         self.input_shape = input_shape
+        self.codec = codec
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        height, width = self.input_shape
         center = self.records.center[index]
-        scale = fit(self.records.scale[index] * self.extension, width / height)
+        scale = fit(self.records.scale[index] * self.extension, aspect_ratio(self.input_shape, self.codec))
         image = read_image(self.records.path(index))
-        matrix = crop_matrix(center, scale, 0.0, self.input_shape)
+        matrix = crop_matrix(center, scale, 0.0, self.input_shape, self.codec)
         return {'image': crop(image, matrix, self.input_shape), 'center': center, 'scale': scale}

@@ -2,7 +2,7 @@
 
 Whole batches at once, on the device that the tensors are on, which the host never waits for. OpenCV's GaussianBlur
 is a linear, separable map, so the blur of a single cell is an outer product of two profiles; predicted maps are
-blurred by a depthwise convolution.
+blurred by a depthwise convolution. lib/utils/codec.py says what the codecs are.
 """
 
 import functools
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from lib.utils.codec import CODECS
 from lib.utils.transforms import PIXELS_PER_SCALE
 
 PEAK = 255.0
@@ -20,6 +21,8 @@ PEAK = 255.0
 DECODE_PADDING = 10
 # A peak and its runner-up closer than this (cells) give no direction to shift in.
 MIN_SHIFT_DISTANCE = 1e-3
+# The log of a map is taken of no less than this; a peak is near 255.
+MIN_HEAT = 1e-10
 
 
 @functools.lru_cache(maxsize=64)
@@ -45,12 +48,27 @@ def _profiles(length: int, kernels: tuple[int, ...], device: torch.device) -> to
     return profiles / profiles.amax(dim=2, keepdim=True)
 
 
+@functools.lru_cache(maxsize=64)
+def _sigmas(kernels: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """(kernels, 1): the Gaussians that OpenCV has kernels of these sizes for, in cells."""
+    return torch.tensor([[0.3 * ((kernel - 1) * 0.5 - 1) + 0.8] for kernel in kernels], device=device)
+
+
+def _lines(cells: torch.Tensor, length: int, kernels: tuple[int, ...], sub_cell: bool) -> torch.Tensor:
+    """(N, K, kernels, length): for joints at `cells` (N, K) of an axis, what their maps hold along it; peaks at 1."""
+    if not sub_cell:
+        return _profiles(length, kernels, cells.device)[cells.long()]
+    distance = torch.arange(length, device=cells.device) - cells[..., None, None]
+    return (-0.5 * (distance / _sigmas(kernels, cells.device)) ** 2).exp()
+
+
 def encode(
     joints: torch.Tensor,
     visibility: torch.Tensor,
     input_shape: Sequence[int],
     output_shape: Sequence[int],
     kernels: Sequence[int],
+    codec: str = 'standard',
 ) -> torch.Tensor:
     """Target heatmaps, (N, len(kernels), K, h, w) float32 on the joints' device, peaks at 255.
 
@@ -58,14 +76,17 @@ def encode(
     visibility:   (N, K, 1); a joint below 1, or outside the map, gets an empty map
     input_shape:  (H, W); output_shape: (h, w)
     kernels:      sizes of the Gaussian kernels, odd, in heatmap cells; the paper's widest first
+    codec:        'dark' and 'udp' have the peaks where the joints are, between the cells
     """
-    (height, width), (h, w) = input_shape, output_shape
-    # Constants as numbers, not tensors: making one on a GPU would wait for all that was launched before.
-    columns, rows = (joints[..., 0] * (w / width)).trunc(), (joints[..., 1] * (h / height)).trunc()
-    drawn = (columns >= 0) & (columns < w) & (rows >= 0) & (rows < h) & (visibility[..., 0] >= 1)
-    columns, rows = (torch.where(drawn, cells, 0).long() for cells in (columns, rows))
-    across = _profiles(w, tuple(kernels), joints.device)[columns]
-    down = _profiles(h, tuple(kernels), joints.device)[rows] * (PEAK * drawn)[..., None, None]
+    (height, width), (h, w), kernels, codec = input_shape, output_shape, tuple(kernels), CODECS[codec]
+    columns = codec.to_cells(joints[..., 0], width, w)
+    rows = codec.to_cells(joints[..., 1], height, h)
+    drawn = visibility[..., 0] >= 1
+    for cells, length in ((columns.round(), w), (rows.round(), h)):
+        drawn = drawn & (cells >= 0) & (cells < length)
+    columns, rows = (torch.where(drawn, cells, 0) for cells in (columns, rows))
+    across = _lines(columns, w, kernels, codec.sub_cell)
+    down = _lines(rows, h, kernels, codec.sub_cell) * (PEAK * drawn)[..., None, None]
     targets = torch.empty(
         joints.shape[0], len(kernels), joints.shape[1], h, w, dtype=torch.float32, device=joints.device
     )
@@ -88,6 +109,7 @@ def decode(
     input_shape: Sequence[int],
     kernel: int,
     shifts: Sequence[float],
+    codec: str = 'standard',
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Joints and their scores from predicted heatmaps.
 
@@ -95,24 +117,20 @@ def decode(
     center, scale: (N, 2), the crop's centre in image pixels and its size in units of 200 image pixels
     input_shape:   (H, W) of the crop
     kernel:        size of the Gaussian blur before the search, odd, below 2 * DECODE_PADDING
-    shifts:        a joint moves by these shares of a cell from the peak towards the runners-up, in turn
+    shifts:        a joint moves by these shares of a cell from the peak towards the runners-up, in turn (standard)
+    codec:         'dark' and 'udp' find the place between cells by a Taylor step instead
 
     Returns keypoints (N, K, 2) in image pixels and scores (N, K, 1): the unblurred map there / 255 + 0.5.
     """
-    h, w = heatmaps.shape[2:]
-    peaks = _highest_cells(_blur_with_margin(heatmaps, kernel), kernel // 2, 1 + len(shifts))
-    xy = peaks[0]
-    for shift, runner_up in zip(shifts, peaks[1:]):
-        step = runner_up - xy
-        distance = step.norm(dim=-1, keepdim=True)
-        xy = xy + torch.where(distance > MIN_SHIFT_DISTANCE, shift * step / distance, 0)
+    (height, width), (h, w), codec = input_shape, heatmaps.shape[2:], CODECS[codec]
+    blurred = _blur_with_margin(heatmaps, kernel)
+    xy = _peaks_between_cells(blurred, kernel // 2) if codec.sub_cell else _shifted_peaks(blurred, kernel // 2, shifts)
     x, y = xy[..., 0].clamp(0, w - 1), xy[..., 1].clamp(0, h - 1)
 
     cells = y.round().long() * w + x.round().long()
     scores = heatmaps.flatten(2).gather(2, cells[..., None]) / PEAK + 0.5
 
-    (height, width), down, across = input_shape, input_shape[0] / h, input_shape[1] / w
-    in_crop = torch.stack([(x * across + across / 2) / width, (y * down + down / 2) / height], dim=-1)
+    in_crop = torch.stack([codec.to_crop(x, width, w), codec.to_crop(y, height, h)], dim=-1)
     size = (scale * PIXELS_PER_SCALE)[:, None]
     return in_crop * size + center[:, None] - size / 2, scores
 
@@ -150,3 +168,39 @@ def _highest_cells(blurred: torch.Tensor, margin: int, count: int) -> list[torch
         xy = torch.cat([index % width, index // width], dim=2) - margin
         cells.append(torch.where(value > 0, xy, -DECODE_PADDING).to(blurred.dtype))
     return cells
+
+
+def _shifted_peaks(blurred: torch.Tensor, margin: int, shifts: Sequence[float]) -> torch.Tensor:
+    """(x, y) (N, K, 2) of each map's highest cell, moved towards the runners-up, in cells. As _highest_cells."""
+    xy, *runners_up = _highest_cells(blurred, margin, 1 + len(shifts))
+    for shift, runner_up in zip(shifts, runners_up):
+        step = runner_up - xy
+        distance = step.norm(dim=-1, keepdim=True)
+        xy = xy + torch.where(distance > MIN_SHIFT_DISTANCE, shift * step / distance, 0)
+    return xy
+
+
+def _peaks_between_cells(blurred: torch.Tensor, margin: int) -> torch.Tensor:
+    """(x, y) (N, K, 2) of each map's peak, in cells: from the highest cell a Newton step on the log of the map,
+    which for a Gaussian is quadratic, so that the step ends in its middle (Zhang et al.).
+
+    blurred: maps with `margin` more cells on each side
+    On the border, where cells to one side lack, the step begins one cell further in. It is taken where the log has a
+    maximum, and no further than to the next cells.
+    """
+    maps = F.pad(blurred, (-margin,) * 4)
+    h, w = maps.shape[2:]
+    highest = maps.flatten(2).argmax(dim=2)
+    peak = torch.stack([highest % w, highest // w], dim=-1)
+    x, y = peak[..., 0].clamp(1, w - 2), peak[..., 1].clamp(1, h - 2)
+    around = torch.arange(-1, 2, device=maps.device)
+    cells = (y[..., None, None] + around[:, None]) * w + x[..., None, None] + around
+    log = maps.flatten(2).gather(2, cells.flatten(2)).clamp(min=MIN_HEAT).log().unflatten(2, (3, 3))
+    left, right, up, down = log[..., 1, 0], log[..., 1, 2], log[..., 0, 1], log[..., 2, 1]
+    dx, dy = (right - left) / 2, (down - up) / 2
+    dxx, dyy = (side + other - 2 * log[..., 1, 1] for side, other in ((left, right), (up, down)))
+    dxy = (log[..., 0, 0] + log[..., 2, 2] - log[..., 0, 2] - log[..., 2, 0]) / 4
+    determinant = dxx * dyy - dxy**2
+    step = torch.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], dim=-1) / determinant[..., None]
+    has_maximum = (dxx < 0) & (determinant > 0)
+    return torch.where(has_maximum[..., None], torch.stack([x, y], dim=-1) + step.clamp(-1, 1), peak)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lib.utils.codec import CODECS
+
 PIXELS_PER_SCALE = 200
 # Probability that a half-body crop prefers the upper half: that of a standard normal draw below 0.5.
 PROB_UPPER_BODY = 0.6915
@@ -31,13 +33,15 @@ def fit(scale: np.ndarray, aspect_ratio: float) -> np.ndarray:
     return np.array([y * aspect_ratio, y], scale.dtype)
 
 
-def crop_matrix(center: np.ndarray, scale: np.ndarray, rotation: float, input_shape: Sequence[int]) -> np.ndarray:
+def crop_matrix(
+    center: np.ndarray, scale: np.ndarray, rotation: float, input_shape: Sequence[int], codec: str = 'standard'
+) -> np.ndarray:
     """(2, 3) similarity from image pixels to crop pixels.
 
-    center goes to the middle of the crop and scale[0] * 200 image pixels to its width.
+    center goes to the middle of the crop and scale[0] * 200 image pixels to its width, as the codec measures it.
     rotation: degrees; input_shape: (H, W) of the crop.
     """
-    height, width = input_shape
+    height, width = (CODECS[codec].length(size) for size in input_shape)
     zoom = width / (scale[0] * PIXELS_PER_SCALE)
     angle = np.deg2rad(rotation)
     cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)

@@ -1,0 +1,13 @@
+"""Test 2-stage MSPN on COCO, 256x192, in the coordinates of DARK.
+
+    python test.py -i last
+
+Expect the ten COCO figures and test_dir/iter-N in the output folder.
+"""
+
+from config import cfg
+from lib.engine import test
+from lib.models.mspn import build_mspn
+
+if __name__ == '__main__':
+    test(cfg, build_mspn)
