@@ -107,6 +107,19 @@ def crop(image: np.ndarray, matrix: np.ndarray, input_shape: Sequence[int]) -> n
     return cv2.warpAffine(image, matrix, (input_shape[1], input_shape[0]), flags=cv2.INTER_LINEAR)
 
 
+def crop_person(
+    image: np.ndarray, center: np.ndarray, scale: np.ndarray, extension: Sequence[float], input_shape: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """A person to test: image (H, W, 3) uint8 BGR, center (2,) and scale (2,) float32 of the crop in the image.
+
+    image: the whole one; center, scale (2,) float32: the box's; extension: shares by which it grows in x and y
+    """
+    height, width = input_shape
+    scale = fit(scale * np.float32([1 + share for share in extension]), width / height)
+    matrix = crop_matrix(center, scale, 0.0, input_shape)
+    return {'image': crop(image, matrix, input_shape), 'center': center, 'scale': scale}
+
+
 class TrainSamples(Dataset):
     """Training samples: a dictionary of image (H, W, 3) uint8 BGR and keypoints (K, 3) float32: x and y in crop
     pixels, visibility. Two arrays and no more: each costs its own hand-over from worker to trainer.
@@ -176,23 +189,18 @@ class TrainSamples(Dataset):
 
 
 class TestSamples(Dataset):
-    """Test samples: a dictionary of image (H, W, 3) uint8 BGR, center (2,) and scale (2,) float32 of the crop in
-    the image."""
+    """Test samples: each record as crop_person returns it."""
 
     __test__ = False  # not a test case, whatever pytest makes of the name
 
     def __init__(self, records: Records, x_extension: float, y_extension: float, input_shape: Sequence[int]) -> None:
         self.records = records
-        self.extension = np.array([1 + x_extension, 1 + y_extension], np.float32)
+        self.extension = (x_extension, y_extension)
         self.input_shape = input_shape
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        height, width = self.input_shape
-        center = self.records.center[index]
-        scale = fit(self.records.scale[index] * self.extension, width / height)
-        image = read_image(self.records.path(index))
-        matrix = crop_matrix(center, scale, 0.0, self.input_shape)
-        return {'image': crop(image, matrix, self.input_shape), 'center': center, 'scale': scale}
+        records, image = self.records, read_image(self.records.path(index))
+        return crop_person(image, records.center[index], records.scale[index], self.extension, self.input_shape)
