@@ -93,3 +93,11 @@ def test_people_cut_by_the_border():
     draw_skeleton(larger, keypoints + 30, np.ones(5, bool), SKELETON, NAMES)
     assert image.any()
     assert np.abs(image.astype(int) - larger[30:80, 30:90]).mean() < 1
+
+
+def test_a_joint_far_away():
+    """Limbs lead out of the image towards it."""
+    image = np.zeros((50, 60, 3), np.uint8)
+    keypoints = np.array([[20, 20], [1e12, 20], [20, -1e12], [-1e7, 30], [0, 0]], float)
+    draw_skeleton(image, keypoints, np.array([True, True, True, True, False]), SKELETON, NAMES)
+    assert image[20, 59].any() and image[0, 20].any()
