@@ -22,6 +22,8 @@ from lib.utils import heatmap
 from lib.utils.transforms import mirror_permutation
 from lib.utils.visualize import contact_sheet, draw_skeleton, side_by_side
 
+# What decoding adds to a joint's peak to make its score, as the published code does.
+SCORE_OFFSET = 0.5
 # A joint whose peak is below this share of its person's highest is not drawn.
 MIN_PEAK = 0.25
 
@@ -49,6 +51,32 @@ def predict_heatmaps(cfg: EasyDict, model: nn.Module, images: torch.Tensor, perm
         return (heatmaps + heatmap.mirror(model(images.flip(-1)), permutation)) / 2
 
 
+def predict_batch(
+    cfg: EasyDict, model: nn.Module, batch: dict[str, torch.Tensor], permutation: torch.Tensor
+) -> torch.Tensor:
+    """(N, K, 3) of a batch of crops: joints' x and y in pixels of the whole images, and scores.
+
+    batch: what lib.datasets.joints.crop_person returns, stacked; on the model's device, as the result is
+    model: as ready_to_test leaves it; permutation: flip_permutation
+    """
+    keypoints, scores = heatmap.decode(
+        predict_heatmaps(cfg, model, normalize(batch['image'], cfg), permutation),
+        batch['center'],
+        batch['scale'],
+        cfg.INPUT_SHAPE,
+        cfg.TEST.GAUSSIAN_KERNEL,
+        cfg.TEST.SHIFT_RATIOS,
+        cfg.CODEC,
+    )
+    return torch.cat([keypoints, scores], dim=2)
+
+
+def visible_joints(scores: np.ndarray) -> np.ndarray:
+    """(n, K) bool: which joints of n people to draw, by their scores (n, K)."""
+    peaks = scores - SCORE_OFFSET
+    return (peaks > 0) & (peaks >= MIN_PEAK * peaks.max(axis=1, keepdims=True))
+
+
 def predict(cfg: EasyDict, model: nn.Module, records: Records, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
     """Keypoints (n, K, 2) in image pixels and scores (n, K, 1) of all records, on rank 0; empty on the others.
 
@@ -67,17 +95,8 @@ def _predict_own(cfg: EasyDict, model: nn.Module, records: Records, device: torc
     parts = [torch.empty(0, len(permutation), 3, device=device)]
     for batch in tqdm(test_loader(cfg, records), desc='test', disable=None if dist.is_main() else True):
         batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-        keypoints, scores = heatmap.decode(
-            predict_heatmaps(cfg, model, normalize(batch['image'], cfg), permutation),
-            batch['center'],
-            batch['scale'],
-            cfg.INPUT_SHAPE,
-            cfg.TEST.GAUSSIAN_KERNEL,
-            cfg.TEST.SHIFT_RATIOS,
-            cfg.CODEC,
-        )
         # They stay on the device: fetching them would have the host wait before it launches the next batch.
-        parts.append(torch.cat([keypoints, scores], dim=2))
+        parts.append(predict_batch(cfg, model, batch, permutation))
     return torch.cat(parts).double().cpu().numpy()
 
 
@@ -133,8 +152,7 @@ def save_pictures(
     keypoints (n, K, 2) in image pixels, scores (n, K, 1)
 
     """
-    peaks = scores[..., 0] - 0.5
-    visible = peaks >= MIN_PEAK * peaks.max(axis=1, keepdims=True)
+    visible = visible_joints(scores[..., 0])
     panels = []
     for path in list(dict.fromkeys(records.paths.tolist()))[:count]:
         image = read_image(records.root / path.decode())

@@ -23,7 +23,7 @@ from lib.datasets.coco_json import (
 )
 from lib.datasets.description import Description
 from lib.datasets.joints import Records, pack_paths
-from lib.utils.transforms import PIXELS_PER_SCALE
+from lib.utils.transforms import PIXELS_PER_SCALE, centers_and_scales
 
 COCO = Description(
     name='COCO',
@@ -110,12 +110,6 @@ def image_paths(listed: dict[int, dict]) -> dict[int, str]:
     return {image_id: image_path(image['file_name']) for image_id, image in listed.items()}
 
 
-def _centers_and_scales(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes (n, 4) float64, x, y, w, h -> centers and scales (n, 2) float32."""
-    center = boxes[:, :2] + boxes[:, 2:] / 2
-    return center.astype(np.float32), (boxes[:, 2:] / PIXELS_PER_SCALE).astype(np.float32)
-
-
 def train_records(dataset: Description, min_keypoints: int) -> Records:
     """The people to train on: not a crowd, with joints, of a listed image. Raises InputError for unfit files."""
     path = dataset.annotations('train')
@@ -124,7 +118,7 @@ def train_records(dataset: Description, min_keypoints: int) -> Records:
     check_joint_names(content, path, dataset.joint_names)
     people = labelled_people(content, path, listed, len(dataset.joint_names), min_keypoints)
     names = image_paths(listed)
-    center, scale = _centers_and_scales(people.boxes)
+    center, scale = centers_and_scales(people.boxes)
     return Records(
         root=dataset.image_folder('train'),
         paths=pack_paths([names[i] for i in people.image_ids.tolist()]),
@@ -157,7 +151,7 @@ def test_records(dataset: Description, split: str, gt_boxes: bool) -> Records:
     else:
         boxes = person_boxes(read_json(det_file, f'{PREPARE}, or test with --gt-boxes'), det_file, listed)
     order = np.argsort(-boxes.scores, kind='stable')
-    center, scale = _centers_and_scales(boxes.boxes[order])
+    center, scale = centers_and_scales(boxes.boxes[order])
     names = image_paths(listed)
     return Records(
         root=dataset.image_folder(split),

@@ -115,7 +115,7 @@ def labelled_people(
     for i in np.flatnonzero(labelled & ~is_listed):
         report(Kind.UNLISTED, f'{rows.label(i)}: image_id = {rows.rows[i]["image_id"]} is not listed: left out')
     people = rows.only(labelled & is_listed)
-    boxes = _boxes(people)
+    boxes = boxes_of(people)
     joints = joint_count(content, joints)
     keypoints = people.numeric('keypoints', 3 * joints, length=Kind.JOINTS).reshape(len(people), joints, 3)
     known = np.isin(keypoints[..., 2], VISIBILITIES).all(axis=1)
@@ -139,7 +139,7 @@ def person_boxes(content: Any, path: Path, listed: dict[int, dict], report: Repo
     for i in np.flatnonzero(is_person & ~is_listed & rows.good):
         report(Kind.UNLISTED, f'{rows.label(i)}: image_id = {rows.rows[i]["image_id"]} is not listed: left out')
     people = rows.only(is_person & is_listed)
-    boxes, scores = _boxes(people), people.numeric('score')
+    boxes, scores = boxes_of(people), people.numeric('score')
     good = people.good
     if not good.any():
         report(
@@ -181,7 +181,7 @@ def _annotations(content: dict, path: Path, report: Report) -> Rows:
     return rows.only(rows.good)
 
 
-def _boxes(rows: Rows) -> np.ndarray:
+def boxes_of(rows: Rows) -> np.ndarray:
     """(n, 4) float64: the boxes of rows; none is empty."""
     boxes = rows.numeric('bbox', 4)
     full = (boxes[:, 2:] > 0).all(axis=1)

@@ -108,6 +108,23 @@ def crop(image: np.ndarray, matrix: np.ndarray, input_shape: Sequence[int]) -> n
     return cv2.warpAffine(image, matrix, (input_shape[1], input_shape[0]), flags=cv2.INTER_LINEAR)
 
 
+def crop_person(
+    image: np.ndarray,
+    center: np.ndarray,
+    scale: np.ndarray,
+    extension: Sequence[float],
+    input_shape: Sequence[int],
+    codec: str = 'standard',
+) -> dict[str, np.ndarray]:
+    """A person to test: image (H, W, 3) uint8 BGR, center (2,) and scale (2,) float32 of the crop in the image.
+
+    image: the whole one; center, scale (2,) float32: the box's; extension: shares by which it grows in x and y
+    """
+    scale = fit(scale * np.float32([1 + share for share in extension]), aspect_ratio(input_shape, codec))
+    matrix = crop_matrix(center, scale, 0.0, input_shape, codec)
+    return {'image': crop(image, matrix, input_shape), 'center': center, 'scale': scale}
+
+
 class TrainSamples(Dataset):
     """Training samples: a dictionary of image (H, W, 3) uint8 BGR and keypoints (K, 3) float32: x and y in crop
     pixels, visibility. Two arrays and no more: each costs its own hand-over from worker to trainer.
@@ -180,8 +197,7 @@ class TrainSamples(Dataset):
 
 
 class TestSamples(Dataset):
-    """Test samples: a dictionary of image (H, W, 3) uint8 BGR, center (2,) and scale (2,) float32 of the crop in
-    the image."""
+    """Test samples: each record as crop_person returns it."""
 
     __test__ = False  # not a test case, whatever pytest makes of the name
 
@@ -194,7 +210,7 @@ class TestSamples(Dataset):
         codec: str = 'standard',
     ) -> None:
         self.records = records
-        self.extension = np.array([1 + x_extension, 1 + y_extension], np.float32)
+        self.extension = (x_extension, y_extension)
         self.input_shape = input_shape
         self.codec = codec
 
@@ -202,8 +218,6 @@ class TestSamples(Dataset):
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        center = self.records.center[index]
-        scale = fit(self.records.scale[index] * self.extension, aspect_ratio(self.input_shape, self.codec))
-        image = read_image(self.records.path(index))
-        matrix = crop_matrix(center, scale, 0.0, self.input_shape, self.codec)
-        return {'image': crop(image, matrix, self.input_shape), 'center': center, 'scale': scale}
+        records, image = self.records, read_image(self.records.path(index))
+        center, scale = records.center[index], records.scale[index]
+        return crop_person(image, center, scale, self.extension, self.input_shape, self.codec)

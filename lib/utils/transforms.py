@@ -25,6 +25,12 @@ def mirror_permutation(num_joints: int, flip_pairs: Sequence[Sequence[int]]) -> 
     return permutation
 
 
+def centers_and_scales(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes (n, 4) float64, x, y, w, h in image pixels -> centers and scales (n, 2) float32."""
+    center = boxes[:, :2] + boxes[:, 2:] / 2
+    return center.astype(np.float32), (boxes[:, 2:] / PIXELS_PER_SCALE).astype(np.float32)
+
+
 def fit(scale: np.ndarray, aspect_ratio: float) -> np.ndarray:
     """The smallest scale (2,) that covers `scale` and has the aspect ratio width / height."""
     x, y = scale

@@ -8,8 +8,11 @@ import numpy as np
 # BGR, of a limb by the side of its joints.
 LEFT, RIGHT, MIDDLE = (80, 200, 80), (50, 120, 255), (240, 180, 60)
 PANEL_HEIGHT = 320
-# Sub-pixel bits of OpenCV's drawing coordinates.
+# Sub-pixel bits of OpenCV's drawing coordinates, and pixels that they can count to.
 SHIFT = 4
+FARTHEST = 1e5
+# A line is as many pixels thick as its person measures of these.
+PIXELS_PER_THICKNESS = 60
 
 
 def _side(names: Sequence[str]) -> tuple[int, int, int]:
@@ -18,27 +21,55 @@ def _side(names: Sequence[str]) -> tuple[int, int, int]:
     return RIGHT if all(name.startswith('right') for name in names) else MIDDLE
 
 
+def limb_colours(count: int) -> list[tuple[int, int, int]]:
+    """So many BGR colours, once around the hue wheel: one for each limb of a skeleton."""
+    hues = np.arange(count) * 180 / max(count, 1)
+    wheel = np.stack([hues, np.full(count, 200), np.full(count, 255)], axis=1).astype(np.uint8)
+    return [tuple(colour) for colour in cv2.cvtColor(wheel[None], cv2.COLOR_HSV2BGR)[0].tolist()]
+
+
 def draw_skeleton(
     image: np.ndarray,
     keypoints: np.ndarray,
     visible: np.ndarray,
     skeleton: Sequence[tuple[int, int]],
     joint_names: Sequence[str],
+    colours: Sequence[tuple[int, int, int]] | None = None,
+    opacity: np.ndarray | None = None,
 ) -> None:
-    """Draws one person onto the image (H, W, 3) uint8 BGR, in place.
+    """Draws one person onto the image (H, W, 3) uint8 BGR, in place; the larger the person, the thicker.
 
     keypoints (K, 2) in image pixels; visible (K,) bool: which joints, and limbs between such, to draw
+    colours: BGR of each limb, and of a joint's first limb; None: by the side of the body
+    opacity: (K,) 0 to 1, of the joints, and of limbs by their ends' mean; None: 1
     """
-    points = [tuple(point) for point in np.round(keypoints * 2**SHIFT).astype(int).tolist()]
-    size = max(np.ptp(keypoints[visible], axis=0).max(), 1) if visible.any() else 1
-    thickness = int(np.clip(size / 80, 1, 4))
-    for a, b in skeleton:
+    if not visible.any():
+        return
+    keypoints = np.clip(keypoints, -FARTHEST, FARTHEST)
+    low, high = keypoints[visible].min(axis=0), keypoints[visible].max(axis=0)
+    thickness = max(int((high - low).max() / PIXELS_PER_THICKNESS), 1)
+    # Only the part of the image around the person is blended.
+    left, top = np.maximum(np.floor(low).astype(int) - 2 * thickness - 2, 0).tolist()
+    right, bottom = np.maximum(np.ceil(high).astype(int) + 2 * thickness + 3, 0).tolist()
+    part = image[top:bottom, left:right]
+    if not part.size:
+        return
+    drawn, cover = part.copy(), np.zeros(part.shape[:2], np.float32)
+    points = np.round((keypoints - [left, top]) * 2**SHIFT).astype(int).tolist()
+    opacity = np.ones(len(points)) if opacity is None else opacity
+    for limb, (a, b) in enumerate(skeleton):
         if visible[a] and visible[b]:
-            color = _side((joint_names[a], joint_names[b]))
-            cv2.line(image, points[a], points[b], color, thickness, cv2.LINE_AA, SHIFT)
-    for joint in np.flatnonzero(visible):
-        color = _side((joint_names[joint],))
-        cv2.circle(image, points[joint], (thickness + 1) * 2**SHIFT, color, cv2.FILLED, cv2.LINE_AA, SHIFT)
+            colour = colours[limb] if colours else _side((joint_names[a], joint_names[b]))
+            share = float(opacity[a] + opacity[b]) / 2
+            cv2.line(drawn, points[a], points[b], colour, thickness, cv2.LINE_AA, SHIFT)
+            cv2.line(cover, points[a], points[b], share, thickness + 2, cv2.LINE_8, SHIFT)
+    for joint in np.flatnonzero(visible).tolist():
+        limbs = [limb for limb, ends in enumerate(skeleton) if joint in ends]
+        colour = colours[limbs[0]] if colours and limbs else _side((joint_names[joint],))
+        radius = (thickness + 1) * 2**SHIFT
+        cv2.circle(drawn, points[joint], radius, colour, cv2.FILLED, cv2.LINE_AA, SHIFT)
+        cv2.circle(cover, points[joint], radius + 2**SHIFT, float(opacity[joint]), cv2.FILLED, cv2.LINE_8, SHIFT)
+    part[:] = np.round(part + cover[..., None] * (drawn.astype(np.float32) - part))
 
 
 def side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
