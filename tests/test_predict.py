@@ -21,7 +21,7 @@ from lib.predict import PosePredictor, whole_image
 from lib.testing import predict, ready_to_test
 from lib.tools.predict import main
 
-DETECTIONS = coco.TEST_FILES['val'][1]
+DETECTIONS = coco.COCO.val_boxes
 
 
 @pytest.fixture(scope='module')
