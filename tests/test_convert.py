@@ -101,6 +101,7 @@ def test_torchvision_to_renamed_and_back(depth, tmp_path, capsys):
     run('--weights', tmp_path / 'a.pth', '--to', 'own', '--output', tmp_path / 'renamed.pth')
     printed = capsys.readouterr().out
     assert f'torchvision ResNet, {len(resnet) - 2} tensors matched, left out: fc.weight, fc.bias' in printed
+    assert f'{len(resnet) - 2} tensors, a renamed ResNet for MODEL.WEIGHT' in printed
     line = load_backbone(MSPN(1, 3, channels=8, backbone=f'Res-{depth}'), tmp_path / 'renamed.pth')
     assert '(renamed file)' in line
     run('--weights', tmp_path / 'renamed.pth', '--to', 'torchvision', '--output', tmp_path / 'b.pth')

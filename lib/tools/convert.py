@@ -149,7 +149,7 @@ def written(weights: Weights, to: str, like: Path | None) -> tuple[dict, int, st
         left = len(state) - len(resnet)
         return theirs, len(theirs), _taken_over(resnet) + (f', {left} of no ResNet left out' if left else '')
     if not is_network:
-        return state, len(state), ''
+        return state, len(state), ', a renamed ResNet for MODEL.WEIGHT'
     content = {'model': state}
     if weights.iteration is not None:
         content['iteration'] = weights.iteration

@@ -61,6 +61,7 @@ def describe(cfg: EasyDict, weights: Path, average: bool, half: bool, outputs: s
 def compare(cfg: EasyDict, model: nn.Module, run: Run, crops: np.ndarray, half: bool) -> tuple[str, bool]:
     """How an exported network's outputs differ from the test's own path in float32, in words; whether too much.
 
+    model: as it is loaded; its BatchNorm gets folded, in place
     crops: (n, H, W, 3) uint8; one of them goes alone, the others together
     """
     parts = [run(part) for part in (crops[:1], crops[1:]) if len(part)]
