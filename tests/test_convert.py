@@ -11,7 +11,7 @@ from refusals import refused
 from cvpack import checkpoint
 from lib.config import REPOSITORY, override, to_plain
 from lib.models.mspn import MSPN, build_mspn
-from lib.models.weights import load_backbone
+from lib.models.weights import from_torchvision, load_backbone
 from lib.saved import load_experiment
 from lib.tools import convert
 
@@ -238,6 +238,13 @@ UNFIT = {
         'published',
         "1 tensors are not known as of mmpose's MSPN (first: head.prm.weight)",
     ),
+    'mmpose, twice': (
+        lambda model: {
+            'state_dict': mmpose_like(model) | {'keypoint_head.predict_layers.0.conv_layers.0.bn.bias': torch.ones(1)}
+        },
+        'published',
+        'some tensors are there twice',
+    ),
     'mmpose, another shape': (
         lambda model: {'state_dict': mmpose_like(model) | {'backbone.top.top.0.bn.bias': torch.ones(9)}},
         'published',
@@ -252,6 +259,11 @@ UNFIT = {
         lambda _: torchvision.models.resnet18().state_dict() | {'layer1.0.se.weight': torch.ones(1)},
         'own',
         "1 tensors are no ResNet's (first: layer1.0.se.weight)",
+    ),
+    'renamed, left over': (
+        lambda _: from_torchvision(torchvision.models.resnet18().state_dict()) | {'layer2.0.se.bias': torch.ones(1)},
+        'torchvision',
+        "1 tensors are no ResNet's (first: layer2.0.se.bias)",
     ),
     'no known ResNet': (
         lambda _: {

@@ -41,9 +41,7 @@ def read(path: Path) -> dict:
 
 def unwrap(state: object) -> State:
     """The network's part of a checkpoint, without the prefix that DataParallel leaves."""
-    part = state
-    if isinstance(state, dict):
-        part = next((state[name] for name in ('model', 'state_dict') if name in state), state)
+    part = state.get('model', state) if isinstance(state, dict) else None
     named = part.items() if isinstance(part, dict) else ()
     return {str(key).removeprefix('module.'): value for key, value in named if isinstance(value, torch.Tensor)}
 

@@ -71,7 +71,7 @@ class Weights:
 def read_weights(path: Path, average: bool, experiment: Path | None) -> Weights:
     """A weight file of any of the forms. Raises InputError unless its tensors are all those of a network."""
     content = read(path)
-    weights = unwrap(choose(content, path, average))
+    weights = _tensors(choose(content, path, average))
     if is_torchvision(weights) or RENAMED in weights:
         return _read_resnet(weights, path)
     is_own = 'stage0.upsample.up1.u_skip.conv.weight' in weights
@@ -84,6 +84,11 @@ def read_weights(path: Path, average: bool, experiment: Path | None) -> Weights:
     state = check_state(model, from_mmpose(weights, path) if is_mmpose else weights, path)
     form = 'mmpose' if is_mmpose else 'own' if 'config' in content else 'published'
     return Weights(_single_precision(state), f'{form} network', cfg, content.get('iteration'))
+
+
+def _tensors(content: dict) -> State:
+    """The tensors of a file; mmpose's lie in its `state_dict`."""
+    return unwrap(content.get('state_dict', content))
 
 
 def _read_resnet(weights: State, path: Path) -> Weights:
@@ -141,7 +146,7 @@ def written(weights: Weights, to: str, like: Path | None) -> tuple[dict, int, st
             raise InputError('--to mmpose takes a whole network, and this file is a ResNet: use --to torchvision')
         if like is None:
             raise InputError("--to mmpose needs --like FILE: a file of mmpose's of the same network, for its names")
-        theirs = to_mmpose(state, unwrap(read(like)), like)
+        theirs = to_mmpose(state, _tensors(read(like)), like)
         return {'state_dict': theirs, 'meta': {}}, len(theirs), _taken_over(state)
     if to == 'torchvision':
         resnet = _stem_and_trunk(state) if is_network else state
