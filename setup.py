@@ -2,6 +2,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+EXPORT = ['onnx>=1.17', 'onnxruntime>=1.19', 'safetensors>=0.4.3']
+
 setup(
     name='mspn',
     version='1.0.0',
@@ -10,5 +12,9 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['cvpack*', 'lib*']),
     install_requires=(Path(__file__).parent / 'requirements.txt').read_text().split(),
-    extras_require={'dev': ['pytest>=8', 'ruff==0.17.*'], 'docs': ['matplotlib>=3.8']},
+    extras_require={
+        'dev': ['pytest>=8', 'ruff==0.17.*', *EXPORT],
+        'docs': ['matplotlib>=3.8'],
+        'export': EXPORT,
+    },
 )

@@ -21,16 +21,21 @@ LATEST = 'iter-last.pth'
 def save(folder: Path, iteration: int, state: dict[str, Any]) -> Path:
     """Writes `iter-N.pth`, whole or not at all, then points `iter-last.pth` at it. Raises OSError if it cannot."""
     path = folder / f'iter-{iteration}.pth'
-    try:
-        with replacing(path) as file:
-            torch.save(state, file)
-    except RuntimeError as error:  # torch's zip writer covers up the file's own error
-        raise error.__context__ if isinstance(error.__context__, OSError) else OSError(None, str(error)) from None
+    write(path, state)
     link = folder / f'{LATEST}.tmp'
     link.unlink(missing_ok=True)
     link.symlink_to(path.name)
     os.replace(link, folder / LATEST)
     return path
+
+
+def write(path: Path, state: dict[str, Any]) -> None:
+    """Writes a file for `load`, whole or not at all. Raises OSError if it cannot."""
+    try:
+        with replacing(path) as file:
+            torch.save(state, file)
+    except RuntimeError as error:  # torch's zip writer covers up the file's own error
+        raise error.__context__ if isinstance(error.__context__, OSError) else OSError(None, str(error)) from None
 
 
 class Writer:

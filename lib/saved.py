@@ -8,11 +8,10 @@ from pathlib import Path
 from easydict import EasyDict
 from torch import nn
 
-from cvpack import checkpoint
 from cvpack.errors import InputError
 from lib.config import from_plain, run_config
 from lib.models.mspn import build_mspn
-from lib.models.weights import load_state
+from lib.models.weights import choose, load_state, read
 from lib.utils.codec import refuse_mixed_lengths
 
 
@@ -25,16 +24,19 @@ def load_experiment(path: Path, average: bool = False, experiment: Path | None =
     Networks of an experiment's own making (`build_my_model`) cannot be rebuilt from a file. Raises InputError for a
     file that is unfit, or has no configuration, or is of another codec's lengths than the experiment.
     """
-    state = checkpoint.load(path)
+    state = read(path)
+    cfg = config_of(state, path, experiment)
+    model = build_mspn(cfg)
+    load_state(model, choose(state, path, average), path)
+    return cfg, model.eval()
+
+
+def config_of(state: dict, path: Path, experiment: Path | None) -> EasyDict:
+    """The configuration of an experiment's folder, if one is given, else the one that a checkpoint of `path` holds."""
     if experiment is not None:
         cfg = run_config(experiment)
         refuse_mixed_lengths(state, cfg.CODEC, path)
-    elif isinstance(state.get('config'), dict):
-        cfg = from_plain(state['config'], path)
-    else:
-        raise InputError(f'{path} does not say of which experiment it is: name it with --experiment exps/NAME')
-    if average and 'ema' not in state:
-        raise InputError(f'{path} has no moving average of the weights: train with SOLVER.EMA, or go without --ema')
-    model = build_mspn(cfg)
-    load_state(model, state['ema'] if average else state, path)
-    return cfg, model.eval()
+        return cfg
+    if isinstance(state.get('config'), dict):
+        return from_plain(state['config'], path)
+    raise InputError(f'{path} does not say of which experiment it is: name it with --experiment exps/NAME')

@@ -161,7 +161,7 @@ def test_weights_to_begin_with(case, drawn, tmp_path, monkeypatch, capsys):
 TRAINED = {
     'iteration not there': (engine.test, ['-i', '8'], 'no checkpoint iter-8.pth', 'iterations there: 7, 30'),
     'no iteration': (engine.test, ['-i', '7', 'eight'], 'no checkpoint iter-eight.pth', 'iterations there: 7, 30'),
-    'no average': (engine.test, ['-i', '7', '--ema'], 'iter-7.pth has no moving average', 'test without --ema'),
+    'no average': (engine.test, ['-i', '7', '--ema'], 'iter-7.pth has no moving average', 'go without --ema'),
     'to go on from absent': (engine.train, ['-c', 'iter-9.pth'], 'iter-9.pth does not exist', 'name a file'),
     'to go on from weights': (engine.train, ['-c', 'iter-7.pth'], "iter-7.pth has no 'optimizer'", 'weights alone'),
     'to go on from no optimiser': (

@@ -4,27 +4,55 @@ A renamed file has the keys of a trunk of ours without the stage's prefix (`laye
 `top.conv.conv.weight`): a key of the model takes the longest of its suffixes that the file holds.
 """
 
+import json
 import re
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from cvpack import checkpoint
+from cvpack import checkpoint, optional
 from cvpack.errors import InputError
 
 State = dict[str, torch.Tensor]
 
+STEM = 'top.conv.conv.weight'
 TORCHVISION_KEY = re.compile(r'(conv1|bn1|layer[1-4]\.\d+\.(conv[123]|bn[123]|downsample\.[01]))\.(\w+)')
 
 HEAD_LAYER = re.compile(r'stage\d+\.upsample\.up\d\.res_conv2')
 
 
-def _unwrap(state: object) -> State:
+def read(path: Path) -> dict:
+    """The content of a checkpoint; of a .safetensors file as a checkpoint: `model`, and `config` if it is there.
+
+    Raises InputError for a file that is absent, damaged, or holds anything but data.
+    """
+    if path.suffix != '.safetensors':
+        return checkpoint.load(path)
+    if not path.is_file():
+        raise InputError(f'{path} does not exist: name a weight file')
+    safe_open = optional.load('safetensors', 'export').safe_open
+    try:
+        with safe_open(path, framework='pt') as file:
+            metadata = file.metadata() or {}
+            state = {'model': {key: file.get_tensor(key) for key in file.keys()}}  # noqa: SIM118 it is no dictionary
+        return state | {key: json.loads(metadata[key]) for key in ('config',) if key in metadata}
+    except Exception as error:  # its own kind for damage; ValueError for the json
+        raise InputError(f'{path} is not a readable safetensors file ({error}): get it again') from None
+
+
+def unwrap(state: object) -> State:
     """The network's part of a checkpoint, without the prefix that DataParallel leaves."""
     part = state.get('model', state) if isinstance(state, dict) else None
     named = part.items() if isinstance(part, dict) else ()
     return {str(key).removeprefix('module.'): value for key, value in named if isinstance(value, torch.Tensor)}
+
+
+def choose(state: dict, path: Path, average: bool) -> dict:
+    """The part of a checkpoint with the moving average of the weights, or the last ones' whole. Raises InputError."""
+    if average and 'ema' not in state:
+        raise InputError(f'{path} has no moving average of the weights: train with SOLVER.EMA, or go without --ema')
+    return state['ema'] if average else state
 
 
 def _rename(key: str) -> str | None:
@@ -46,12 +74,41 @@ def is_torchvision(state: State) -> bool:
     return 'conv1.weight' in state and 'layer1.0.conv1.weight' in state
 
 
+def torchvision_remainder(state: State) -> list[str]:
+    """torchvision's names of what MSPN does not have."""
+    return [key for key in state if _rename(key) is None]
+
+
 def from_torchvision(state: State) -> State:
     """torchvision's ResNet -> the renamed form: float32, BGR input."""
     renamed = {new: value for key, value in state.items() if (new := _rename(key)) is not None}
-    stem = 'top.conv.conv.weight'
-    renamed[stem] = renamed[stem].flip(1)
+    renamed[STEM] = renamed[STEM].flip(1)
     return {key: value.float() if value.is_floating_point() else value for key, value in renamed.items()}
+
+
+def to_torchvision(state: State) -> State:
+    """The renamed form -> torchvision's ResNet but for `fc`: RGB input, no convolution's biases."""
+    unbiased = without_biases(state)
+    unbiased[STEM] = unbiased[STEM].flip(1)
+    theirs = {}
+    for key, value in unbiased.items():
+        name = key.replace('top.conv.conv.', 'conv1.').replace('top.conv.bn.', 'bn1.')
+        name = name.replace('downsample.conv.', 'downsample.0.').replace('downsample.bn.', 'downsample.1.')
+        theirs[re.sub(r'conv_bn_relu(\d)\.(conv|bn)\.', r'\2\1.', name)] = value
+    return theirs
+
+
+def without_biases(state: State) -> State:
+    """The same function without the biases of convolutions: BatchNorm, which subtracts a mean, takes them over."""
+    units = [key.removesuffix('.conv.bias') for key in state if key.endswith('.conv.bias')]
+    means = {f'{unit}.bn.running_mean': state[f'{unit}.bn.running_mean'] - state[f'{unit}.conv.bias'] for unit in units}
+    return {key: value for key, value in (state | means).items() if not key.endswith('.conv.bias')}
+
+
+def with_biases(state: State) -> State:
+    """The same with biases of zero for the convolutions, as our network has them."""
+    weights = {key.removesuffix('weight'): value for key, value in state.items() if key.endswith('.conv.weight')}
+    return {f'{unit}bias': weight.new_zeros(weight.shape[0]) for unit, weight in weights.items()} | state
 
 
 def _longest_suffix(key: str, names: State) -> str | None:
@@ -61,7 +118,7 @@ def _longest_suffix(key: str, names: State) -> str | None:
     return next((suffix for suffix in suffixes if suffix in names), None)
 
 
-def _check_against(model_state: State, state: State, path: Path, wanted: list[str]) -> None:
+def check_against(model_state: State, state: State, path: Path, wanted: list[str]) -> None:
     """Raises InputError unless `state` has all the wanted keys in the model's shapes."""
     missing = [key for key in wanted if key not in state]
     wrong = [key for key in wanted if key in state and state[key].shape != model_state[key].shape]
@@ -81,7 +138,7 @@ def load_backbone(model: nn.Module, path: Path, stages: str = 'all') -> str:
     Returns a line that says how many tensors matched. Raises InputError if one that should match does not: a
     network half of whose trunk is random would train all the same, only worse.
     """
-    state = _unwrap(checkpoint.load(path))
+    state = unwrap(read(path))
     form = 'renamed'
     if is_torchvision(state):
         state, form = from_torchvision(state), 'torchvision'
@@ -93,7 +150,7 @@ def load_backbone(model: nn.Module, path: Path, stages: str = 'all') -> str:
     # ImageNet's ResNets have no biases before BatchNorm.
     absent = [key for key in wanted if key not in matched and key.endswith('conv.bias')]
     zeros = {key: torch.zeros_like(model_state[key]) for key in absent}
-    _check_against(model_state, matched | zeros, path, wanted)
+    check_against(model_state, matched | zeros, path, wanted)
     left = [name for name in state.keys() - found.values() if re.match(r'layer.*(?<!num_batches_tracked)$', name)]
     if left:
         raise InputError(
@@ -113,7 +170,7 @@ def load_pretrained(model: nn.Module, path: Path, stages: str = 'all') -> str:
     Of a whole network that predicts other joints, exactly the heads' layers whose shape differs stay as they were
     initialised. Returns what matched, in lines. Raises InputError if anything else does not.
     """
-    state = _unwrap(checkpoint.load(path))
+    state = unwrap(read(path))
     if not _head_layers(state):
         return load_backbone(model, path, stages)
     model_state = model.state_dict()
@@ -144,10 +201,8 @@ def load_model(model: nn.Module, path: Path, average: bool = False) -> dict:
     average: take the moving average of the weights (SOLVER.EMA) instead of the last ones.
     Raises InputError when the file is of another network, or has no average.
     """
-    state = checkpoint.load(path)
-    if average and 'ema' not in state:
-        raise InputError(f'{path} has no moving average of the weights: train with SOLVER.EMA, or test without --ema')
-    load_state(model, state['ema'] if average else state, path)
+    state = read(path)
+    load_state(model, choose(state, path, average), path)
     return {key: value for key, value in state.items() if key not in ('model', 'ema')}
 
 
@@ -158,9 +213,9 @@ def load_state(model: nn.Module, state: dict, path: Path) -> None:
 
 def check_state(model: nn.Module, state: dict, path: Path) -> State:
     """A checkpoint's weights, or bare ones. Raises InputError, by path, if they do not fit the model."""
-    weights = _unwrap(state)
+    weights = unwrap(state)
     model_state = model.state_dict()
-    _check_against(model_state, weights, path, list(model_state))
+    check_against(model_state, weights, path, list(model_state))
     extra = [key for key in weights if key not in model_state]
     if extra:
         raise InputError(f'{path} does not fit this model: it has {len(extra)} more tensors (first: {extra[0]})')

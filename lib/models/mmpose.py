@@ -1,0 +1,90 @@
+"""Names of MSPN's tensors as mmpose has them.
+
+Put together from what is commonly known of that project, and never tried on a file of its own: none was at hand.
+So nothing is guessed in the way that counts: every tensor of a file must have one of the names below, in the right
+shape, and none may be lacking. Where spellings are told in two ways both are read.
+
+There convolutions have no biases before BatchNorm, and pictures are RGB.
+"""
+
+import re
+from pathlib import Path
+
+from cvpack.errors import InputError
+from lib.models.weights import STEM as OWN_STEM
+from lib.models.weights import State, check_against, with_biases, without_biases
+
+STEM = re.compile(r'backbone\.top\.top\.0\.(conv|bn)\.(\w+)')
+BLOCK = re.compile(r'backbone\.multi_stage_mspn\.(\d+)\.downsample\.(layer\d\.\d+)\.(conv|bn)([123])\.(\w+)')
+SHORTCUT = re.compile(
+    r'backbone\.multi_stage_mspn\.(\d+)\.downsample\.(layer\d\.\d+)\.downsample\.(conv|bn|0|1)\.(\w+)'
+)
+UP = re.compile(r'backbone\.multi_stage_mspn\.(\d+)\.upsample\.(up\d)\.(\w+)\.(conv|bn)\.(\w+)')
+HEAD = re.compile(
+    r'(?:keypoint_)?head\.predict_layers\.(\d+)\.(conv_layers\.0|conv_layers\.1|final_layer)\.(conv|bn)\.(\w+)'
+)
+
+UP_UNITS = {
+    'in_skip': 'u_skip',
+    'up_conv': 'up_conv',
+    'out_skip1': 'skip1',
+    'out_skip2': 'skip2',
+    'cross_conv': 'cross_conv',
+}
+LEVELS = 4
+
+
+def own_name(key: str) -> str | None:
+    """mmpose's name of a tensor -> ours; None for one that is not MSPN's."""
+    if match := STEM.fullmatch(key):
+        return f'top.conv.{match[1]}.{match[2]}'
+    if match := BLOCK.fullmatch(key):
+        stage, block, kind, number, parameter = match.groups()
+        return f'stage{stage}.downsample.{block}.conv_bn_relu{number}.{kind}.{parameter}'
+    if match := SHORTCUT.fullmatch(key):
+        stage, block, kind, parameter = match.groups()
+        kind = {'0': 'conv', '1': 'bn'}.get(kind, kind)
+        return f'stage{stage}.downsample.{block}.downsample.{kind}.{parameter}'
+    if (match := UP.fullmatch(key)) and match[3] in UP_UNITS:
+        stage, up, unit, kind, parameter = match.groups()
+        return f'stage{stage}.upsample.{up}.{UP_UNITS[unit]}.{kind}.{parameter}'
+    if match := HEAD.fullmatch(key):
+        index, unit, kind, parameter = match.groups()
+        stage, level = divmod(int(index), LEVELS)
+        return f'stage{stage}.upsample.up{level + 1}.res_conv{1 if unit == "conv_layers.0" else 2}.{kind}.{parameter}'
+    return None
+
+
+def from_mmpose(weights: State, path: Path) -> State:
+    """mmpose's tensors by our names: BGR input, biases of zero. Raises InputError for one that has no name of ours."""
+    names = _own_names(weights, path)
+    state = {name: weights[key] for key, name in names.items()}
+    if OWN_STEM in state:
+        state[OWN_STEM] = state[OWN_STEM].flip(1)
+    return with_biases(state)
+
+
+def to_mmpose(state: State, template: State, path: Path) -> State:
+    """Our network's tensors by the names that those of mmpose's file have. Raises InputError unless they are the same.
+
+    template: the file's tensors; path: the file, for what is said of it
+    """
+    names = _own_names(template, path)
+    own = without_biases(state)
+    own[OWN_STEM] = own[OWN_STEM].flip(1)
+    check_against(own, {name: template[key] for key, name in names.items()}, path, list(own))
+    extra = [key for key, name in names.items() if name not in own]
+    if extra:
+        raise InputError(f'{path} does not fit this model: it has {len(extra)} more tensors (first: {extra[0]})')
+    return {key: own[name] for key, name in names.items()}
+
+
+def _own_names(weights: State, path: Path) -> dict[str, str]:
+    """mmpose's names -> ours, one to one."""
+    names = {key: own_name(key) for key in weights}
+    unknown = [key for key, name in names.items() if name is None]
+    if unknown:
+        raise InputError(f"{path}: {len(unknown)} tensors are not known as of mmpose's MSPN (first: {unknown[0]})")
+    if len(set(names.values())) < len(names):
+        raise InputError(f'{path}: some tensors are there twice, by two spellings of their names: it cannot be read')
+    return names

@@ -1,0 +1,61 @@
+"""Crops of people on which an exported network is compared with the one that it was made of."""
+
+from pathlib import Path
+
+import numpy as np
+from easydict import EasyDict
+
+from cvpack.errors import InputError
+from lib.datasets.joints import TestSamples, crop_person, read_image
+from lib.datasets.synthetic import draw_image
+from lib.loader import dataset_of, format_of
+from lib.utils.transforms import centers_and_scales
+
+PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
+
+
+def find_crops(cfg: EasyDict, folder: Path | None, count: int) -> tuple[np.ndarray, str]:
+    """At most `count` crops (n, H, W, 3) uint8 BGR, as a test makes them, and a phrase that says of what.
+
+    folder: of pictures of one person each; None: the test set of the experiment's data, where it is there, in its
+            annotated boxes, else drawn people
+    Raises InputError where the folder holds no picture, or one cannot be read.
+    """
+    if folder is not None:
+        return _of_folder(cfg, folder, count)
+    dataset = dataset_of(cfg)
+    try:
+        records = format_of(cfg).test_records(dataset, 'val', gt_boxes=True)
+    except InputError as error:
+        return _drawn(cfg, count), f'drawn people, since the test set cannot be read ({error})'
+    samples = TestSamples(records, cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION, cfg.INPUT_SHAPE, cfg.CODEC)
+    chosen = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int)) if len(samples) else []
+    if not len(chosen):
+        return _drawn(cfg, count), f'drawn people, since the test set in {dataset.root} is empty'
+    return np.stack([samples[i]['image'] for i in chosen]), f'test crops of {dataset.root}'
+
+
+def _of_folder(cfg: EasyDict, folder: Path, count: int) -> tuple[np.ndarray, str]:
+    if not folder.is_dir():
+        raise InputError(f'--images {folder} is not a folder: name one of pictures')
+    files = sorted(path for path in folder.rglob('*') if path.suffix.lower() in PICTURES)[:count]
+    if not files:
+        raise InputError(f'--images {folder} holds no picture ({", ".join(PICTURES)}): name another folder')
+    images = [read_image(path) for path in files]
+    crops = [_crop(cfg, image, (0, 0, image.shape[1], image.shape[0])) for image in images]
+    return np.stack(crops), f'pictures of {folder}, each as one person'
+
+
+def _drawn(cfg: EasyDict, count: int) -> np.ndarray:
+    rng, crops = np.random.default_rng(0), []
+    while len(crops) < count:
+        image, people = draw_image(rng)
+        crops += [_crop(cfg, image, person['bbox']) for person in people]
+    return np.stack(crops[:count])
+
+
+def _crop(cfg: EasyDict, image: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
+    """The crop of a box (x, y, w, h), extended as for a test."""
+    (center,), (scale,) = centers_and_scales(np.array([box], float))
+    extension = cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION
+    return crop_person(image, center, scale, extension, cfg.INPUT_SHAPE, cfg.CODEC)['image']
