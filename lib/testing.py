@@ -1,6 +1,7 @@
 """A test of a network: predictions of every record, and the report on them."""
 
 import logging
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -8,13 +9,16 @@ import cv2
 import numpy as np
 import torch
 from easydict import EasyDict
+from pycocotools.cocoeval import Params
 from torch import nn
 from tqdm import tqdm
 
 from cvpack import dist
-from cvpack.files import write_json
+from cvpack.files import sha256, write_json
 from cvpack.precision import autocast
+from lib.analysis.report import write_report
 from lib.config import git_revision, to_plain
+from lib.datasets import mpii
 from lib.datasets.joints import Records, read_image
 from lib.loader import dataset_of, dataset_root, memory_format, normalize, test_loader
 from lib.models.resnet import fold_batch_norm
@@ -90,13 +94,18 @@ def report(
     split: str,
     logger: logging.Logger,
 ) -> None:
-    """Writes results.json and metrics.json into the folder and prints the table."""
+    """Writes results.json, metrics.json and report.html into the folder and prints the table."""
     dataset, root = dataset_of(cfg), dataset_root(cfg)
     results = dataset.write_results(records, keypoints, scores, folder)
     metrics = dataset.evaluate(root, split, results)
     content = {
         'metrics': metrics,
+        'experiment': Path(cfg.OUTPUT_DIR).name,
         'weights': str(file.resolve()),
+        'weights_sha256': sha256(file),
+        'results': results.name,
+        'truth': str((root / _truth_file(dataset, split)).resolve()),
+        'sigmas': _sigmas(dataset),
         'boxes': len(records),
         'boxes_from': records.boxes_from,
         'flip': cfg.TEST.FLIP,
@@ -115,6 +124,20 @@ def report(
     widths = [max(len(name), len(value)) for name, value in table.items()]
     logger.info(' | '.join(name.rjust(width) for name, width in zip(table, widths)))
     logger.info(' | '.join(value.rjust(width) for value, width in zip(table.values(), widths)))
+    facts = dataset.JOINT_NAMES, dataset.FLIP_PAIRS, dataset.SKELETON
+    start = time.perf_counter()
+    page = write_report(content, table, folder, records.root, *facts)
+    logger.info(f'{page}: kinds of error and cases, in {time.perf_counter() - start:.1f} s')
+
+
+def _truth_file(dataset: ModuleType, split: str) -> str:
+    """What a split is evaluated against, relative to the data set's folder."""
+    return dataset.TRUTH if dataset is mpii else dataset.TEST_FILES[split][0]
+
+
+def _sigmas(dataset: ModuleType) -> list[float]:
+    """The joints' OKS constants; none where the measure is another."""
+    return [] if dataset is mpii else Params(iouType='keypoints').kpt_oks_sigmas.tolist()
 
 
 def save_pictures(
