@@ -104,7 +104,7 @@ def report(
         'weights': str(file.resolve()),
         'weights_sha256': sha256(file),
         'results': results.name,
-        'truth': str((root / _truth_file(dataset, split)).resolve()),
+        'truth': str((root / _truth_file(dataset, split)).resolve()) if metrics else None,
         'sigmas': _sigmas(dataset),
         'boxes': len(records),
         'boxes_from': records.boxes_from,
@@ -127,7 +127,7 @@ def report(
     facts = dataset.JOINT_NAMES, dataset.FLIP_PAIRS, dataset.SKELETON
     start = time.perf_counter()
     page = write_report(content, table, folder, records.root, *facts)
-    logger.info(f'{page}: kinds of error and cases, in {time.perf_counter() - start:.1f} s')
+    logger.info(f'{page}: where the predictions err, in {time.perf_counter() - start:.1f} s')
 
 
 def _truth_file(dataset: ModuleType, split: str) -> str:

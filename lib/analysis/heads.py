@@ -22,7 +22,7 @@ def read_people(path: Path) -> tuple[list[str], np.ndarray]:
     try:
         names = [str(row['image']) for row in rows]
         keypoints = np.array([row['keypoints'] for row in rows], np.float64).reshape(len(rows), len(COUNTED), 3)
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, OverflowError):
         raise InputError(f'{path} is no result for MPII: test again') from None
     return names, keypoints[..., :2]
 

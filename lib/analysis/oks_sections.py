@@ -85,9 +85,10 @@ def _errors(figures: Tally, changed: dict[str, Tally], diagnosis: Diagnosis) -> 
     def scores(precision: np.ndarray) -> list[float]:
         return [precision.mean(), precision[0].mean(), precision[np.isclose(THRESHOLDS, 0.75).argmax()].mean()]
 
-    before, rows = scores(figures.precision()), []
+    before, rows, given = scores(figures.precision()), [], {}
     for name, tallied in changed.items():
         after = scores(tallied.precision())
+        given[name] = 100 * np.nan_to_num(after[0] - before[0])
         gains = [_signed(b - a) for a, b in zip(before, after)]
         rows.append([name, counts[name], joint_shares.get(name, ''), percent(after[0]), *gains])
     text = (
@@ -99,7 +100,7 @@ def _errors(figures: Tally, changed: dict[str, Tally], diagnosis: Diagnosis) -> 
         f'{diagnosis.missed.sum():,} people were found by no detection.'
     )
     head = ('error', 'how many', 'of joints', 'AP if mended', 'gain in AP', 'AP50', 'AP75')
-    return page.section('Kinds of error', text, page.table(head, rows))
+    return page.section('Kinds of error', text, page.bars(given, 'AP'), page.table(head, rows))
 
 
 def _joints(evaluation: Evaluation, diagnosis: Diagnosis, joint_names: Sequence[str]) -> str:
@@ -147,14 +148,17 @@ def _groups(evaluation: Evaluation) -> str:
 def _cases(
     evaluation: Evaluation, diagnosis: Diagnosis, joint_names: Sequence[str], names: Sequence[str]
 ) -> Iterator[Case]:
-    """The worst and the best people: of those found with half of their joints labelled, and those not found."""
+    """The worst and the best: of the people found, with half of their joints labelled; of nobody; of those not found.
+
+    Worst is where the score promised most of what OKS lacks.
+    """
     truth, detections = evaluation.truth, evaluation.detections
     labelled = (diagnosis.kinds != UNKNOWN).sum(axis=1)
     fit = np.flatnonzero(2 * labelled >= len(joint_names))
     regret = detections.scores[fit] * (1 - diagnosis.oks[fit])
-    best = fit[np.argsort(-diagnosis.oks[fit], kind='stable')][:BEST]
+    best = fit[np.argsort(-diagnosis.oks[fit], kind='stable')][: min(BEST, len(fit) // 2)]
     worst = [i for i in fit[np.argsort(-regret, kind='stable')][:WORST] if i not in best]
-    for title, indices in (('Sure and wrong', worst), ('Best', best)):
+    for title, indices in (('Worst', worst), ('Best', best)):
         for index in indices:
             person, image = diagnosis.person[index], names[detections.image[index]]
             caption = f'{image}: OKS {diagnosis.oks[index]:.2f}, score {detections.scores[index]:.2f}'

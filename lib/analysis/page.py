@@ -104,6 +104,21 @@ def shares(rows: dict[str, Sequence[float]], names: Sequence[str], colors: Seque
     return _svg(left + width + 10, len(rows) * step + 4, parts) + legend(names, colors)
 
 
+def bars(values: dict[str, float], unit: str) -> str:
+    """A bar for each name, as long as its value, at least 0 and written beside it."""
+    left, width, step = 90, 300, 22
+    longest = max([*values.values(), 1e-9])
+    parts = []
+    for line, (name, value) in enumerate(values.items()):
+        y, size = line * step, max(value, 0) / longest * width
+        parts += [
+            f'<text x="{left - 8}" y="{y + 15}" text-anchor="end">{escape(name)}</text>',
+            f'<rect x="{left}" y="{y + 3}" width="{size:.2f}" height="16" fill="{COLORS[0]}"/>',
+            f'<text x="{left + size + 6:.2f}" y="{y + 15}">{value:.1f} {escape(unit)}</text>',
+        ]
+    return _svg(left + width + 90, len(values) * step + 4, parts)
+
+
 def _svg(width: float, height: float, parts: Sequence[str]) -> str:
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     return f'<svg {size} role="img">' + '\n'.join(parts) + '</svg>'

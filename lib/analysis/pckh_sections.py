@@ -40,7 +40,7 @@ def _cases(errors: np.ndarray, keypoints: np.ndarray, truth: np.ndarray, names: 
     fit = np.flatnonzero(2 * known.sum(axis=1) >= errors.shape[1])
     mean = np.nansum(errors[fit], axis=1) / known[fit].sum(axis=1)
     order = np.argsort(mean, kind='stable')
-    best = order[:BEST]
+    best = order[: min(BEST, len(order) // 2)]
     worst = [i for i in order[::-1][:WORST] if i not in best]
     for title, indices in (('Worst', worst), ('Best', best)):
         for i in indices:

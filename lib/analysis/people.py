@@ -105,7 +105,9 @@ def read_results(path: Path, truth: Truth) -> Detections:
         image_ids = np.array([row['image_id'] for row in rows], np.int64)
         scores = np.array([row['score'] for row in rows], np.float64)
         keypoints = np.array([row['keypoints'] for row in rows], np.float64).reshape(len(rows), joints, 3)
-    except (TypeError, KeyError, ValueError):
+        if not (np.isfinite(keypoints).all() and np.isfinite(scores).all()):
+            raise ValueError
+    except (TypeError, KeyError, ValueError, OverflowError):
         raise InputError(f'{path} is no result of {joints} joints in COCO format: test again') from None
     unknown = np.setdiff1d(image_ids, truth.image_ids)
     if len(unknown):

@@ -78,7 +78,9 @@ def tally(evaluation: Evaluation, only: np.ndarray | None = None, area: tuple[fl
     if only is not None:
         ignored |= ~only
     matched = evaluation.match(THRESHOLDS, ignored)
-    outside = (detections.area < area[0]) | (detections.area > area[1])
+    outside = np.zeros(len(detections), bool)
+    if area != ANY_AREA:
+        outside = (detections.area < area[0]) | (detections.area > area[1])
     # An index of -1 takes the last entry, which stands for nobody.
     counts = ~np.append(ignored, False)[matched] & ~((matched < 0) & outside)
     order = np.argsort(-detections.scores, kind='stable')

@@ -71,4 +71,8 @@ def _pictures(
             figures.append(page.figure(None, case.title, f'{case.caption} (not shown: {shown.description})'))
         else:
             figures.append(page.figure(shown, case.title, case.caption))
-    return page.section('Cases', 'Truth left, prediction right.', page.cases(figures))
+    return page.section(
+        'Cases',
+        'Truth left, prediction right.',
+        page.cases(figures),
+    )

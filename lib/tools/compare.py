@@ -63,11 +63,11 @@ def read_run(path: Path, truth_file: Path | None) -> Run:
     for name, kind in FIELDS.items():
         if not isinstance(content.get(name), kind):
             raise InputError(f'{path} does not tell {name}, which comparing needs: test again')
-    truth, results = truth_file or Path(content['truth']), path.parent / content['results']
+    truth, results = truth_file or Path(content['truth']), path.parent / Path(content['results']).name
     make = _coco_run if content['sigmas'] else _mpii_run
     run = make(path, content, truth, results)
     told, now = run.metrics.get(run.main), run.figure(np.ones(len(run.images), np.int64))
-    if not isinstance(told, float) or abs(told / run.scale - now) > ROUNDING:
+    if not isinstance(told, float) or not abs(told / run.scale - now) <= ROUNDING:
         raise InputError(
             f'{results} has {run.main} {100 * now:.2f}, but {path} says otherwise: one of them, or {truth}, is of '
             'another test: test again'
@@ -76,7 +76,10 @@ def read_run(path: Path, truth_file: Path | None) -> Run:
 
 
 def _coco_run(path: Path, content: dict, truth_file: Path, results: Path) -> Run:
-    sigmas = np.array(content['sigmas'], np.float64)
+    try:
+        sigmas = np.array(content['sigmas'], np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f'{path}: sigmas should be numbers: test again') from None
     truth = parse_truth(read_json(truth_file, f'{PREPARE}, or name it with --truth'), truth_file, len(sigmas))
     figures = tally(Evaluation(truth, read_results(results, truth), sigmas))
     return Run(_name(path), content['metrics'], 'AP', 1, figures.ap, truth.image_ids.tolist())
