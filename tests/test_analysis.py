@@ -124,9 +124,10 @@ def test_kinds_of_error(points, expected):
 
 def test_unlabelled_joints_are_of_no_kind():
     """Neither is one wrong, nor does another joint lie near it."""
-    no_wrist = JOINTS * [[1], [0], [1]]
-    assert kinds(moved(right=(10, 100)), [(0, no_wrist)]) == ['good', 'unknown', 'miss']
-    assert kinds(moved(right=(210, 100)), [(0, JOINTS), (0, OTHER * [[1], [0], [1]])])[2] == 'miss'
+    unlabelled = [[0, 0, 0], [0, 0, 2], [0, 0, 0]]  # the left wrist's visibility
+    assert kinds(moved(right=(10, 100)), [(0, JOINTS - unlabelled)]) == ['good', 'unknown', 'miss']
+    assert kinds(moved(right=(210, 100)), [(0, JOINTS), (0, OTHER)])[2] == 'swap'
+    assert kinds(moved(right=(210, 100)), [(0, JOINTS), (0, OTHER - unlabelled)])[2] == 'miss'
     assert kinds(moved(right=(210, 100)), [(0, JOINTS), (1, OTHER)])[2] == 'miss'  # who is in another image
 
 
