@@ -128,7 +128,7 @@ def test_a_page_on_good_and_bad_detections(tmp_path):
         'background': '1 detections',
     }
     assert 'left_wrist inversion, right_wrist inversion' in text
-    assert '1 people were found by no detection' in text
+    assert 'people whom no detection found: 1.' in text
     assert f'absent.jpg: 17 labelled joints (not shown: {Kind.ABSENT.description})' in text
     assert shown.tags.count('figure') == 4 and len(shown.fetched) == 3
 
@@ -196,7 +196,7 @@ def jpeg_of(data: str) -> bytes:
 
 def test_nothing_found_at_all(tmp_path):
     text = ' '.join(read_page(write(tmp_path, lambda points: [(2, points[0] + 9000, 0.5)])).texts)
-    assert '3 people were found by no detection' in text
+    assert 'people whom no detection found: 3.' in text
 
 
 def test_a_test_writes_it(drawn, tmp_path, monkeypatch, capsys):

@@ -97,7 +97,7 @@ def _errors(figures: Tally, changed: dict[str, Tally], diagnosis: Diagnosis) -> 
         'is an inversion where it lies near its mirror joint, a swap near a joint of another person, or a miss. '
         'Mended, joints lie at their true places; scores sort the matched detections by OKS; background detections, '
         f'which found nobody, are gone. {joint_shares["good"]} of the joints are good; '
-        f'{diagnosis.missed.sum():,} people were found by no detection.'
+        f'people whom no detection found: {diagnosis.missed.sum():,}.'
     )
     head = ('error', 'how many', 'of joints', 'AP if mended', 'gain in AP', 'AP50', 'AP75')
     return page.section('Kinds of error', text, page.bars(given, 'AP'), page.table(head, rows))
