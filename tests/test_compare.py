@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def world(tmp_path):
 def with_ap(path, content):
     """Writes a metrics.json with the AP that its results have."""
     path.write_text(json.dumps(content))
-    run = compare._coco_run(path, content, compare.Path(content['truth']), path.parent / 'results.json')
+    run = compare._coco_run(path, content, Path(content['truth']), path.parent / 'results.json')
     content['metrics']['AP'] = run.figure(np.ones(IMAGES, np.int64))
     path.write_text(json.dumps(content))
     return path
@@ -121,6 +122,7 @@ REFUSALS = {
     'of test-dev': (lambda path: change(path, metrics=None), 'is of a test without truth'),
     'of old': (lambda path: change(path, truth=None), 'does not tell truth, which comparing needs: test again'),
     'sigmas': (lambda path: change(path, sigmas=['x']), 'sigmas should be numbers'),
+    'words': (lambda path: change(path, metrics={'AP': 'high'}), 'metrics should be numbers: test again'),
     'figures': (lambda path: change(path, metrics={'AR': 1}), 'says otherwise'),
     'another AP': (lambda path: change(path, metrics={'AP': 0.99}), 'says otherwise: one of them, or '),
     'no results': (lambda path: (path.parent / 'results.json').unlink(), 'results.json does not exist: test again'),

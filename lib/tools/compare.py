@@ -63,6 +63,8 @@ def read_run(path: Path, truth_file: Path | None) -> Run:
     for name, kind in FIELDS.items():
         if not isinstance(content.get(name), kind):
             raise InputError(f'{path} does not tell {name}, which comparing needs: test again')
+    if not all(isinstance(value, int | float) for value in content['metrics'].values()):
+        raise InputError(f'{path}: metrics should be numbers: test again')
     truth, results = truth_file or Path(content['truth']), path.parent / Path(content['results']).name
     make = _coco_run if content['sigmas'] else _mpii_run
     run = make(path, content, truth, results)
@@ -115,10 +117,10 @@ def verdict(differences: np.ndarray) -> str:
 
 def table(runs: Sequence[Run], drawn: np.ndarray) -> str:
     """The lines to print. drawn: (samples, runs), from bootstrap.draws"""
-    main = runs[0].main
-    rows = [['', *runs[0].metrics, f'{main} 95 %', 'difference', '95 %', '']]
+    main, names = runs[0].main, list(runs[0].metrics)
+    rows = [['', *names, f'{main} 95 %', 'difference', '95 %', '']]
     for index, run in enumerate(runs):
-        figures = [_percent(value / run.scale) for value in run.metrics.values()]
+        figures = [_percent(run.metrics.get(name, -1) / run.scale) for name in names]
         cells = [run.name, *figures, _range(drawn[:, index], '{:.1f}')]
         if index:
             differences = drawn[:, index] - drawn[:, 0]
