@@ -1,6 +1,7 @@
 """Files, read and written: a user's json; our own, whole or not at all."""
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -25,6 +26,15 @@ def read_json(path: Path, remedy: str = 'get it again') -> Any:
 def write_json(path: Path, content: Any) -> None:
     """Writes content as json for people to read. Raises OSError."""
     path.write_text(json.dumps(content, indent=2) + '\n')
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file's content, in hexadecimal. Raises OSError."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -1,18 +1,21 @@
 """A test of a network: predictions of every record, and the report on them."""
 
 import logging
+import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from easydict import EasyDict
+from pycocotools.cocoeval import Params
 from torch import nn
 from tqdm import tqdm
 
 from cvpack import dist
-from cvpack.files import write_json
+from cvpack.files import sha256, write_json
 from cvpack.precision import autocast
+from lib.analysis.report import write_report
 from lib.config import git_revision, to_plain
 from lib.datasets.description import Description
 from lib.datasets.joints import Records, read_image
@@ -110,13 +113,18 @@ def report(
     split: str,
     logger: logging.Logger,
 ) -> None:
-    """Writes results.json and metrics.json into the folder and prints the table."""
+    """Writes results.json, metrics.json and report.html into the folder and prints the table."""
     reader, dataset = format_of(cfg), dataset_of(cfg)
     results = reader.write_results(records, keypoints, scores, folder)
     metrics = reader.evaluate(dataset, split, results, records)
     content = {
         'metrics': metrics,
+        'experiment': Path(cfg.OUTPUT_DIR).name,
         'weights': str(file.resolve()),
+        'weights_sha256': sha256(file),
+        'results': results.name,
+        'truth': str(reader.truth_file(dataset, split).resolve()) if metrics else None,
+        'sigmas': list(dataset.sigmas),
         'boxes': len(records),
         'boxes_from': records.boxes_from,
         'flip': cfg.TEST.FLIP,
@@ -135,6 +143,10 @@ def report(
     widths = [max(len(name), len(value)) for name, value in table.items()]
     logger.info(' | '.join(name.rjust(width) for name, width in zip(table, widths)))
     logger.info(' | '.join(value.rjust(width) for value, width in zip(table.values(), widths)))
+    start = time.perf_counter()
+    facts = dataset.joint_names, dataset.flip_pairs, dataset.skeleton
+    page = write_report(content, table, folder, records.root, *facts)
+    logger.info(f'{page}: where the predictions err, in {time.perf_counter() - start:.1f} s')
 
 
 def save_pictures(

@@ -183,6 +183,11 @@ def write_results(records: Records, keypoints: np.ndarray, scores: np.ndarray, f
     return path
 
 
+def truth_file(dataset: Description, split: str) -> Path:
+    """What a split is evaluated against."""
+    return dataset.annotations(split)
+
+
 def evaluate(dataset: Description, split: str, results: Path, records: Records) -> dict[str, float] | None:
     """pycocotools' ten keypoint figures under the data set's sigmas, in 0 .. 1, and PCK where the boxes are annotated.
 

@@ -146,6 +146,11 @@ def write_results(records: Records, keypoints: np.ndarray, scores: np.ndarray, f
     return path
 
 
+def truth_file(dataset: Description, split: str) -> Path:
+    """What a split is evaluated against."""
+    return dataset.root / TRUTH
+
+
 def evaluate(dataset: Description, split: str, results: Path, records: Records) -> dict[str, float] | None:
     """PCKh of the records' results.json, in per cent; None where there is no truth to hold it against."""
     truth = dataset.root / TRUTH

@@ -1,0 +1,190 @@
+"""Whether a difference is told from noise, and what cannot be compared."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+from analysis_cases import SIGMAS, person
+from refusals import refused
+
+from cvpack.files import read_json
+from lib.analysis import bootstrap
+from lib.datasets import mpii
+from lib.tools import compare
+from lib.tools.compare import main
+
+IMAGES = 60
+
+
+@pytest.fixture
+def world(tmp_path):
+    """A truth of a person an image, and a maker of tests: how far off the joints are in each image."""
+    random = np.random.default_rng(0)
+    points = random.uniform(20, 220, (IMAGES, 17, 2)).round()
+    people = [person(points[i], i + 1, i + 1, np.full(17, 2), area=2e4) for i in range(IMAGES)]
+    images = [{'id': i + 1, 'file_name': f'{i}.jpg'} for i in range(IMAGES)]
+    truth = tmp_path / 'truth.json'
+    truth.write_text(json.dumps({'images': images, 'annotations': people, 'categories': [{'id': 1}]}))
+    directions = random.normal(size=(IMAGES, 17, 2))
+    scores = random.uniform(0.2, 1, IMAGES)
+
+    def make(name: str, pixels: np.ndarray):
+        folder = tmp_path / name
+        folder.mkdir()
+        found = points + directions * np.reshape(pixels, (-1, 1, 1))
+        rows = [
+            {
+                'image_id': i + 1,
+                'category_id': 1,
+                'score': s,
+                'keypoints': np.column_stack([p, np.ones(17)]).ravel().tolist(),
+            }
+            for i, (p, s) in enumerate(zip(found, scores))
+        ]
+        (folder / 'results.json').write_text(json.dumps(rows))
+        content = {'metrics': {'AP': 0.5}, 'results': 'results.json', 'truth': str(truth), 'sigmas': SIGMAS.tolist()}
+        return with_ap(folder / 'metrics.json', content)
+
+    return make
+
+
+def with_ap(path, content):
+    """Writes a metrics.json with the AP that its results have."""
+    path.write_text(json.dumps(content))
+    run = compare._coco_run(path, content, Path(content['truth']), path.parent / 'results.json')
+    content['metrics']['AP'] = run.figure(np.ones(IMAGES, np.int64))
+    path.write_text(json.dumps(content))
+    return path
+
+
+def table(capsys, *paths, draws='200') -> list[list[str]]:
+    """The cells of the printed lines."""
+    main([*map(str, paths), '--draws', draws])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f'{draws} draws of {IMAGES} images'
+    return [re.split(r'\s{2,}', line) for line in lines[:-1]]
+
+
+def test_better_worse_and_noise(world, capsys):
+    """A tenth of a pixel in some images, up here and down there, is noise; four pixels everywhere are not."""
+    base = np.full(IMAGES, 12.0)
+    first = world('first', base)
+    flicker = world('flicker', base + np.random.default_rng(1).choice([-1.5, 1.5], IMAGES))
+    good, bad = world('good', base - 4), world('bad', base + 4)
+    head, *rows = table(capsys, first, flicker, good, bad, first)
+    assert head[1:] == ['AP', 'AP 95 %', 'difference', '95 %']
+    assert [row[-1] for row in rows[1:]] == ['noise', 'better', 'worse', 'no difference']
+    assert rows[0][0] == str(first.parent) and len(rows[0]) == 3
+    figures = [100 * read_json(path)['metrics']['AP'] for path in (first, flicker, good, bad)]
+    assert [float(row[1]) for row in rows[:4]] == pytest.approx(figures, abs=0.051)
+    for row, figure in zip(rows[1:4], figures[1:]):
+        low, high = map(float, row[4].split(' .. '))
+        assert float(row[3]) == pytest.approx(figure - figures[0], abs=0.0051) and low <= float(row[3]) <= high
+    assert rows[4][3:5] == ['+0.00', '+0.00 .. +0.00']
+
+
+def test_pairing_narrows_the_interval(world):
+    """Images are as hard for one test as for the other: their difference varies less than each of them."""
+    hard = np.random.default_rng(2).choice([2.0, 25.0], IMAGES)
+    runs = [compare.read_run(world(name, hard + plus), None) for name, plus in (('a', 0), ('b', 1))]
+    drawn = bootstrap.draws([run.figure for run in runs], IMAGES, 200)
+    assert np.std(drawn[:, 1] - drawn[:, 0]) < 0.3 * np.std(drawn[:, 0])
+    np.testing.assert_array_equal(drawn, bootstrap.draws([run.figure for run in runs], IMAGES, 200))
+
+
+def test_the_interval_of_a_mean():
+    """Of a mean of 400 coin flips: standard error .025."""
+    flips = np.arange(400) % 2
+    low, high = bootstrap.interval(bootstrap.draws([lambda w: flips @ w / w.sum()], 400, 2000)[:, 0])
+    assert (low, high) == pytest.approx((0.5 - 1.96 * 0.025, 0.5 + 1.96 * 0.025), abs=0.006)
+
+
+def test_a_truth_that_moved(world, tmp_path, capsys):
+    path = world('a', np.full(IMAGES, 8.0))
+    moved = (tmp_path / 'truth.json').rename(tmp_path / 'moved.json')
+    assert 'truth.json does not exist' in refused(capsys, main, str(path))
+    main([str(path), '--truth', str(moved), '--draws', '5'])
+    assert '5 draws of 60 images' in capsys.readouterr().out
+
+
+def change(path, **fields) -> None:
+    path.write_text(json.dumps({**read_json(path), **fields}))
+
+
+REFUSALS = {
+    'absent': (lambda path: path.unlink(), 'metrics.json does not exist: test again'),
+    'no json': (lambda path: path.write_text('{'), 'metrics.json is not valid json'),
+    'a list': (lambda path: path.write_text('[]'), 'is no metrics.json of this project'),
+    'foreign': (lambda path: path.write_text('{"AP": 1}'), 'is no metrics.json of this project'),
+    'of test-dev': (lambda path: change(path, metrics=None), 'is of a test without truth'),
+    'of old': (lambda path: change(path, truth=None), 'does not tell truth, which comparing needs: test again'),
+    'sigmas': (lambda path: change(path, sigmas=['x']), 'sigmas should be numbers'),
+    'words': (lambda path: change(path, metrics={'AP': 'high'}), 'metrics should be numbers: test again'),
+    'figures': (lambda path: change(path, metrics={'AR': 1}), 'says otherwise'),
+    'another AP': (lambda path: change(path, metrics={'AP': 0.99}), 'says otherwise: one of them, or '),
+    'no results': (lambda path: (path.parent / 'results.json').unlink(), 'results.json does not exist: test again'),
+    'results': (
+        lambda path: (path.parent / 'results.json').write_text('[{"image_id": 1}]'),
+        'is no result of 17 joints',
+    ),
+    'NaN': (
+        lambda path: (path.parent / 'results.json').write_text(
+            json.dumps([{'image_id': 1, 'score': float('nan'), 'keypoints': [1.0] * 51}])
+        ),
+        'is no result of 17 joints',
+    ),
+    'other images': (
+        lambda path: (path.parent / 'results.json').write_text(
+            json.dumps([{'image_id': 77, 'score': 1, 'keypoints': [1.0] * 51}])
+        ),
+        'people in image 77, which the truth does not list',
+    ),
+    'truth': (lambda path: (path.parents[1] / 'truth.json').write_text('{}'), 'is not a COCO annotation file'),
+}
+
+
+@pytest.mark.parametrize('case', REFUSALS.values(), ids=REFUSALS)
+def test_refusals(world, capsys, case):
+    spoil, expected = case
+    path = world('a', np.full(IMAGES, 8.0))
+    spoil(path)
+    assert expected in refused(capsys, main, str(path))
+
+
+def mpii_test(folder, seed: int, pixels: float, names=None):
+    """A metrics.json of 40 people in 20 images, with heads of which half is 30 pixels."""
+    folder.mkdir(parents=True)
+    truth = folder / 'valid.mat'
+    positions = np.random.default_rng(0).uniform(50, 150, (16, 2, 40))
+    heads = np.zeros((2, 2, 40))
+    heads[1, 0] = 100
+    fields = {'pos_gt_src': positions, 'jnt_missing': np.zeros((16, 40)), 'headboxes_src': heads}
+    scipy.io.savemat(truth, fields)
+    noise = np.random.default_rng(seed).normal(size=(40, 16, 2)) * pixels
+    found = np.dstack([positions.transpose(2, 0, 1) - 1 + noise, np.ones((40, 16))])
+    names = names or [f'{i // 2}.jpg' for i in range(40)]
+    rows = [{'image': name, 'keypoints': person.tolist()} for name, person in zip(names, found)]
+    (folder / 'results.json').write_text(json.dumps(rows))
+    content = {'metrics': mpii.pckh(found, truth), 'results': 'results.json', 'truth': str(truth), 'sigmas': []}
+    (folder / 'metrics.json').write_text(json.dumps(content))
+    return folder / 'metrics.json'
+
+
+def test_mpii(tmp_path, capsys):
+    """Mean PCKh over images, of which each has two people here."""
+    first, second = mpii_test(tmp_path / 'a', 1, 18), mpii_test(tmp_path / 'b', 2, 18)
+    better = mpii_test(tmp_path / 'c', 1, 14)
+    main([str(first), str(second), str(better), '--draws', '200'])
+    head, _, other, good, foot = capsys.readouterr().out.splitlines()
+    assert 'Mean@0.1' in head and 'Mean 95 %' in head and foot == '200 draws of 20 images'
+    assert other.endswith('noise') and good.endswith('better')
+
+
+def test_tests_on_other_images(tmp_path, world, capsys):
+    first = mpii_test(tmp_path / 'a', 1, 18)
+    others = mpii_test(tmp_path / 'b', 1, 18, [f'{i}.jpg' for i in range(40)])
+    for path in (others, world('c', np.full(IMAGES, 8.0))):
+        assert 'was tested on other images than' in refused(capsys, main, str(first), str(path))
