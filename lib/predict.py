@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from easydict import EasyDict
 from numpy.typing import ArrayLike
 from torch.utils.data import default_collate
 
@@ -105,7 +106,7 @@ class PosePredictor:
             draw_skeleton(image, points, visible, self.skeleton, self.joint_names, colours, own)
 
 
-def _facts(cfg) -> tuple[Sequence[str], Sequence[tuple[int, int]]]:
+def _facts(cfg: EasyDict) -> tuple[Sequence[str], Sequence[tuple[int, int]]]:
     """Names of the joints and the skeleton; those of a network with other joints than its data set are not known."""
     dataset, joints = dataset_of(cfg), cfg.DATASET.KEYPOINT.NUM
     if joints == len(dataset.JOINT_NAMES):
