@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import torch
 from easydict import EasyDict
-from pycocotools.cocoeval import Params
 from torch import nn
 from tqdm import tqdm
 

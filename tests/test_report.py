@@ -101,7 +101,7 @@ def write(tmp_path, found, file_name='a.jpg', **changes):
     (tmp_path / 'images' / file_name).parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(tmp_path / 'images' / 'a.jpg'), np.full((150, 160, 3), 90, np.uint8))
     (tmp_path / 'images' / 'a.jpg').rename(tmp_path / 'images' / file_name)
-    facts = coco.JOINT_NAMES, coco.FLIP_PAIRS, coco.SKELETON
+    facts = coco.COCO.joint_names, coco.COCO.flip_pairs, coco.COCO.skeleton
     return write_report(content(truth, **changes), {'AP': '12.3'}, tmp_path, tmp_path / 'images', *facts)
 
 
@@ -212,7 +212,7 @@ def test_a_test_writes_it(drawn, tmp_path, monkeypatch, capsys):
     assert f'{folder / "report.html"}: where the predictions err, in ' in printed
     metrics = read_json(folder / 'metrics.json')
     assert metrics['weights_sha256'] == sha256(weights) and len(metrics['weights_sha256']) == 64
-    assert metrics['truth'] == str(drawn.resolve() / coco.TEST_FILES['val'][0]) and metrics['results'] == 'results.json'
+    assert metrics['truth'] == str(drawn.resolve() / coco.COCO.val_json) and metrics['results'] == 'results.json'
     shown = read_page(folder / 'report.html')
     assert metrics['weights_sha256'] in shown.texts and shown.fetched
     assert (folder / 'report.html').stat().st_size < 3e6
@@ -240,7 +240,7 @@ def test_mpii(tmp_path):
     expected = mpii.pckh(predictions, truth)['Mean']
     assert expected == pytest.approx(100 * (139 - 5) / 139) == 100 * hits.sum() / joints.sum()
 
-    facts = mpii.JOINT_NAMES, mpii.FLIP_PAIRS, mpii.SKELETON
+    facts = mpii.MPII.joint_names, mpii.MPII.flip_pairs, mpii.MPII.skeleton
     path = write_report(content(truth, sigmas=[]), {'Mean': '96.4'}, tmp_path, tmp_path / 'images', *facts)
     shown = read_page(path)
     assert (
