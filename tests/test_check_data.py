@@ -183,7 +183,7 @@ def test_the_layout_s_own_folder(drawn, tmp_path, monkeypatch, capsys):
 def test_people_of_one_s_own_data_set(drawn, tmp_path, capsys):
     """By its experiment: how the joints are labelled, how large the boxes are, and a picture of what is trained on."""
     shutil.copytree(REPOSITORY / 'exps/mspn.2xstg.toy', tmp_path / 'mine')
-    sheet = tmp_path / 'pictures' / 'sheet.png'
+    sheet = tmp_path / 'sheet.png'
     arguments = ('--experiment', tmp_path / 'mine', '--root', drawn, '--split', 'train', '--sheet', sheet)
     code, _, printed = run(capsys, *arguments)
     people = read_json(drawn / coco.COCO.train_json)['annotations']
@@ -204,7 +204,7 @@ def test_people_of_one_s_own_data_set(drawn, tmp_path, capsys):
 
 def test_a_sheet_that_cannot_be_written(drawn, tmp_path, capsys):
     error = refused(capsys, check_data.main, '--dataset', 'coco', '--root', drawn, '--sheet', tmp_path / 'sheet.txt')
-    names_all(error, f'--sheet {tmp_path}/sheet.txt cannot be written', 'name a .jpg or .png file')
+    names_all(error, f'--sheet {tmp_path}/sheet.txt: name a file that ends in .jpg or .png, in a folder that exists')
 
 
 @pytest.mark.parametrize('arguments', [[], ['--dataset', 'lsp'], ['--dataset', 'coco', '--workers', '0']])

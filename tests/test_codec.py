@@ -208,7 +208,7 @@ def test_a_perfect_network_finds_every_joint_under_udp(drawn, tmp_path):
     """Through the real loader, flip test and decoder."""
     cfg = load_config('mspn.2xstg.coco.udp')
     override(cfg, [*tiny_settings(drawn, tmp_path), 'DATALOADER.NUM_WORKERS=0'])
-    records = coco.test_records(drawn, 'val', gt_boxes=True)
+    records = coco.test_records(coco.COCO.at(drawn), 'val', gt_boxes=True)
     joints = np.random.default_rng(0).uniform(14, 49, (len(records), 17, 2))
     model = Perfect(torch.from_numpy(joints), flip_permutation(cfg, torch.device('cpu')))
     found, _ = predict(cfg, model, records, torch.device('cpu'))

@@ -146,7 +146,9 @@ def test_tracing_changes_no_joint():
     heatmaps[0, 1, 0, 11] = 300
     center, scale = torch.rand(3, 2), torch.rand(3, 2)
     for kernel in (5, 9):
-        ways = [heatmap.decode(heatmaps, center, scale, (64, 48), kernel, [0.25], traced) for traced in (False, True)]
+        ways = [
+            heatmap.decode(heatmaps, center, scale, (64, 48), kernel, [0.25], traced=traced) for traced in (False, True)
+        ]
         for fast, traced in zip(*ways):
             torch.testing.assert_close(fast, traced)
 

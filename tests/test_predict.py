@@ -98,7 +98,7 @@ def test_results_are_those_of_a_test(weights, drawn, tmp_path):
     cfg = PosePredictor(weights).cfg
     model = build_mspn(cfg)
     model.load_state_dict(checkpoint.load(weights)['model'])
-    records = coco.test_records(drawn, 'val', gt_boxes=False)
+    records = coco.test_records(coco.COCO.at(drawn), 'val', gt_boxes=False)
     device = torch.device('cpu')
     results = coco.write_results(records, *predict(cfg, ready_to_test(cfg, model, device), records, device), tmp_path)
     expected = read_json(results)

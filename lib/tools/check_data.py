@@ -33,6 +33,7 @@ from lib.tools.check_records import LISTINGS, Listing, compare_with_images
 
 DEFAULTS = {'coco': coco_defaults, 'mpii': mpii_defaults}
 SPLITS = ('train', 'val', 'test')
+PICTURES = '.jpg', '.png'
 EXAMPLES = 5  # shown of each kind
 
 
@@ -133,6 +134,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     dataset = dataset_of(cfg)
     if not dataset.root.is_dir():
         raise InputError(f'--root {dataset.root} is no folder: {coco.PREPARE}')
+    if args.sheet is not None and not (args.sheet.suffix in PICTURES and args.sheet.absolute().parent.is_dir()):
+        raise InputError(
+            f'--sheet {args.sheet}: name a file that ends in {" or ".join(PICTURES)}, in a folder that exists'
+        )
     splits = [args.split] if args.split != 'all' else list(SPLITS)
     if args.split == 'all' and not (dataset.test_json and dataset.annotations('test').exists()):
         splits.remove('test')

@@ -67,13 +67,8 @@ def draw_sheet(cfg: EasyDict, file: Path) -> None:
     count = min(SHEET_PEOPLE, len(samples))
     chosen = np.linspace(0, len(samples) - 1, count).round().astype(int).tolist()
     panels = [_panel(samples, index, dataset_of(cfg)) for index in chosen]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        written = cv2.imwrite(str(file), contact_sheet(panels, SHEET_COLUMNS))
-    except cv2.error:
-        written = False
-    if not written:
-        raise InputError(f'--sheet {file} cannot be written: name a .jpg or .png file in a folder of yours')
+    if not cv2.imwrite(str(file), contact_sheet(panels, SHEET_COLUMNS)):
+        raise InputError(f'--sheet {file} cannot be written: name a file in a folder of yours')
     print(f'{file}: {count} people to train on, each plain and augmented twice')
 
 
