@@ -109,6 +109,7 @@ def coco_defaults(dataset: Description = coco.COCO) -> EasyDict:
             PRECISION='fp32',  # or 'bf16', 'fp16', which change the results
         ),
         RUN_EFFICIENT=False,  # activation checkpointing
+        EXPERIMENT=None,  # derived: the name of the experiment's folder
         OUTPUT_DIR='',  # '': home()/model_logs/<user>/<experiment>
         TEST_DIR=None,  # derived
         TENSORBOARD_DIR=None,  # derived
@@ -155,6 +156,7 @@ def finalize(cfg: EasyDict, file: str) -> None:
 
 
 def _finalize(cfg: EasyDict, experiment: Path) -> None:
+    cfg.EXPERIMENT = experiment.name
     if not cfg.get('OUTPUT_DIR'):
         cfg.OUTPUT_DIR = str(home() / 'model_logs' / _user() / experiment.name)
     _check_and_derive(cfg)
@@ -183,8 +185,8 @@ def override(cfg: EasyDict, assignments: list[str]) -> None:
             node = node.get(parent) if isinstance(node, dict) else None
         if not isinstance(node, dict) or name not in node:
             raise InputError(f'--set {assignment}: there is no key {key}')
-        if name in ('OUTPUT_SHAPE', 'TEST_DIR', 'TENSORBOARD_DIR'):
-            raise InputError(f'--set {assignment}: {key} follows from INPUT_SHAPE or OUTPUT_DIR; set that')
+        if name in ('EXPERIMENT', 'OUTPUT_SHAPE', 'TEST_DIR', 'TENSORBOARD_DIR'):
+            raise InputError(f'--set {assignment}: {key} follows from the folder, INPUT_SHAPE or OUTPUT_DIR; set these')
         node[name] = _parse(text)
     _check_and_derive(cfg)
 

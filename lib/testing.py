@@ -118,7 +118,7 @@ def report(
     metrics = reader.evaluate(dataset, split, results, records)
     content = {
         'metrics': metrics,
-        'experiment': Path(cfg.OUTPUT_DIR).name,
+        'experiment': cfg.EXPERIMENT,
         'weights': str(file.resolve()),
         'weights_sha256': sha256(file),
         'results': results.name,
