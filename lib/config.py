@@ -212,30 +212,6 @@ def to_plain(cfg: EasyDict) -> dict:
     return json.loads(json.dumps(cfg))
 
 
-def from_plain(content: dict, source: Path) -> EasyDict:
-    """The configuration that to_plain made `content` of; keys that did not exist then have their defaults.
-
-    source: the file that it was read from. Raises InputError that names it if the content makes no sense.
-    """
-    try:
-        cfg = mpii_defaults() if content['DATASET']['NAME'] == 'MPII' else coco_defaults()
-        _update(cfg, content)
-        _check_and_derive(cfg)
-    except (InputError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f'{source}: the configuration in it cannot be used ({error}): was it written by train.py?'
-        ) from None
-    return cfg
-
-
-def _update(cfg: dict, content: dict) -> None:
-    for name, value in content.items():
-        if isinstance(value, dict) and isinstance(cfg.get(name), dict):
-            _update(cfg[name], value)
-        else:
-            cfg[name] = value
-
-
 def run_config(experiment: Path) -> EasyDict:
     """The configuration of an experiment's folder. Raises InputError if there is none."""
     file = experiment / 'config.py'
