@@ -67,6 +67,9 @@ def test_a_file_names_the_joints_of_its_description(tmp_path):
     own = dataclasses.replace(coco.COCO.at(tmp_path), joint_names=('a', 'b', 'c'), sigmas=(0.1,) * 3, val_boxes='')
     assert coco.train_records(own, 1).joints.shape == (1, 3, 2)
     assert coco.test_records(own, 'val', gt_boxes=False).boxes_from == 'annotation'  # there are no others
+    split = dataclasses.replace(own, images='{split}2017')
+    assert coco.train_records(split, 1).root == tmp_path / 'train2017'
+    assert coco.test_records(split, 'val', gt_boxes=False).root == tmp_path / 'val2017'
     with pytest.raises(InputError, match=r'its category has 3 joints, but DATASET\.KEYPOINT\.NUM = 17'):
         coco.train_records(coco.COCO.at(tmp_path), 1)
     with pytest.raises(InputError, match="joint 1 is 'b' in its category, 'c' in DATASET"):
@@ -76,7 +79,7 @@ def test_a_file_names_the_joints_of_its_description(tmp_path):
 
 def test_own_sigmas_and_pck(tmp_path):
     """A person of area 100 with two joints, 3 and 0 pixels off: OKS (exp(-9 / (2 * 100 * 0.2^2)) + 1) / 2."""
-    joints = [10, 10, 2, 30, 10, 2]
+    joints = [10, 10, 1, 30, 10, 2]
     write(tmp_path, [person(keypoints=joints, area=100, bbox=[0, 0, 40, 20])], categories=[PERSON])
     own = dataclasses.replace(coco.COCO.at(tmp_path), joint_names=('a', 'b'), sigmas=(0.1, 0.1), val_boxes='')
     records = coco.test_records(own, 'val', gt_boxes=False)
