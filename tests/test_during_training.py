@@ -49,10 +49,23 @@ def rows(folder) -> list[dict]:
 
 @pytest.fixture(scope='module')
 def run(drawn, tmp_path_factory):
-    """A validated run's output folder."""
-    folder = tmp_path_factory.mktemp('validated')
+    """A validated run's output folder; no random number was taken, and the network stayed as it was."""
+    folder, count = tmp_path_factory.mktemp('validated'), 0
+    real = validation.Validation.__call__
+
+    def watched(self, iteration):
+        nonlocal count
+        before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+        real(self, iteration)
+        assert torch.equal(before[0], torch.get_rng_state()) and before[1] == np.random.get_state()[1].tolist()
+        assert all(module.training for module in self.trainer.model.modules())
+        assert not any(isinstance(module, torch.nn.Identity) for module in self.trainer.model.modules())
+        count += 1
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation.Validation, '__call__', watched)
         call(patch, engine.train, *settings(drawn, folder, 'TEST.DURING_TRAINING=1'))
+    assert count == 3
     return folder
 
 
@@ -62,20 +75,6 @@ def test_training_is_the_same_to_the_bit(drawn, run, tmp_path, monkeypatch):
     one, other = (checkpoint.load(folder / 'iter-16.pth')['ema'] for folder in (run, tmp_path))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
     assert not (tmp_path / 'validation').exists() and (tmp_path / 'curves.png').is_file()
-
-
-def test_no_random_number_is_taken_and_the_network_stays_in_training(drawn, tmp_path, monkeypatch):
-    real, states = validation.Validation.__call__, []
-
-    def watched(self, iteration):
-        before = torch.get_rng_state(), np.random.get_state()[1].tolist()
-        real(self, iteration)
-        assert torch.equal(before[0], torch.get_rng_state()) and before[1] == np.random.get_state()[1].tolist()
-        states.append([module.training for module in self.trainer.model.modules()])
-
-    monkeypatch.setattr(validation.Validation, '__call__', watched)
-    call(monkeypatch, engine.train, *settings(drawn, tmp_path, 'TEST.DURING_TRAINING=1', 'SOLVER.MAX_ITER=1'))
-    assert len(states) == 2 and all(map(all, states))
 
 
 def test_figures_are_those_of_a_test(drawn, run, tmp_path, monkeypatch):
@@ -220,7 +219,8 @@ def test_what_was_trained_anew_counts_once(tmp_path):
         for iteration in range(start + 1, end + 1):
             train_log(iteration, lr, {})
         train_log.close()
-        time.sleep(1.1)  # the names of TensorBoard's files count in seconds
+        if start == 0:
+            time.sleep(1.1)  # the names of TensorBoard's files count in seconds
     assert read_scalars(tmp_path, ('lr',)) == {'lr': ([20, 40, 60, 80], [1.0, 1.0, 2.0, 2.0])}
 
 
@@ -235,7 +235,9 @@ def test_a_pause_is_not_in_the_speed(tmp_path):
 
 def test_matplotlib_is_an_extra(drawn, run, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)
-    call(monkeypatch, engine.train, *settings(drawn, tmp_path, 'SOLVER.MAX_ITER=1'))
+    more = ['TEST.DURING_TRAINING=0', f'OUTPUT_DIR={tmp_path}', 'SOLVER.MAX_ITER=2']
+    (tmp_path / 'iter-16.pth').symlink_to(run / 'iter-16.pth')
+    call(monkeypatch, engine.train, '--resume', 'auto', *settings(drawn, tmp_path, *more))
     said = capsys.readouterr().out
     assert 'no curves.png: matplotlib is not installed: pip install matplotlib' in said
     assert not (tmp_path / 'curves.png').exists() and 'trained: ' in said
@@ -362,8 +364,12 @@ def _train_both(rank: int, folder: str, arguments: list[str]) -> None:
         engine.train(load_config(EXPERIMENT), build_mspn)
 
 
+@pytest.mark.slow
 def test_two_processes(drawn, tmp_path, monkeypatch):
-    """The same weights; rank 0's statistics, which are the checkpoint's; nobody gives a slow evaluation up."""
+    """The same weights; rank 0's statistics, which are the checkpoint's; nobody gives a slow evaluation up.
+
+    Slow: two processes that train twice, and an evaluation that takes six seconds on purpose.
+    """
     arguments = settings(drawn, tmp_path, 'SOLVER.MAX_ITER=1')
     torch.multiprocessing.spawn(_train_both, (str(tmp_path), arguments), nprocs=2)
     plain, validated = tmp_path / 'plain', tmp_path / 'validated'
