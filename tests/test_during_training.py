@@ -74,7 +74,7 @@ def test_training_is_the_same_to_the_bit(drawn, run, tmp_path, monkeypatch):
     assert_same_checkpoints(run / 'iter-16.pth', tmp_path / 'iter-16.pth')
     one, other = (checkpoint.load(folder / 'iter-16.pth')['ema'] for folder in (run, tmp_path))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
-    assert not (tmp_path / 'validation').exists() and (tmp_path / 'curves.png').is_file()
+    assert not (tmp_path / 'validation').exists()
 
 
 def test_figures_are_those_of_a_test(drawn, run, tmp_path, monkeypatch):
@@ -202,7 +202,8 @@ def _in_crop(cfg, people, index: int) -> np.ndarray:
     return people.joints[index] @ matrix[:, :2].T + matrix[:, 2]
 
 
-def test_curves(run, tmp_path):
+def test_curves(run):
+    pytest.importorskip('matplotlib')
     picture = cv2.imread(str(run / 'curves.png'))
     assert picture.shape == (990, 880, 3)
     red = (picture[..., 2] > 150) & (picture[..., 0] < 80)
