@@ -1,6 +1,7 @@
 """Checkpoints: written whole or not at all, read as data and never as code.
 
-A folder of checkpoints holds `iter-N.pth` and the link `iter-last.pth` to the newest.
+A folder of checkpoints holds `iter-N.pth` and the links `iter-last.pth` to the newest and, where a run is validated,
+`iter-best.pth` to the best.
 """
 
 import os
@@ -16,17 +17,23 @@ from cvpack.errors import InputError
 from cvpack.files import replacing
 
 LATEST = 'iter-last.pth'
+BEST = 'iter-best.pth'
 
 
 def save(folder: Path, iteration: int, state: dict[str, Any]) -> Path:
     """Writes `iter-N.pth`, whole or not at all, then points `iter-last.pth` at it. Raises OSError if it cannot."""
     path = folder / f'iter-{iteration}.pth'
     write(path, state)
-    link = folder / f'{LATEST}.tmp'
-    link.unlink(missing_ok=True)
-    link.symlink_to(path.name)
-    os.replace(link, folder / LATEST)
+    point(folder / LATEST, path)
     return path
+
+
+def point(link: Path, path: Path) -> None:
+    """Makes `link` one to a file beside it, in one step: there is never none. Raises OSError if it cannot."""
+    temporary = link.with_name(f'{link.name}.tmp')
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(path.name)
+    os.replace(temporary, link)
 
 
 def write(path: Path, state: dict[str, Any]) -> None:
@@ -41,7 +48,7 @@ def write(path: Path, state: dict[str, Any]) -> None:
 class Writer:
     """Saves checkpoints in the background, from copies in host memory: training waits for the copy alone.
 
-    keep:   of the checkpoints up to the one just written, so many of the newest stay; 0: all
+    keep:   of the checkpoints up to the one just written, so many of the newest stay, and the best; 0: all
     report: is told in a line what could not be written. The earlier checkpoints are whole then, and the next save
             may succeed.
 
@@ -79,8 +86,10 @@ class Writer:
             save(self.folder, iteration, state)
             self.failure = None
             known = [number for number in iterations(self.folder) if number <= iteration]
+            best = (self.folder / BEST).resolve()
             for old in known[: -self.keep] if self.keep else []:
-                (self.folder / f'iter-{old}.pth').unlink()
+                if (path := self.folder / f'iter-{old}.pth').resolve() != best:
+                    path.unlink()
         except OSError as error:
             path = self.folder / f'iter-{iteration}.pth'
             self.failure = f'{path} could not be written ({error.strerror or error}): make room; earlier ones are whole'
@@ -122,7 +131,7 @@ def iterations(folder: Path) -> list[int]:
 
 
 def find(folder: Path, iteration: str) -> Path:
-    """The checkpoint of an iteration given as on a command line: a number or 'last'.
+    """The checkpoint of an iteration given as on a command line: a number, 'last' or 'best'.
 
     Raises InputError that lists the ones there are.
     """

@@ -11,7 +11,8 @@ import ipaddress
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +23,7 @@ from cvpack.errors import InputError, PeerLost
 
 # Seconds.
 DEFAULT_TIMEOUT = 600
+POLL = 0.5
 # How gloo, nccl and the store say that the other side is gone.
 LOST = re.compile(r'timed? ?out|closed by peer|connection (reset|refused|closed)|broken pipe|nccl', re.IGNORECASE)
 
@@ -175,6 +177,20 @@ def gather(value: Any) -> list[Any]:
     values: list[Any] = [None] * world_size() if is_main() else []
     torch_dist.gather_object(value, values if is_main() else None)
     return values
+
+
+def on_main(work: Callable[[], Any]) -> Any:
+    """What `work` returns, which rank 0 alone does, however long it takes; None on the others.
+
+    Meanwhile all ranks meet every `POLL` seconds, so that nobody waits in vain for as long as the timeout.
+    """
+    if not is_distributed():
+        return work()
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        future = pool.submit(work) if is_main() else None
+        while any_rank(future is not None and bool(wait([future], timeout=POLL).not_done))[0]:
+            pass
+    return future.result() if future is not None else None
 
 
 def cleanup() -> None:

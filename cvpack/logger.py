@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
@@ -95,6 +96,14 @@ class TrainLog:
         self.bar = tqdm(total=max_iter, initial=start, disable=not show_bar, unit='it', dynamic_ncols=True)
         self.mark = (start, time.perf_counter(), 0.0)
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """The time that its body takes is no training time: it is left out of the speed."""
+        begin = time.perf_counter()
+        yield
+        iteration, last_time, wait = self.mark
+        self.mark = (iteration, last_time + time.perf_counter() - begin, wait)
+
     def __call__(self, iteration: int, lr: float, losses: dict[str, torch.Tensor]) -> None:
         """To be called after every iteration (1, 2, ...); reads the losses from the device only when it reports."""
         self.bar.update()
@@ -121,11 +130,17 @@ class TrainLog:
             'data_share': data_share,
             'memory_gb': memory,
         }
+        self.add(iteration, scalars)
+
+    def add(self, iteration: int, scalars: dict[str, float], pictures: dict[str, Any] | None = None) -> None:
+        """To TensorBoard, on rank 0: numbers, and pictures, numpy (H, W, 3) uint8 RGB, by their names there."""
         if self.writer is None:
             return
         try:
             for name, value in scalars.items():
                 self.writer.add_scalar(name, value, iteration)
+            for name, picture in (pictures or {}).items():
+                self.writer.add_image(name, picture, iteration, dataformats='HWC')
         except OSError as error:  # a full disk is no reason to stop training
             self.logger.error(f'TensorBoard cannot write ({error.strerror}): going on without it')
             self.writer = None

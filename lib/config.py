@@ -107,6 +107,8 @@ def coco_defaults(dataset: Description = coco.COCO) -> EasyDict:
             GAUSSIAN_KERNEL=5,
             IMS_PER_GPU=32,
             PRECISION='fp32',  # or 'bf16', 'fp16', which change the results
+            DURING_TRAINING=0,  # validate at every so many checkpoints while training; 0: never
+            DURING_TRAINING_IMAGES=0,  # on so many images of the validation set, evenly spaced; 0: all
         ),
         RUN_EFFICIENT=False,  # activation checkpointing
         EXPERIMENT=None,  # derived: the name of the experiment's folder

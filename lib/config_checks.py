@@ -43,6 +43,8 @@ RANGES = {
     'DATALOADER.NUM_WORKERS': (0, 1024),
     'TEST.IMS_PER_GPU': (1, 2**20),
     'TEST.GAUSSIAN_KERNEL': (1, 2 * DECODE_PADDING - 1),
+    'TEST.DURING_TRAINING': (0, 2**40),
+    'TEST.DURING_TRAINING_IMAGES': (0, 2**40),
 }
 
 # Number of elements (0: any) and their type.

@@ -16,16 +16,16 @@ from torch import nn
 
 from cvpack import checkpoint, dist
 from cvpack.errors import InputError, NotFinite, Preempted, exits_cleanly
-from cvpack.files import write_json
 from cvpack.logger import DataTimer, TrainLog, get_logger
 from cvpack.preemption import StopRequest
 from cvpack.trainer import train_loop
-from lib.config import REPOSITORY, git_revision, override, to_plain
+from lib.config import REPOSITORY, git_revision, override
 from lib.loader import dataset_of, format_of, train_loader, train_samples
 from lib.models.weights import load_model, load_pretrained
 from lib.testing import predict, ready_to_test, report, save_pictures
-from lib.training import Trainer, build_schedule
+from lib.training import Trainer, build_schedule, keep_config
 from lib.utils.codec import refuse_mixed_lengths, trained_codec
+from lib.validation import Validation, save_curves
 
 BuildModel = Callable[[EasyDict], nn.Module]
 
@@ -130,19 +130,25 @@ def _train(cfg: EasyDict, trainer: Trainer, device: torch.device, logger: loggin
     samples = train_samples(cfg, folder)
     logger.info(f'{len(samples)} people to train on; iterations {start + 1} to {schedule.max_iter}')
     with _writing(cfg):
-        _keep_config(cfg)
+        keep_config(cfg)
     loader = train_loader(cfg, samples, trainer.first, max(schedule.max_iter - start, 0) * accumulate)
     timer = DataTimer(loader)
     images = trainer.samples_an_iteration
     with _writing(cfg):
         log = TrainLog(logger, Path(cfg.TENSORBOARD_DIR), start, schedule.max_iter, images, timer, device)
     writer = checkpoint.Writer(folder, cfg.SOLVER.KEEP_CHECKPOINTS, logger.error) if dist.is_main() else None
+    with _writing(cfg):
+        validation = Validation(cfg, trainer, log, writer, logger) if cfg.TEST.DURING_TRAINING else None
 
     def save(iteration: int) -> None:
         if writer is not None:
             writer.save(iteration, trainer.state(iteration))
+        if validation is not None and not dist.any_rank(stop.requested)[0]:
+            validation(iteration)
 
     try:
+        if validation is not None:
+            validation(start)  # what a run that ended between saving and validating left undone
         train_loop(trainer.step, timer, start, schedule, log, save, accumulate, stop)
     except NotFinite as error:
         raise trainer.explain(error, loader) from None
@@ -152,6 +158,7 @@ def _train(cfg: EasyDict, trainer: Trainer, device: torch.device, logger: loggin
             writer.wait()  # whatever ended training: what was begun is saved
     if writer is not None:
         writer.close()
+        save_curves(cfg, logger)
     logger.info(f'trained: {folder / checkpoint.LATEST}')
 
 
@@ -174,13 +181,6 @@ def _weight_file(cfg: EasyDict) -> Path:
     return path
 
 
-def _keep_config(cfg: EasyDict) -> None:
-    """Writes the resolved configuration and the code's revision beside the outputs."""
-    if dist.is_main():
-        content = {'git_revision': git_revision(), 'config': to_plain(cfg)}
-        write_json(Path(cfg.OUTPUT_DIR) / 'config.json', content)
-
-
 # ---------------------------------------------------------------------------------------------------- testing
 
 
@@ -192,7 +192,7 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
     """
     parser = _parser('Test this experiment.')
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument('-i', '--iter', nargs='+', default=[], metavar='N', help="iterations, or 'last'")
+    which.add_argument('-i', '--iter', nargs='+', default=[], metavar='N', help="iterations, 'last' or 'best'")
     which.add_argument('--weights', type=Path, metavar='FILE', help='a checkpoint file')
     parser.add_argument('--gt-boxes', action='store_true', help="the annotated boxes instead of a detector's")
     parser.add_argument('--split', choices=('val', 'test'), default='val', help='test: write the submission file')

@@ -1,5 +1,6 @@
 """A training run of an experiment: what it computes, saves and goes on from."""
 
+import copy
 import inspect
 import logging
 import math
@@ -32,6 +33,13 @@ def build_schedule(cfg: EasyDict) -> Schedule:
     s = cfg.SOLVER
     gpus = dist.world_size() * s.ACCUM_STEPS
     return scale_schedule(s.BASE_LR, s.MAX_ITER, s.CHECKPOINT_PERIOD, s.WARMUP_ITERS, s.WARMUP_FACTOR, gpus)
+
+
+def keep_config(cfg: EasyDict) -> None:
+    """Writes the resolved configuration and the code's revision beside the outputs."""
+    if dist.is_main():
+        content = {'git_revision': git_revision(), 'config': to_plain(cfg)}
+        write_json(Path(cfg.OUTPUT_DIR) / 'config.json', content)
 
 
 class Trainer:
@@ -87,6 +95,13 @@ class Trainer:
         with autocast(device.type, cfg.SOLVER.PRECISION):
             outputs = self.parallel(normalize(image, cfg))
         return self.criterion(outputs, visibility, labels)
+
+    def network_to_test(self) -> nn.Module:
+        """A copy, the moving average's where there is one, with the statistics that a checkpoint holds: rank 0's."""
+        copied = copy.deepcopy(self.model if self.average is None else self.average.module)
+        statistics = dist.broadcast({name: value.cpu() for name, value in copied.named_buffers()})
+        copied.load_state_dict(statistics, strict=False)
+        return copied
 
     def state(self, iteration: int) -> dict[str, Any]:
         """What a checkpoint of an iteration holds: the published code's keys, and what else resuming needs."""

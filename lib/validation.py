@@ -1,0 +1,166 @@
+"""Validation of a run while it trains, the best checkpoint, and what it looked like: pictures and curves.
+
+Nothing of the training changes by it: a copy of the network is tested, and random numbers are drawn from a stream of
+its own.
+"""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from easydict import EasyDict
+
+from cvpack import checkpoint, dist
+from cvpack.errors import InputError
+from cvpack.files import read_json, replacing
+from cvpack.logger import TrainLog
+from lib.curves import LOSS, RATE, draw_curves, read_scalars
+from lib.datasets.part import evenly, part, take
+from lib.loader import dataset_of, format_of
+from lib.pictures import sample_sheet
+from lib.testing import predict, ready_to_test
+from lib.training import Trainer
+
+MAIN_FIGURE = {'COCO': 'AP', 'MPII': 'Mean'}
+PER_CENT = {'COCO': 100, 'MPII': 1}  # times a figure
+FILE = 'validation.json'
+PICTURES = 4
+
+
+class Validation:
+    """Tests a run's network at every so many of its checkpoints, and has iter-best.pth point at the best of them.
+
+    validation.json beside the checkpoints holds all figures so far: {'figure': the main one's name, 'rows': [...]},
+    a row {'iteration', 'boxes', 'boxes_from', 'metrics'} each. validation/ holds the newest results, and the truth on
+    the chosen images where these are a part.
+
+    log:    the run's, for TensorBoard; writer: of its checkpoints, None on ranks but 0
+    Raises InputError where the data cannot be validated on, OSError where the output folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        cfg: EasyDict,
+        trainer: Trainer,
+        log: TrainLog,
+        writer: checkpoint.Writer | None,
+        logger: logging.Logger,
+    ) -> None:
+        self.cfg, self.trainer, self.log, self.writer, self.logger = cfg, trainer, log, writer, logger
+        self.reader, self.dataset = format_of(cfg), dataset_of(cfg)
+        truth = self.reader.truth_file(self.dataset, 'val')
+        if not truth.is_file():
+            raise InputError(
+                f'TEST.DURING_TRAINING: {truth}, the truth to validate against, does not exist: set it to 0'
+            )
+        self.records = self.reader.test_records(self.dataset, 'val', False)
+        self.people = None
+        if dist.is_main():
+            people = self.reader.test_records(self.dataset, 'val', True)
+            self.people = take(people, evenly(PICTURES, len(people)))
+        self.output = Path(cfg.OUTPUT_DIR)
+        self.folder = self.output / 'validation'
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if cfg.TEST.DURING_TRAINING_IMAGES:
+            self.dataset, self.records = part(self.dataset, self.records, cfg.TEST.DURING_TRAINING_IMAGES, self.folder)
+        self.figure = MAIN_FIGURE[self.dataset.format]
+        # Of what comes after the checkpoint that this run goes on from, nothing has happened yet.
+        self.rows = [row for row in read_rows(self.output, self.figure) if row['iteration'] <= trainer.start]
+        self.done = dist.broadcast({row['iteration'] for row in self.rows})
+        if dist.is_main():
+            self._mark_best()
+        logger.info(f'to be validated on {len(self.records)} boxes from {self.records.boxes_from}s')
+
+    def __call__(self, iteration: int) -> None:
+        """Validates if the iteration's turn has come and was not taken before; to be called on every rank."""
+        period = self.trainer.schedule.checkpoint_period * self.cfg.TEST.DURING_TRAINING
+        due = iteration % period == 0 or iteration == self.trainer.schedule.max_iter
+        if not iteration or not due or iteration in self.done:
+            return
+        device = self.trainer.device
+        # A loader draws a seed for its workers.
+        with self.log.paused(), torch.random.fork_rng([device] if device.type == 'cuda' else []):
+            network = ready_to_test(self.cfg, self.trainer.network_to_test(), device)
+            keypoints, scores = predict(self.cfg, network, self.records, device)
+            if dist.is_main():
+                sheet = sample_sheet(self.cfg, network, self.people, device)
+                self.log.add(iteration, {}, {'samples': np.ascontiguousarray(sheet[..., ::-1])})
+            dist.on_main(lambda: self._evaluate(iteration, keypoints, scores))
+        self.done.add(iteration)
+
+    def _evaluate(self, iteration: int, keypoints: np.ndarray, scores: np.ndarray) -> None:
+        """Figures of predictions: written, told, and the checkpoint made the best one if it is. Rank 0's part.
+
+        When the disk is full a line says so: training goes on.
+        """
+        self.writer.wait()  # the checkpoint is whole, or it was told why not: evaluation mutes the console
+        try:
+            results = self.reader.write_results(self.records, keypoints, scores, self.folder)
+            metrics = self.reader.evaluate(self.dataset, 'val', results, self.records)
+            row = {'iteration': iteration, 'boxes': len(self.records), 'boxes_from': self.records.boxes_from}
+            self.rows.append({**row, 'metrics': metrics})
+            self._write()
+            self._mark_best()
+        except OSError as error:
+            reason = f'{error.strerror or error}: {error.filename or self.output}'
+            self.logger.error(f'validation at iteration {iteration} cannot be kept ({reason}): going on')
+            return
+        self.log.add(iteration, {f'validation/{name}': value for name, value in metrics.items()})
+        table = ' | '.join(f'{name} {value}' for name, value in self.reader.format_metrics(metrics).items())
+        self.logger.info(f'validation at iteration {iteration}: {table}')
+
+    def best(self) -> int | None:
+        """The iteration with the highest main figure on these very boxes, of those whose checkpoint is there."""
+        here = [row for row in self.rows if row['boxes'] == len(self.records)]
+        there = set(checkpoint.iterations(self.output))
+        ranked = {row['iteration']: row['metrics'][self.figure] for row in here if row['iteration'] in there}
+        return max(ranked, key=ranked.get, default=None)
+
+    def _mark_best(self) -> None:
+        best = self.best()
+        if best is not None:
+            checkpoint.point(self.output / checkpoint.BEST, self.output / f'iter-{best}.pth')
+            self.logger.info(f'best checkpoint so far: iteration {best}')
+
+    def _write(self) -> None:
+        with replacing(self.output / FILE) as file:
+            file.write(json.dumps({'figure': self.figure, 'rows': self.rows}, indent=1).encode())
+
+
+def read_rows(folder: Path, figure: str) -> list[dict[str, Any]]:
+    """The rows of a run's validation.json, by rising iteration; none where there is no such file.
+
+    figure: the main one's name, which every row has. Raises InputError where the file is damaged, or of another format
+    of data.
+    """
+    file = folder / FILE
+    if not file.exists():
+        return []
+    remedy = 'remove it'
+    content = read_json(file, remedy)
+    try:
+        rows = {int(row['iteration']): row for row in content['rows']}
+        for row in rows.values():
+            float(row['metrics'][figure]), int(row['boxes'])
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f'{file} is no record of validations by their {figure}: {remedy}') from None
+    return [rows[iteration] for iteration in sorted(rows)]
+
+
+def save_curves(cfg: EasyDict, logger: logging.Logger) -> None:
+    """Draws the run's curves.png, or says in a line why not."""
+    file, figure = Path(cfg.OUTPUT_DIR) / 'curves.png', MAIN_FIGURE[cfg.DATASET.FORMAT]
+    try:
+        rows = read_rows(file.parent, figure)
+        values = [PER_CENT[cfg.DATASET.FORMAT] * row['metrics'][figure] for row in rows]
+        validated = [row['iteration'] for row in rows], values
+        draw_curves(file, read_scalars(Path(cfg.TENSORBOARD_DIR), (LOSS, RATE)), figure, validated)
+    except InputError as error:
+        logger.info(f'no {file.name}: {error}')
+    except OSError as error:
+        logger.info(f'no {file.name}: {file} could not be written ({error.strerror})')
+    else:
+        logger.info(f'{file}: loss, learning rate and validation')
