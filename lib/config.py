@@ -107,6 +107,7 @@ def coco_defaults(dataset: Description = coco.COCO) -> EasyDict:
             GAUSSIAN_KERNEL=5,
             IMS_PER_GPU=32,
             PRECISION='fp32',  # or 'bf16', 'fp16', which change the results
+            SCALES=[1.0],  # of the box: heatmaps of several are averaged
         ),
         RUN_EFFICIENT=False,  # activation checkpointing
         OUTPUT_DIR='',  # '': home()/model_logs/<user>/<experiment>

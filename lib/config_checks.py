@@ -25,6 +25,9 @@ CHOICES = {
     'TEST.PRECISION': tuple(DTYPES),
 }
 
+# A test's crops may show so many times the box.
+SCALES = 0.25, 4
+
 # Low and high, both allowed.
 RANGES = {
     'MODEL.STAGE_NUM': (1, 100),
@@ -55,6 +58,7 @@ LISTS = {
     'DATASET.KEYPOINT.UPPER_BODY_IDS': (0, int),
     'DATASET.KEYPOINT.SIGMAS': (0, float),
     'TEST.SHIFT_RATIOS': (0, float),
+    'TEST.SCALES': (0, float),
 }
 
 
@@ -97,6 +101,7 @@ def check_values(cfg: EasyDict) -> None:
             how_many = f'{count} ' if count else ''
             raise InputError(f'config: {key} = {_get(cfg, key)} should be a list of {how_many}{kind.__name__}s')
     _check_shapes(cfg)
+    _check_test(cfg)
     _check_joints(cfg)
     _check_description(cfg)
     if not cfg.OUTPUT_DIR:
@@ -122,6 +127,12 @@ def _check_shapes(cfg: EasyDict) -> None:
     kernels = [*cfg.DATASET.TRAIN.GAUSSIAN_KERNELS, cfg.TEST.GAUSSIAN_KERNEL]
     if any(kernel < 1 or kernel % 2 == 0 for kernel in kernels):
         raise InputError(f'config: GAUSSIAN_KERNELS and TEST.GAUSSIAN_KERNEL should be odd sizes, not {kernels}')
+
+
+def _check_test(cfg: EasyDict) -> None:
+    test, (low, high) = cfg.TEST, SCALES
+    if not test.SCALES or not all(low <= scale <= high for scale in test.SCALES):
+        raise InputError(f'config: TEST.SCALES = {test.SCALES} should be numbers from {low} to {high}, at least one')
 
 
 def _check_joints(cfg: EasyDict) -> None:
