@@ -2,6 +2,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+EVAL = ['faster-coco-eval>=1.6']
 EXPORT = ['onnx>=1.17', 'onnxruntime>=1.19', 'safetensors>=0.4.3']
 
 setup(
@@ -13,8 +14,9 @@ setup(
     packages=find_packages(include=['cvpack*', 'lib*']),
     install_requires=(Path(__file__).parent / 'requirements.txt').read_text().split(),
     extras_require={
-        'dev': ['pytest>=8', 'ruff==0.17.*', *EXPORT],
+        'dev': ['pytest>=8', 'ruff==0.17.*', *EVAL, *EXPORT],
         'docs': ['matplotlib>=3.8'],
+        'eval': EVAL,
         'export': EXPORT,
     },
 )

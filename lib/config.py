@@ -108,6 +108,9 @@ def coco_defaults(dataset: Description = coco.COCO) -> EasyDict:
             IMS_PER_GPU=32,
             PRECISION='fp32',  # or 'bf16', 'fp16', which change the results
             SCALES=[1.0],  # of the box: heatmaps of several are averaged
+            NMS='none',  # or 'oks', 'soft': people found twice (lib/datasets/nms.py)
+            NMS_THRESHOLD=0.9,  # OKS above which two are one
+            RESCORE='mean',  # a person's score: the box's times that of all joints, or of the 'confident' ones
         ),
         RUN_EFFICIENT=False,  # activation checkpointing
         OUTPUT_DIR='',  # '': home()/model_logs/<user>/<experiment>

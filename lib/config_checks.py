@@ -23,6 +23,8 @@ CHOICES = {
     'SOLVER.OPTIMIZER': OPTIMIZERS,
     'SOLVER.PRECISION': tuple(DTYPES),
     'TEST.PRECISION': tuple(DTYPES),
+    'TEST.NMS': ('none', 'oks', 'soft'),
+    'TEST.RESCORE': ('mean', 'confident'),
 }
 
 # A test's crops may show so many times the box.
@@ -46,6 +48,7 @@ RANGES = {
     'DATALOADER.NUM_WORKERS': (0, 1024),
     'TEST.IMS_PER_GPU': (1, 2**20),
     'TEST.GAUSSIAN_KERNEL': (1, 2 * DECODE_PADDING - 1),
+    'TEST.NMS_THRESHOLD': (0, 1),
 }
 
 # Number of elements (0: any) and their type.
@@ -133,6 +136,11 @@ def _check_test(cfg: EasyDict) -> None:
     test, (low, high) = cfg.TEST, SCALES
     if not test.SCALES or not all(low <= scale <= high for scale in test.SCALES):
         raise InputError(f'config: TEST.SCALES = {test.SCALES} should be numbers from {low} to {high}, at least one')
+    if cfg.DATASET.FORMAT == 'MPII' and (test.NMS != 'none' or test.RESCORE != 'mean'):
+        raise InputError(
+            f'config: TEST.NMS = {test.NMS!r}, TEST.RESCORE = {test.RESCORE!r}: people of DATASET.FORMAT MPII have no '
+            "scores: leave 'none' and 'mean'"
+        )
 
 
 def _check_joints(cfg: EasyDict) -> None:

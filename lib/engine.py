@@ -211,6 +211,8 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
     if not getattr(dataset, f'{args.split}_json'):
         raise InputError(f'--split {args.split}: config: DATASET.{args.split.upper()}_JSON names no file: set it')
     records = reader.test_records(dataset, args.split, args.gt_boxes)
+    if cfg.TEST.NMS == 'oks' and records.joints is not None:
+        raise InputError("TEST.NMS = 'oks' removes people found twice, of whom annotated boxes have none: take 'none'")
     for files in tests:
         network = load_network(cfg, build_model, files, args.ema, device, logger)
         keypoints, scores = predict(cfg, network, records, device)

@@ -18,8 +18,10 @@ from cvpack.files import sha256, write_json
 from cvpack.precision import autocast
 from lib.analysis.report import write_report
 from lib.config import git_revision, to_plain
+from lib.datasets.coco_eval import evaluator
 from lib.datasets.description import Description
 from lib.datasets.joints import Records, read_image
+from lib.datasets.nms import SCORE_OFFSET, Scoring
 from lib.loader import dataset_of, format_of, memory_format, normalize, test_loader
 from lib.models.resnet import fold_batch_norm
 from lib.utils import heatmap
@@ -27,8 +29,6 @@ from lib.utils.transforms import mirror_permutation
 from lib.utils.views import View, mean_onto
 from lib.utils.visualize import contact_sheet, draw_skeleton, side_by_side
 
-# What decoding adds to a joint's peak to make its score, as the published code does.
-SCORE_OFFSET = 0.5
 # A joint whose peak is below this share of its person's highest is not drawn.
 MIN_PEAK = 0.25
 
@@ -156,7 +156,8 @@ def report(
     weights: the checkpoint's file; of an ensemble, a list of its members'
     """
     reader, dataset = format_of(cfg), dataset_of(cfg)
-    results = reader.write_results(records, keypoints, scores, folder)
+    scoring = Scoring(cfg.TEST.RESCORE, cfg.TEST.NMS, cfg.TEST.NMS_THRESHOLD, dataset.sigmas)
+    results = reader.write_results(records, keypoints, scores, folder, scoring)
     metrics = reader.evaluate(dataset, split, results, records)
     content = {
         'metrics': metrics,
@@ -164,6 +165,7 @@ def report(
         'weights': _each(weights, lambda file: str(file.resolve())),
         'weights_sha256': _each(weights, sha256),
         'results': results.name,
+        'evaluator': evaluator() if metrics and dataset.format == 'COCO' else None,
         'truth': str(reader.truth_file(dataset, split).resolve()) if metrics else None,
         'sigmas': list(dataset.sigmas),
         'boxes': len(records),

@@ -11,6 +11,7 @@ from lib.datasets.coco import PREPARE
 from lib.datasets.description import Description
 from lib.datasets.joints import Records, pack_paths
 from lib.datasets.mpii_json import INDICES, read_people, read_truth
+from lib.datasets.nms import Scoring
 
 MPII = Description(
     name='MPII',
@@ -119,7 +120,9 @@ def test_records(dataset: Description, split: str, gt_boxes: bool) -> Records:
     return records
 
 
-def write_results(records: Records, keypoints: np.ndarray, scores: np.ndarray, folder: Path) -> Path:
+def write_results(
+    records: Records, keypoints: np.ndarray, scores: np.ndarray, folder: Path, scoring: Scoring | None = None
+) -> Path:
     """Writes the predictions and returns the path of the first of two files.
 
     results.json: per person the image and K rows (x, y, score), pixels counted from 0
@@ -128,6 +131,7 @@ def write_results(records: Records, keypoints: np.ndarray, scores: np.ndarray, f
                              `point` structs, pixels counted from 1
 
     keypoints (n, K, 2) in image pixels, scores (n, K, 1)
+    scoring: of the COCO format; people of MPII have no scores, and all of them are asked for
     """
     rows = np.concatenate([keypoints, scores], axis=2)
     names = [path.decode() for path in records.paths]
