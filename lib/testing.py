@@ -158,6 +158,8 @@ def report(
     reader, dataset = format_of(cfg), dataset_of(cfg)
     scoring = Scoring(cfg.TEST.RESCORE, cfg.TEST.NMS, cfg.TEST.NMS_THRESHOLD, dataset.sigmas)
     results = reader.write_results(records, keypoints, scores, folder, scoring)
+    for line in reader.check_submission(dataset, results, records) if split == 'test' else ():
+        logger.info(line)
     metrics = reader.evaluate(dataset, split, results, records)
     content = {
         'metrics': metrics,

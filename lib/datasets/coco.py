@@ -22,6 +22,7 @@ from lib.datasets.coco_json import (
 from lib.datasets.description import Description
 from lib.datasets.joints import Records, pack_paths
 from lib.datasets.nms import Scoring, scored
+from lib.datasets.submission import check_coco
 from lib.utils.transforms import PIXELS_PER_SCALE, centers_and_scales
 
 COCO = Description(
@@ -189,6 +190,11 @@ def write_results(
 def truth_file(dataset: Description, split: str) -> Path:
     """What a split is evaluated against."""
     return dataset.annotations(split)
+
+
+def check_submission(dataset: Description, results: Path, records: Records) -> list[str]:
+    """Raises InputError for a results.json that COCO's server would refuse; returns remarks on one that it takes."""
+    return check_coco(results, dataset.annotations('test'), len(dataset.joint_names))
 
 
 def evaluate(dataset: Description, split: str, results: Path, records: Records) -> dict[str, float] | None:

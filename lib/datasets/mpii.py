@@ -12,6 +12,7 @@ from lib.datasets.description import Description
 from lib.datasets.joints import Records, pack_paths
 from lib.datasets.mpii_json import INDICES, read_people, read_truth
 from lib.datasets.nms import Scoring
+from lib.datasets.submission import check_mpii
 
 MPII = Description(
     name='MPII',
@@ -64,6 +65,7 @@ VISIBLE = 2
 # The annotated centre lies high on the body; it moves down by so many pixels for a scale of 1.
 CENTER_SHIFT = 15
 TRUTH = 'gt_json/valid.mat'
+SUBMISSION = 'pred_keypoints_mpii.mat'
 
 FIGURES = {
     'Head': (9,),
@@ -146,13 +148,18 @@ def write_results(
     for person, name, ids, own in zip(people, names, records.ids, points):
         person['image'], person['point'] = name, own
         person[INDICES[0]], person[INDICES[1]] = ids.tolist()
-    scipy.io.savemat(folder / 'pred_keypoints_mpii.mat', {'pred': people})
+    scipy.io.savemat(folder / SUBMISSION, {'pred': people})
     return path
 
 
 def truth_file(dataset: Description, split: str) -> Path:
     """What a split is evaluated against."""
     return dataset.root / TRUTH
+
+
+def check_submission(dataset: Description, results: Path, records: Records) -> list[str]:
+    """Raises InputError where the file beside results.json would be refused; returns remarks on one that is taken."""
+    return check_mpii(results.parent / SUBMISSION, len(dataset.joint_names), len(records))
 
 
 def evaluate(dataset: Description, split: str, results: Path, records: Records) -> dict[str, float] | None:
