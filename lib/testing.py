@@ -14,6 +14,7 @@ from torch import nn
 from tqdm import tqdm
 
 from cvpack import dist
+from cvpack.errors import InputError
 from cvpack.files import sha256, write_json
 from cvpack.precision import autocast
 from lib.analysis.report import write_report
@@ -160,6 +161,8 @@ def report(
     results = reader.write_results(records, keypoints, scores, folder, scoring)
     for line in reader.check_submission(dataset, results, records) if split == 'test' else ():
         logger.info(line)
+    if not (np.isfinite(keypoints).all() and np.isfinite(scores).all()):
+        raise InputError(f'{results} holds numbers that are not finite, as the network gives: take another checkpoint')
     metrics = reader.evaluate(dataset, split, results, records)
     content = {
         'metrics': metrics,

@@ -148,3 +148,7 @@ def test_testing_looks_at_its_own_files(drawn, tmp_path, monkeypatch, capsys):
     arguments = ('--weights', tmp_path / 'broken.pth', '--split', 'test', '--set', *settings)
     error = refused(capsys, experiment(engine.test, monkeypatch), *arguments)
     names_all(error, 'results.json: person 0', 'keypoints', 'finite')
+    (root / 'gt_json/test_dev.json').rename(root / 'gt_json/minival_2014.json')
+    (root / 'det_json/test_dev_det.json').rename(root / 'det_json/minival_2014_det.json')
+    error = refused(capsys, experiment(engine.test, monkeypatch), *arguments[:2], *arguments[4:])
+    names_all(error, 'results.json', 'not finite', 'another checkpoint')
