@@ -2,7 +2,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-EVAL = ['faster-coco-eval>=1.6']
+EVAL = ['faster-coco-eval>=1.8']
 EXPORT = ['onnx>=1.17', 'onnxruntime>=1.19', 'safetensors>=0.4.3']
 
 setup(
