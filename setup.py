@@ -3,6 +3,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 CURVES = ['matplotlib>=3.8']
+EVAL = ['faster-coco-eval>=1.8']
 EXPORT = ['onnx>=1.17', 'onnxruntime>=1.19', 'safetensors>=0.4.3']
 
 setup(
@@ -15,7 +16,8 @@ setup(
     install_requires=(Path(__file__).parent / 'requirements.txt').read_text().split(),
     extras_require={
         'curves': CURVES,
-        'dev': ['pytest>=8', 'ruff==0.17.*', *CURVES, *EXPORT],
+        'dev': ['pytest>=8', 'ruff==0.17.*', *CURVES, *EVAL, *EXPORT],
+        'eval': EVAL,
         'export': EXPORT,
     },
 )

@@ -109,6 +109,10 @@ def coco_defaults(dataset: Description = coco.COCO) -> EasyDict:
             PRECISION='fp32',  # or 'bf16', 'fp16', which change the results
             DURING_TRAINING=0,  # validate at every so many checkpoints while training; 0: never
             DURING_TRAINING_IMAGES=0,  # on so many images of the validation set, evenly spaced; 0: all
+            SCALES=[1.0],  # of the box: heatmaps of several are averaged
+            NMS='none',  # or 'oks', 'soft': people found twice (lib/datasets/nms.py)
+            NMS_THRESHOLD=0.9,  # OKS above which two are one
+            RESCORE='mean',  # a person's score: the box's times that of all joints, or of the 'confident' ones
         ),
         RUN_EFFICIENT=False,  # activation checkpointing
         EXPERIMENT=None,  # derived: the name of the experiment's folder

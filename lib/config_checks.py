@@ -23,7 +23,12 @@ CHOICES = {
     'SOLVER.OPTIMIZER': OPTIMIZERS,
     'SOLVER.PRECISION': tuple(DTYPES),
     'TEST.PRECISION': tuple(DTYPES),
+    'TEST.NMS': ('none', 'oks', 'soft'),
+    'TEST.RESCORE': ('mean', 'confident'),
 }
+
+# A test's crops may show so many times the box.
+SCALES = 0.25, 4
 
 # Low and high, both allowed.
 RANGES = {
@@ -45,6 +50,7 @@ RANGES = {
     'TEST.GAUSSIAN_KERNEL': (1, 2 * DECODE_PADDING - 1),
     'TEST.DURING_TRAINING': (0, 2**40),
     'TEST.DURING_TRAINING_IMAGES': (0, 2**40),
+    'TEST.NMS_THRESHOLD': (0, 1),
 }
 
 # Number of elements (0: any) and their type.
@@ -57,6 +63,7 @@ LISTS = {
     'DATASET.KEYPOINT.UPPER_BODY_IDS': (0, int),
     'DATASET.KEYPOINT.SIGMAS': (0, float),
     'TEST.SHIFT_RATIOS': (0, float),
+    'TEST.SCALES': (0, float),
 }
 
 
@@ -99,6 +106,7 @@ def check_values(cfg: EasyDict) -> None:
             how_many = f'{count} ' if count else ''
             raise InputError(f'config: {key} = {_get(cfg, key)} should be a list of {how_many}{kind.__name__}s')
     _check_shapes(cfg)
+    _check_test(cfg)
     _check_joints(cfg)
     _check_description(cfg)
     if not cfg.OUTPUT_DIR:
@@ -124,6 +132,17 @@ def _check_shapes(cfg: EasyDict) -> None:
     kernels = [*cfg.DATASET.TRAIN.GAUSSIAN_KERNELS, cfg.TEST.GAUSSIAN_KERNEL]
     if any(kernel < 1 or kernel % 2 == 0 for kernel in kernels):
         raise InputError(f'config: GAUSSIAN_KERNELS and TEST.GAUSSIAN_KERNEL should be odd sizes, not {kernels}')
+
+
+def _check_test(cfg: EasyDict) -> None:
+    test, (low, high) = cfg.TEST, SCALES
+    if not test.SCALES or not all(low <= scale <= high for scale in test.SCALES):
+        raise InputError(f'config: TEST.SCALES = {test.SCALES} should be numbers from {low} to {high}, at least one')
+    if cfg.DATASET.FORMAT == 'MPII' and (test.NMS != 'none' or test.RESCORE != 'mean'):
+        raise InputError(
+            f'config: TEST.NMS = {test.NMS!r}, TEST.RESCORE = {test.RESCORE!r}: people of DATASET.FORMAT MPII have no '
+            "scores: leave 'none' and 'mean'"
+        )
 
 
 def _check_joints(cfg: EasyDict) -> None:

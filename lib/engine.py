@@ -20,11 +20,11 @@ from cvpack.logger import DataTimer, TrainLog, get_logger
 from cvpack.preemption import StopRequest
 from cvpack.trainer import train_loop
 from lib.config import REPOSITORY, git_revision, override
+from lib.ensemble import ensemble_name, load_network
 from lib.loader import dataset_of, format_of, train_loader, train_samples
-from lib.models.weights import load_model, load_pretrained
-from lib.testing import predict, ready_to_test, report, save_pictures
+from lib.models.weights import load_pretrained
+from lib.testing import predict, report, save_pictures
 from lib.training import Trainer, build_schedule, keep_config
-from lib.utils.codec import refuse_mixed_lengths, trained_codec
 from lib.validation import Validation, save_curves
 
 BuildModel = Callable[[EasyDict], nn.Module]
@@ -193,27 +193,35 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
     parser = _parser('Test this experiment.')
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument('-i', '--iter', nargs='+', default=[], metavar='N', help="iterations, 'last' or 'best'")
-    which.add_argument('--weights', type=Path, metavar='FILE', help='a checkpoint file')
+    which.add_argument(
+        '--weights',
+        nargs='+',
+        type=Path,
+        metavar='FILE',
+        help='a checkpoint file; of several, their ensemble',
+    )
     parser.add_argument('--gt-boxes', action='store_true', help="the annotated boxes instead of a detector's")
     parser.add_argument('--split', choices=('val', 'test'), default='val', help='test: write the submission file')
     parser.add_argument('--ema', action='store_true', help="the weights' moving average (SOLVER.EMA)")
     parser.add_argument('--pictures', type=int, default=0, metavar='N', help='draw N images, truth beside prediction')
     args = parser.parse_args()
     device, logger = _start(cfg, args)
-    files = [args.weights] if args.weights else [checkpoint.find(Path(cfg.OUTPUT_DIR), i) for i in args.iter]
+    tests = [args.weights] if args.weights else [[checkpoint.find(Path(cfg.OUTPUT_DIR), i)] for i in args.iter]
     reader, dataset = format_of(cfg), dataset_of(cfg)
     if not getattr(dataset, f'{args.split}_json'):
         raise InputError(f'--split {args.split}: config: DATASET.{args.split.upper()}_JSON names no file: set it')
     records = reader.test_records(dataset, args.split, args.gt_boxes)
-    for file in files:
-        model = build_model(cfg)
-        _compare_with_training(cfg, load_model(model, file, args.ema), file, logger)
-        keypoints, scores = predict(cfg, ready_to_test(cfg, model, device), records, device)
+    if cfg.TEST.NMS == 'oks' and records.joints is not None:
+        raise InputError("TEST.NMS = 'oks' removes people found twice, of whom annotated boxes have none: take 'none'")
+    for files in tests:
+        network = load_network(cfg, build_model, files, args.ema, device, logger)
+        keypoints, scores = predict(cfg, network, records, device)
         if not dist.is_main():
             continue
         with _writing(cfg):
-            folder = _test_folder(cfg, file, args)
-            report(cfg, records, keypoints, scores, folder, file, args.split, logger)
+            folder = _test_folder(cfg, files, args)
+            weights = files if len(files) > 1 else files[0]
+            report(cfg, records, keypoints, scores, folder, weights, args.split, logger)
         if args.pictures > 0:
             picture = folder / 'predictions.jpg'
             truth = reader.truth(dataset, args.split)
@@ -223,23 +231,11 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
     dist.cleanup()
 
 
-def _test_folder(cfg: EasyDict, file: Path, args: argparse.Namespace) -> Path:
-    """Where a test's files go: a folder for each checkpoint and way of testing it."""
+def _test_folder(cfg: EasyDict, files: list[Path], args: argparse.Namespace) -> Path:
+    """Where a test's files go: a folder for each checkpoint, or ensemble of them, and way of testing it."""
     variant = [name for name in ('gt_boxes', 'ema') if getattr(args, name)]
     variant += [args.split] if args.split != 'val' else []
-    folder = Path(cfg.TEST_DIR) / '.'.join([file.resolve().stem, *variant])
+    name = ensemble_name(files) if len(files) > 1 else files[0].resolve().stem
+    folder = Path(cfg.TEST_DIR) / '.'.join([name, *variant])
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _compare_with_training(cfg: EasyDict, rest: dict, file: Path, logger: logging.Logger) -> None:
-    """A network fits inputs of any size and may be decoded otherwise, but does best as it was trained.
-
-    Raises InputError where it would be decoded in other lengths.
-    """
-    refuse_mixed_lengths(rest, cfg.CODEC, file)
-    if trained_codec(rest) != cfg.CODEC:
-        logger.info(f'{file} was trained with CODEC {trained_codec(rest)}; this test decodes with {cfg.CODEC}')
-    trained = rest.get('config', {}).get('INPUT_SHAPE', list(cfg.INPUT_SHAPE))
-    if trained != list(cfg.INPUT_SHAPE):
-        logger.info(f'{file} was trained at INPUT_SHAPE {trained}; this test is at {list(cfg.INPUT_SHAPE)}')

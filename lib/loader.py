@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -21,6 +22,7 @@ from lib.datasets import cache, coco, mpii
 from lib.datasets.description import Description
 from lib.datasets.joints import Records, TestSamples, TrainSamples
 from lib.utils.transforms import Augmentation
+from lib.utils.views import View
 
 # glibc's malloc.h; the most that its memory-mapping threshold can be.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -118,12 +120,12 @@ def train_loader(cfg: EasyDict, samples: TrainSamples, first: int, batches: int)
     return DataLoader(samples, batch_sampler=sampler, **_options(cfg))
 
 
-def test_loader(cfg: EasyDict, records: Records) -> DataLoader:
+def test_loader(cfg: EasyDict, records: Records, views: Sequence[View] = ()) -> DataLoader:
     """This rank's part of the test set, every sample once in the union of the ranks.
 
-    A batch holds image (B, H, W, 3) uint8, center (B, 2), scale (B, 2).
+    A batch holds image (B, H, W, 3) uint8, center (B, 2), scale (B, 2), and of other views image1, image2, ...
     """
-    samples = TestSamples(records, cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION, cfg.INPUT_SHAPE, cfg.CODEC)
+    samples = TestSamples(records, cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION, cfg.INPUT_SHAPE, cfg.CODEC, views)
     part = shard(len(samples), dist.rank(), dist.world_size())
     return DataLoader(samples, batch_size=cfg.TEST.IMS_PER_GPU, sampler=part, **_options(cfg))
 

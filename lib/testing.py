@@ -2,6 +2,8 @@
 
 import logging
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -12,22 +14,32 @@ from torch import nn
 from tqdm import tqdm
 
 from cvpack import dist
+from cvpack.errors import InputError
 from cvpack.files import sha256, write_json
 from cvpack.precision import autocast
 from lib.analysis.report import write_report
 from lib.config import git_revision, to_plain
+from lib.datasets.coco_eval import evaluator
 from lib.datasets.description import Description
 from lib.datasets.joints import Records, read_image
+from lib.datasets.nms import SCORE_OFFSET, Scoring
 from lib.loader import dataset_of, format_of, memory_format, normalize, test_loader
 from lib.models.resnet import fold_batch_norm
 from lib.utils import heatmap
 from lib.utils.transforms import mirror_permutation
+from lib.utils.views import View, mean_onto
 from lib.utils.visualize import contact_sheet, draw_skeleton, side_by_side
 
-# What decoding adds to a joint's peak to make its score, as the published code does.
-SCORE_OFFSET = 0.5
 # A joint whose peak is below this share of its person's highest is not drawn.
 MIN_PEAK = 0.25
+
+
+@dataclass
+class Member:
+    """A network of an ensemble, as ready_to_test leaves it, and the configuration of its input."""
+
+    cfg: EasyDict
+    model: nn.Module
 
 
 def ready_to_test(cfg: EasyDict, model: nn.Module, device: torch.device) -> nn.Module:
@@ -61,8 +73,13 @@ def predict_batch(
     batch: what lib.datasets.joints.crop_person returns, stacked; on the model's device, as the result is
     model: as ready_to_test leaves it; permutation: flip_permutation
     """
+    return _decode(cfg, predict_heatmaps(cfg, model, normalize(batch['image'], cfg), permutation), batch)
+
+
+def _decode(cfg: EasyDict, heatmaps: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """(N, K, 3) of the heatmaps of a batch's crops, as predict_batch returns it."""
     keypoints, scores = heatmap.decode(
-        predict_heatmaps(cfg, model, normalize(batch['image'], cfg), permutation),
+        heatmaps,
         batch['center'],
         batch['scale'],
         cfg.INPUT_SHAPE,
@@ -79,27 +96,50 @@ def visible_joints(scores: np.ndarray) -> np.ndarray:
     return (peaks > 0) & (peaks >= MIN_PEAK * peaks.max(axis=1, keepdims=True))
 
 
-def predict(cfg: EasyDict, model: nn.Module, records: Records, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
+def predict(
+    cfg: EasyDict, model: nn.Module | Sequence[Member], records: Records, device: torch.device
+) -> tuple[np.ndarray, np.ndarray]:
     """Keypoints (n, K, 2) in image pixels and scores (n, K, 1) of all records, on rank 0; empty on the others.
 
-    model: as ready_to_test leaves it
+    model: as ready_to_test leaves it; or the members of an ensemble
+    Heatmaps are the mean over the members and over TEST.SCALES.
     """
     # Ranks hold contiguous parts, so their order is the records'.
-    own = _predict_own(cfg, model, records, device)
+    members = [Member(cfg, model)] if isinstance(model, nn.Module) else model
+    own = _predict_own(cfg, members, records, device)
     rows = np.concatenate(dist.gather(own) or [own[:0]])
     return rows[..., :2], rows[..., 2:]
 
 
 @torch.inference_mode()
-def _predict_own(cfg: EasyDict, model: nn.Module, records: Records, device: torch.device) -> np.ndarray:
+def _predict_own(cfg: EasyDict, members: Sequence[Member], records: Records, device: torch.device) -> np.ndarray:
     """(n, K, 3) float64: x, y and score of this rank's part of the records."""
     permutation = flip_permutation(cfg, device)
+    base = View(tuple(cfg.INPUT_SHAPE))
+    taken = [(member, View(tuple(member.cfg.INPUT_SHAPE), zoom)) for member in members for zoom in cfg.TEST.SCALES]
+    names = {base: 'image'}
+    for _, view in taken:
+        names.setdefault(view, f'image{len(names)}')
+    views = [view for _, view in taken]
+
+    def heatmaps(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        inputs = ((member, normalize(batch[names[view]], member.cfg)) for member, view in taken)
+        maps = [predict_heatmaps(cfg, member.model, images, permutation) for member, images in inputs]
+        return maps[0] if views == [base] else mean_onto(base, cfg.OUTPUT_SHAPE, views, maps, cfg.CODEC)
+
     parts = [torch.empty(0, len(permutation), 3, device=device)]
-    for batch in tqdm(test_loader(cfg, records), desc='test', disable=None if dist.is_main() else True):
+    for batch in tqdm(
+        test_loader(cfg, records, list(names)[1:]), desc='test', disable=None if dist.is_main() else True
+    ):
         batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
         # They stay on the device: fetching them would have the host wait before it launches the next batch.
-        parts.append(predict_batch(cfg, model, batch, permutation))
+        parts.append(_decode(cfg, heatmaps(batch), batch))
     return torch.cat(parts).double().cpu().numpy()
+
+
+def _each(files: Path | Sequence[Path], tell: Callable[[Path], str]) -> str | list[str]:
+    """What there is to tell of a file, or of each of several."""
+    return tell(files) if isinstance(files, Path) else [tell(file) for file in files]
 
 
 def report(
@@ -108,20 +148,29 @@ def report(
     keypoints: np.ndarray,
     scores: np.ndarray,
     folder: Path,
-    file: Path,
+    weights: Path | Sequence[Path],
     split: str,
     logger: logging.Logger,
 ) -> None:
-    """Writes results.json, metrics.json and report.html into the folder and prints the table."""
+    """Writes results.json, metrics.json and report.html into the folder and prints the table.
+
+    weights: the checkpoint's file; of an ensemble, a list of its members'
+    """
     reader, dataset = format_of(cfg), dataset_of(cfg)
-    results = reader.write_results(records, keypoints, scores, folder)
+    scoring = Scoring(cfg.TEST.RESCORE, cfg.TEST.NMS, cfg.TEST.NMS_THRESHOLD, dataset.sigmas)
+    results = reader.write_results(records, keypoints, scores, folder, scoring)
+    for line in reader.check_submission(dataset, results, records) if split == 'test' else ():
+        logger.info(line)
+    if not (np.isfinite(keypoints).all() and np.isfinite(scores).all()):
+        raise InputError(f'{results} holds numbers that are not finite, as the network gives: take another checkpoint')
     metrics = reader.evaluate(dataset, split, results, records)
     content = {
         'metrics': metrics,
         'experiment': cfg.EXPERIMENT,
-        'weights': str(file.resolve()),
-        'weights_sha256': sha256(file),
+        'weights': _each(weights, lambda file: str(file.resolve())),
+        'weights_sha256': _each(weights, sha256),
         'results': results.name,
+        'evaluator': evaluator() if metrics and dataset.format == 'COCO' else None,
         'truth': str(reader.truth_file(dataset, split).resolve()) if metrics else None,
         'sigmas': list(dataset.sigmas),
         'boxes': len(records),

@@ -40,9 +40,16 @@ def write_report(
         *sections,
         _pictures(cases, images, skeleton, joint_names),
     ]
-    title = f'{content["experiment"]}, {Path(content["weights"]).stem}'
+    weights = content['weights']
+    names = [Path(name).stem for name in ([weights] if isinstance(weights, str) else weights)]
+    title = f'{content["experiment"]}, {" + ".join(names)}'
     path.write_text(page.page(title, sections), encoding='utf-8', errors='replace')
     return path
+
+
+def _of_each(name: str, value: str | list[str]) -> dict[str, str]:
+    """The row of a test's fact; of an ensemble's, a row for each member."""
+    return {name: value} if isinstance(value, str) else {f'{name}, {i}': one for i, one in enumerate(value, start=1)}
 
 
 def _tested(content: dict) -> str:
@@ -51,8 +58,8 @@ def _tested(content: dict) -> str:
     rows = {
         'experiment': content['experiment'],
         'network': f'{config["MODEL"]["STAGE_NUM"]} x {config["MODEL"]["BACKBONE"]}, input {height}x{width}',
-        'weights': content['weights'],
-        'SHA-256 of the weights': content['weights_sha256'],
+        **_of_each('weights', content['weights']),
+        **_of_each('SHA-256 of the weights', content['weights_sha256']),
         'truth': content['truth'],
         'boxes': f'{content["boxes"]:,}, from {content["boxes_from"]}s',
         'flip test': 'yes' if content['flip'] else 'no',

@@ -1,16 +1,14 @@
 """COCO keypoints and data sets in its format: people, boxes, evaluation; COCO's own facts."""
 
-import contextlib
-import io
 import json
 import re
 from pathlib import Path
 
 import numpy as np
-import pycocotools.coco
-from pycocotools.cocoeval import COCOeval, Params
+from pycocotools.cocoeval import Params
 
 from cvpack.files import read_json
+from lib.datasets.coco_eval import keypoint_figures
 from lib.datasets.coco_json import (
     PERSON,
     Boxes,
@@ -23,6 +21,8 @@ from lib.datasets.coco_json import (
 )
 from lib.datasets.description import Description
 from lib.datasets.joints import Records, pack_paths
+from lib.datasets.nms import Scoring, scored
+from lib.datasets.submission import check_coco
 from lib.utils.transforms import PIXELS_PER_SCALE, centers_and_scales
 
 COCO = Description(
@@ -80,8 +80,8 @@ COCO = Description(
 )
 
 PREPARE = 'prepare the data set (python -m lib.tools.prepare -h)'
+PUBLISHED = Scoring()
 PCK_SHARES = (0.1, 0.05)  # of the longer side of the box
-FIGURES = ('AP', 'AP50', 'AP75', 'APM', 'APL', 'AR', 'AR50', 'AR75', 'ARM', 'ARL')
 
 
 def image_path(file_name: str) -> str:
@@ -167,16 +167,20 @@ def test_records(dataset: Description, split: str, gt_boxes: bool) -> Records:
     )
 
 
-def write_results(records: Records, keypoints: np.ndarray, scores: np.ndarray, folder: Path) -> Path:
+def write_results(
+    records: Records, keypoints: np.ndarray, scores: np.ndarray, folder: Path, scoring: Scoring = PUBLISHED
+) -> Path:
     """Writes COCO's results.json, which is also what the test-dev server takes; returns its path.
 
-    keypoints (n, K, 2) in image pixels, scores (n, K, 1); an instance's score is its box's times its joints' mean.
+    keypoints (n, K, 2) in image pixels, scores (n, K, 1)
+    scoring: what an instance's score is made of, and who is left out; by default its box's score times its joints'
+    mean, and nobody
     """
     rows = np.concatenate([keypoints, scores], axis=2).round(4).reshape(len(records), -1)
-    instance_scores = records.scores * scores.mean(axis=(1, 2))
+    kept, instance_scores = scored(records, keypoints, scores[..., 0], scoring)
     results = [
         {'image_id': int(image_id), 'category_id': PERSON, 'keypoints': row, 'score': float(score)}
-        for image_id, row, score in zip(records.ids, rows.tolist(), instance_scores)
+        for image_id, row, score in zip(records.ids[kept], rows[kept].tolist(), instance_scores[kept])
     ]
     path = folder / 'results.json'
     path.write_text(json.dumps(results))
@@ -188,21 +192,19 @@ def truth_file(dataset: Description, split: str) -> Path:
     return dataset.annotations(split)
 
 
+def check_submission(dataset: Description, results: Path, records: Records) -> list[str]:
+    """Raises InputError for a results.json that COCO's server would refuse; returns remarks on one that it takes."""
+    return check_coco(results, dataset.annotations('test'), len(dataset.joint_names))
+
+
 def evaluate(dataset: Description, split: str, results: Path, records: Records) -> dict[str, float] | None:
-    """pycocotools' ten keypoint figures under the data set's sigmas, in 0 .. 1, and PCK where the boxes are annotated.
+    """COCO's ten keypoint figures under the data set's sigmas, in 0 .. 1, and PCK where the boxes are annotated.
 
     results: of the records. None where there are no annotations, as COCO's test-dev has none that are public.
     """
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = pycocotools.coco.COCO(str(dataset.annotations(split)))
-        if not truth.anns:
-            return None
-        evaluation = COCOeval(truth, truth.loadRes(str(results)), 'keypoints')
-        evaluation.params.kpt_oks_sigmas = np.array(dataset.sigmas)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    figures = dict(zip(FIGURES, evaluation.stats.tolist()))
+    figures = keypoint_figures(dataset.annotations(split), results, dataset.sigmas)
+    if figures is None:
+        return None
     if records.joints is not None:
         rows = [person['keypoints'] for person in json.loads(results.read_text())]
         figures |= pck(np.array(rows).reshape(len(records), -1, 3), records)

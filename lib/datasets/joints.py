@@ -25,6 +25,7 @@ from lib.utils.transforms import (
     mirror_matrix,
     mirror_permutation,
 )
+from lib.utils.views import View
 
 # What files begin with; markers in a JPEG.
 JPEG, PNG = b'\xff\xd8\xff', b'\x89PNG'
@@ -125,6 +126,12 @@ def crop_person(
     return {'image': crop(image, matrix, input_shape), 'center': center, 'scale': scale}
 
 
+def crop_view(image: np.ndarray, center: np.ndarray, scale: np.ndarray, view: View, codec: str) -> np.ndarray:
+    """(H, W, 3) uint8: another view of a person than crop_person's, whose center and scale these are."""
+    matrix = crop_matrix(center, scale * np.float32(view.zoom), 0.0, view.input_shape, codec)
+    return crop(image, matrix, view.input_shape)
+
+
 class TrainSamples(Dataset):
     """Training samples: a dictionary of image (H, W, 3) uint8 BGR and keypoints (K, 3) float32: x and y in crop
     pixels, visibility. Two arrays and no more: each costs its own hand-over from worker to trainer.
@@ -197,7 +204,7 @@ class TrainSamples(Dataset):
 
 
 class TestSamples(Dataset):
-    """Test samples: each record as crop_person returns it."""
+    """Test samples: each record as crop_person returns it, and the other views of it as image1, image2, ..."""
 
     __test__ = False  # not a test case, whatever pytest makes of the name
 
@@ -208,8 +215,10 @@ class TestSamples(Dataset):
         y_extension: float,
         input_shape: Sequence[int],
         codec: str = 'standard',
+        views: Sequence[View] = (),
     ) -> None:
         self.records = records
+        self.views = views
         self.extension = (x_extension, y_extension)
         self.input_shape = input_shape
         self.codec = codec
@@ -220,4 +229,7 @@ class TestSamples(Dataset):
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         records, image = self.records, read_image(self.records.path(index))
         center, scale = records.center[index], records.scale[index]
-        return crop_person(image, center, scale, self.extension, self.input_shape, self.codec)
+        sample = crop_person(image, center, scale, self.extension, self.input_shape, self.codec)
+        for number, view in enumerate(self.views, start=1):
+            sample[f'image{number}'] = crop_view(image, sample['center'], sample['scale'], view, self.codec)
+        return sample

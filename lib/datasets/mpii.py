@@ -11,6 +11,8 @@ from lib.datasets.coco import PREPARE
 from lib.datasets.description import Description
 from lib.datasets.joints import Records, pack_paths
 from lib.datasets.mpii_json import INDICES, read_people, read_truth
+from lib.datasets.nms import Scoring
+from lib.datasets.submission import check_mpii
 
 MPII = Description(
     name='MPII',
@@ -63,6 +65,7 @@ VISIBLE = 2
 # The annotated centre lies high on the body; it moves down by so many pixels for a scale of 1.
 CENTER_SHIFT = 15
 TRUTH = 'gt_json/valid.mat'
+SUBMISSION = 'pred_keypoints_mpii.mat'
 
 FIGURES = {
     'Head': (9,),
@@ -119,7 +122,9 @@ def test_records(dataset: Description, split: str, gt_boxes: bool) -> Records:
     return records
 
 
-def write_results(records: Records, keypoints: np.ndarray, scores: np.ndarray, folder: Path) -> Path:
+def write_results(
+    records: Records, keypoints: np.ndarray, scores: np.ndarray, folder: Path, scoring: Scoring | None = None
+) -> Path:
     """Writes the predictions and returns the path of the first of two files.
 
     results.json: per person the image and K rows (x, y, score), pixels counted from 0
@@ -128,6 +133,7 @@ def write_results(records: Records, keypoints: np.ndarray, scores: np.ndarray, f
                              `point` structs, pixels counted from 1
 
     keypoints (n, K, 2) in image pixels, scores (n, K, 1)
+    scoring: of the COCO format; people of MPII have no scores, and all of them are asked for
     """
     rows = np.concatenate([keypoints, scores], axis=2)
     names = [path.decode() for path in records.paths]
@@ -142,13 +148,18 @@ def write_results(records: Records, keypoints: np.ndarray, scores: np.ndarray, f
     for person, name, ids, own in zip(people, names, records.ids, points):
         person['image'], person['point'] = name, own
         person[INDICES[0]], person[INDICES[1]] = ids.tolist()
-    scipy.io.savemat(folder / 'pred_keypoints_mpii.mat', {'pred': people})
+    scipy.io.savemat(folder / SUBMISSION, {'pred': people})
     return path
 
 
 def truth_file(dataset: Description, split: str) -> Path:
     """What a split is evaluated against."""
     return dataset.root / TRUTH
+
+
+def check_submission(dataset: Description, results: Path, records: Records) -> list[str]:
+    """Raises InputError where the file beside results.json would be refused; returns remarks on one that is taken."""
+    return check_mpii(results.parent / SUBMISSION, len(dataset.joint_names), len(records))
 
 
 def evaluate(dataset: Description, split: str, results: Path, records: Records) -> dict[str, float] | None:

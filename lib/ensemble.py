@@ -1,0 +1,102 @@
+"""Several checkpoints in one test: heatmaps averaged, as in the row "MSPN+" of the paper's tables."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from easydict import EasyDict
+from torch import nn
+
+from cvpack.errors import InputError
+from lib.models.mspn import build_mspn
+from lib.models.weights import choose, load_model, load_state, read
+from lib.saved import config_of
+from lib.testing import Member, ready_to_test
+from lib.utils.codec import refuse_mixed_lengths, trained_codec
+
+LONGEST_NAME = 100
+
+
+def load_network(
+    cfg: EasyDict,
+    build_model: Callable[[EasyDict], nn.Module],
+    files: Sequence[Path],
+    average: bool,
+    device: torch.device,
+    logger: logging.Logger,
+) -> nn.Module | list[Member]:
+    """What a test of a checkpoint, or of several together, predicts with; arguments and errors as load_members'."""
+    if len(files) > 1:
+        return load_members(cfg, build_model, files, average, device)
+    model = build_model(cfg)
+    _compare_with_training(cfg, load_model(model, files[0], average), files[0], logger)
+    return ready_to_test(cfg, model, device)
+
+
+def _compare_with_training(cfg: EasyDict, rest: dict, file: Path, logger: logging.Logger) -> None:
+    """A network fits inputs of any size and may be decoded otherwise, but does best as it was trained.
+
+    Raises InputError where it would be decoded in other lengths.
+    """
+    refuse_mixed_lengths(rest, cfg.CODEC, file)
+    if trained_codec(rest) != cfg.CODEC:
+        logger.info(f'{file} was trained with CODEC {trained_codec(rest)}; this test decodes with {cfg.CODEC}')
+    trained = rest.get('config', {}).get('INPUT_SHAPE', list(cfg.INPUT_SHAPE))
+    if trained != list(cfg.INPUT_SHAPE):
+        logger.info(f'{file} was trained at INPUT_SHAPE {trained}; this test is at {list(cfg.INPUT_SHAPE)}')
+
+
+def load_members(
+    cfg: EasyDict,
+    build_model: Callable[[EasyDict], nn.Module],
+    files: Sequence[Path],
+    average: bool,
+    device: torch.device,
+) -> list[Member]:
+    """The networks of checkpoints, each rebuilt from the configuration in its own file, ready to test.
+
+    cfg, build_model: the experiment's that the test is of; files without a configuration are taken to be of it
+    average: the moving averages of the weights (SOLVER.EMA) instead of the last ones
+
+    Raises InputError for a file that is unfit or whose maps cannot be averaged with the experiment's: of other joints,
+    another aspect ratio, a codec of other lengths.
+    """
+    members = []
+    for file in files:
+        state = read(file)
+        if isinstance(state.get('config'), dict):
+            own = config_of(state, file, None)
+            model = build_mspn(own)
+        else:
+            own, model = cfg, build_model(cfg)
+        _refuse_unlike(cfg, own, file)
+        refuse_mixed_lengths(state, cfg.CODEC, file)
+        load_state(model, choose(state, file, average), file)
+        members.append(Member(own, ready_to_test(own, model, device)))
+    return members
+
+
+def _refuse_unlike(cfg: EasyDict, own: EasyDict, file: Path) -> None:
+    joints, own_joints = (list(config.DATASET.KEYPOINT.NAMES) for config in (cfg, own))
+    if joints != own_joints:
+        text = f'{len(own_joints)} joints' if len(joints) != len(own_joints) else 'joints of other names'
+        raise InputError(f"{file} predicts {text} than the experiment's: an ensemble needs the same, in one order")
+    (height, width), (own_height, own_width) = cfg.INPUT_SHAPE, own.INPUT_SHAPE
+    if height * own_width != width * own_height:
+        raise InputError(
+            f'{file} has INPUT_SHAPE {[own_height, own_width]}, whose aspect ratio is not that of '
+            f"the experiment's {[height, width]}: an ensemble needs one"
+        )
+
+
+def ensemble_name(files: Sequence[Path]) -> str:
+    """What a test of the files together is called: `ensemble.` and their stems; those that are too long for a folder,
+    or not told apart by their stems, get a number that follows from the paths."""
+    stems = [file.resolve().stem for file in files]
+    name = 'ensemble.' + '+'.join(stems)
+    if len(name) <= LONGEST_NAME and len(set(stems)) == len(stems):
+        return name
+    number = hashlib.sha256('\n'.join(str(file.resolve()) for file in files).encode()).hexdigest()[:8]
+    return f'{name[: LONGEST_NAME - 9]}.{number}'

@@ -1,0 +1,58 @@
+"""Two libraries, one set of figures."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+from analysis_cases import SIGMAS, random_files
+
+from cvpack.files import read_json, write_json
+from lib.datasets import coco_eval
+from lib.datasets.coco_eval import FAST, FIGURES, SLOW, evaluator, keypoint_figures
+
+needs_both = pytest.mark.skipif(
+    importlib.util.find_spec('faster_coco_eval') is None, reason="needs faster-coco-eval: pip install '.[eval]'"
+)
+
+
+@needs_both
+@pytest.mark.parametrize('seed', range(4))
+@pytest.mark.parametrize('sigmas', [SIGMAS, np.linspace(0.02, 0.3, 17)], ids=['COCO', 'own'])
+def test_both_libraries_find_the_same(tmp_path, seed, sigmas):
+    """Crowds, people without joints, more than 20 detections, equal scores, of which all are equal with seed 0."""
+    truth, results = random_files(tmp_path, seed)
+    if seed == 0:
+        write_json(results, [{**row, 'score': 0.5} for row in read_json(results)])
+    slow, fast = (keypoint_figures(truth, results, tuple(sigmas), library) for library in (SLOW, FAST))
+    assert list(slow) == list(fast) == list(FIGURES)
+    assert 0 < slow['AP'] < 1
+    assert fast == pytest.approx(slow, abs=1e-12)
+
+
+@needs_both
+def test_sigmas_count_in_both(tmp_path):
+    truth, results = random_files(tmp_path, 1)
+    for library in (SLOW, FAST):
+        strict, loose = (keypoint_figures(truth, results, (sigma,) * 17, library)['AP'] for sigma in (0.03, 0.2))
+        assert strict < loose
+
+
+@needs_both
+def test_nothing_to_measure_in_both(tmp_path):
+    """No people of medium size are -1; no annotations at all are None."""
+    truth, results = random_files(tmp_path, 2)
+    content = read_json(truth)
+    for person in content['annotations']:
+        person['area'] = 1e5
+    write_json(truth, content)
+    slow, fast = (keypoint_figures(truth, results, tuple(SIGMAS), library) for library in (SLOW, FAST))
+    assert slow == pytest.approx(fast) and slow['APM'] == slow['ARM'] == -1
+    write_json(truth, {**content, 'annotations': []})
+    assert keypoint_figures(truth, results, tuple(SIGMAS), SLOW) is None
+    assert keypoint_figures(truth, results, tuple(SIGMAS), FAST) is None
+
+
+@pytest.mark.parametrize('library', [SLOW, pytest.param(FAST, marks=needs_both)])
+def test_it_is_named(monkeypatch, library):
+    monkeypatch.setattr(coco_eval, '_fastest', lambda: library)
+    assert evaluator().startswith(f'{library} ') and evaluator()[-1].isdigit()
