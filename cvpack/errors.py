@@ -24,6 +24,10 @@ class InputError(Ending, ValueError):
     exit_code = 2
 
 
+class OtherRun(InputError):
+    """A checkpoint is whole, but of another network, or trained otherwise: nothing may be written over it."""
+
+
 class NotFinite(Ending, ArithmeticError):
     """A loss or gradient of some rank is not finite.
 

@@ -148,7 +148,9 @@ def _check_test(cfg: EasyDict) -> None:
 def _check_joints(cfg: EasyDict) -> None:
     keypoint = cfg.DATASET.KEYPOINT
     if not 1 <= cfg.LOSS.TOPK <= keypoint.NUM:
-        raise InputError(f'config: LOSS.TOPK = {cfg.LOSS.TOPK} should be between 1 and the {keypoint.NUM} joints')
+        raise InputError(
+            f'config: LOSS.TOPK = {cfg.LOSS.TOPK} should be between 1 and the {keypoint.NUM} joints: set it'
+        )
     for key in ('FLIP_PAIRS', 'SKELETON'):
         pairs = keypoint[key]
         fit = all(isinstance(pair, (list, tuple)) and len(pair) == 2 and _all(int, pair) for pair in pairs)
@@ -159,11 +161,23 @@ def _check_joints(cfg: EasyDict) -> None:
     paired = [joint for pair in keypoint.FLIP_PAIRS for joint in pair]
     if len(set(paired)) < len(paired):
         raise InputError(f'config: DATASET.KEYPOINT.FLIP_PAIRS = {keypoint.FLIP_PAIRS} should name a joint once')
+    _check_sides(keypoint)
     if not _are_joints(keypoint.UPPER_BODY_IDS, keypoint.NUM):
         raise InputError(
             f'config: DATASET.KEYPOINT.UPPER_BODY_IDS should name joints 0 to {keypoint.NUM - 1}, '
             f'not {keypoint.UPPER_BODY_IDS}'
         )
+
+
+def _check_sides(keypoint: EasyDict) -> None:
+    """Joints called left_x and right_x have to be a pair: a wrong one would quietly spoil all that is mirrored."""
+    if len(keypoint.NAMES) != keypoint.NUM:
+        return  # told elsewhere
+    pairs = {frozenset(keypoint.NAMES[joint] for joint in pair) for pair in keypoint.FLIP_PAIRS}
+    for name in keypoint.NAMES:
+        other = f'right_{name.removeprefix("left_")}'
+        if name.startswith('left_') and other in keypoint.NAMES and frozenset((name, other)) not in pairs:
+            raise InputError(f'config: DATASET.KEYPOINT.FLIP_PAIRS should pair {name} with {other}, by their names')
 
 
 def _are_joints(ids: list[int], count: int) -> bool:
@@ -177,10 +191,13 @@ def _check_description(cfg: EasyDict) -> None:
         raise InputError(
             f'config: DATASET.KEYPOINT.NAMES should be {keypoint.NUM} different names (NUM), not {keypoint.NAMES}'
         )
-    needed = dataset.FORMAT == 'COCO' or len(keypoint.SIGMAS) > 0
-    if needed and (len(keypoint.SIGMAS) != keypoint.NUM or min(keypoint.SIGMAS) <= 0):
+    if dataset.FORMAT == 'COCO' and (len(keypoint.SIGMAS) != keypoint.NUM or min(keypoint.SIGMAS) <= 0):
         raise InputError(
             f'config: DATASET.KEYPOINT.SIGMAS should be {keypoint.NUM} numbers above 0 (NUM), not {keypoint.SIGMAS}'
+        )
+    if dataset.FORMAT == 'MPII' and keypoint.SIGMAS:
+        raise InputError(
+            'config: DATASET.KEYPOINT.SIGMAS are of no use for DATASET.FORMAT = MPII, which has PCKh: set []'
         )
     for key in ('NAME', 'ROOT', 'TRAIN_JSON', 'VAL_JSON'):
         if not dataset[key]:

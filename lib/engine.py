@@ -175,7 +175,7 @@ def _weight_file(cfg: EasyDict) -> Path:
     if not path.is_file():
         raise InputError(
             f'MODEL.WEIGHT: {path} does not exist: get it with '
-            f'`python -m lib.tools.prepare weights --backbone {cfg.MODEL.BACKBONE}`, '
+            f'`python -m lib.tools.prepare weights --backbone {cfg.MODEL.BACKBONE}` and name what that writes, '
             "or train from scratch with --set MODEL.WEIGHT=''"
         )
     return path

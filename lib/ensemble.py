@@ -43,7 +43,7 @@ def _compare_with_training(cfg: EasyDict, rest: dict, file: Path, logger: loggin
     refuse_mixed_lengths(rest, cfg.CODEC, file)
     if trained_codec(rest) != cfg.CODEC:
         logger.info(f'{file} was trained with CODEC {trained_codec(rest)}; this test decodes with {cfg.CODEC}')
-    trained = rest.get('config', {}).get('INPUT_SHAPE', list(cfg.INPUT_SHAPE))
+    trained = (rest.get('config') or {}).get('INPUT_SHAPE', list(cfg.INPUT_SHAPE))
     if trained != list(cfg.INPUT_SHAPE):
         logger.info(f'{file} was trained at INPUT_SHAPE {trained}; this test is at {list(cfg.INPUT_SHAPE)}')
 

@@ -48,7 +48,11 @@ def _from_plain(content: dict, source: Path) -> EasyDict:
     source: the file that it was read from. Raises InputError that names it if the content makes no sense.
     """
     try:
-        cfg = mpii_defaults() if content['DATASET']['NAME'] == 'MPII' else coco_defaults()
+        cfg = (
+            mpii_defaults()
+            if content['DATASET'].get('FORMAT', content['DATASET']['NAME']) == 'MPII'
+            else coco_defaults()
+        )
         _update(cfg, content)
         override(cfg, [])  # checks it
     except (InputError, KeyError, TypeError, AttributeError) as error:

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from cvpack import checkpoint, dist
-from cvpack.errors import InputError, NotFinite
+from cvpack.errors import InputError, NotFinite, OtherRun
 from cvpack.files import write_json
 from cvpack.precision import autocast
 from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_schedule
@@ -133,7 +133,7 @@ class Trainer:
         if missing:
             raise InputError(f'{path} has no {missing[0]!r}: it holds weights alone, which -c cannot go on from')
         if trained_codec(state) != self.cfg.CODEC:
-            raise InputError(f'{path} was trained with CODEC {trained_codec(state)}: set that, or begin a new run')
+            raise OtherRun(f'{path} was trained with CODEC {trained_codec(state)}: set that, or begin a new run')
         weights = check_state(self.model, state, path)
         load_optimizer(self.optimizer, state['optimizer'], path)
         self.model.load_state_dict(weights)
@@ -147,18 +147,24 @@ class Trainer:
         self._take_place(path, state, logger)
 
     def resume_newest(self, folder: Path, logger: logging.Logger) -> bool:
-        """Goes on from the newest checkpoint in the folder that can be gone on from; says which could not."""
-        chosen = None
+        """Goes on from the newest checkpoint in the folder that can be gone on from; says which could not.
+
+        Raises InputError where there is none, but one that a fresh start might write over: of another run.
+        """
+        chosen = other = None
         for iteration in reversed(checkpoint.iterations(folder)) if dist.is_main() else ():
             path = folder / f'iter-{iteration}.pth'
             try:
                 self.resume(path, logger)
             except InputError as error:
                 logger.info(f'{error}; trying the checkpoint before')
+                other = other or (str(error) if isinstance(error, OtherRun) else None)
             else:
                 chosen = path
                 break
-        chosen = dist.broadcast(chosen)
+        chosen, other = dist.broadcast((chosen, other))
+        if chosen is None and other is not None:
+            raise InputError(f'{other}; or choose another folder with --set OUTPUT_DIR=...')
         if chosen is None:
             logger.info(f'{folder} has no checkpoint to go on from: a fresh start')
             return False

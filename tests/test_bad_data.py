@@ -155,6 +155,7 @@ TEST = {
     'category missing': (GT, replace(categories=[]), 'categories has no id 1 (person)', 'add it'),
     'person without category': (GT, change('annotations', category_id=MISSING), 'category_id = None should', CORRECT),
     'person of another category': (GT, change('annotations', category_id=2), 'category_id = 2 should be 1', CORRECT),
+    'truth of no area': (GT, change('annotations', area=0), 'area = 0 should be above 0', CORRECT),
     'truth without area': (GT, change('annotations', area=MISSING), 'area is missing', CORRECT),
     'truth without id': (GT, change('annotations', id=MISSING), 'annotation 1 (image_id', 'id = None should', CORRECT),
     'truth with an id twice': (

@@ -42,6 +42,7 @@ SETTINGS = {
     'pairs of three': ('DATASET.KEYPOINT.FLIP_PAIRS=[[1,2,3]]', 'should name joints 0 to 16, not [[1, 2, 3]]'),
     'pair beyond K': ('DATASET.KEYPOINT.FLIP_PAIRS=[[1,17]]', 'should name joints 0 to 16, not [[1, 17]]'),
     'pairs that share a joint': ('DATASET.KEYPOINT.FLIP_PAIRS=[[1,2],[2,3]]', 'FLIP_PAIRS', 'should name a joint once'),
+    'sides that are no pair': ('DATASET.KEYPOINT.FLIP_PAIRS=[[1,2]]', 'FLIP_PAIRS should pair left_ear with right_ear'),
     'limb beyond K': ('DATASET.KEYPOINT.SKELETON=[[0,17]]', 'SKELETON (pairs) should name joints 0 to 16'),
     'upper body beyond K': (
         'DATASET.KEYPOINT.UPPER_BODY_IDS=[-1]',

@@ -1,5 +1,6 @@
 """check_data: a whole data set in one pass, every kind of finding counted, the same with any number of threads."""
 
+import dataclasses
 import math
 import re
 import shutil
@@ -15,8 +16,10 @@ from refusals import mpii_people, names_all, refused
 from cvpack.files import read_json
 from lib.config import REPOSITORY
 from lib.datasets import coco, mpii
-from lib.datasets.checks import Kind
+from lib.datasets.checks import Kind, Rows, refuse
 from lib.tools import check_data
+from lib.tools.check_people import report_swaps
+from lib.tools.check_records import Group
 
 GT, DET = coco.COCO.val_json, coco.COCO.val_boxes
 PIXELS = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
@@ -200,6 +203,25 @@ def test_people_of_one_s_own_data_set(drawn, tmp_path, capsys):
     height, width, _ = cv2.imread(str(sheet)).shape
     count = min(16, len(people))
     assert code == 0 and (height, width) == (math.ceil(count / 2) * (128 + 4), 2 * (3 * (96 + 2) + 8))
+
+
+def test_pairs_need_not_begin_on_one_side(drawn):
+    """Ankles told from left to right, knees from right to left: limbs are found all the same."""
+    person = np.zeros((1, 4, 3))
+    person[0] = [[60, 50, 2], [20, 50, 2], [60, 55, 2], [20, 55, 2]]  # left knee, right knee, right ankle, left ankle
+    dataset = dataclasses.replace(
+        coco.COCO,
+        joint_names=('left_knee', 'right_knee', 'right_ankle', 'left_ankle'),
+        flip_pairs=((0, 1), (2, 3)),
+        skeleton=((0, 3), (1, 2)),
+    )
+    rows = Rows([{'id': 1}], 'annotation', drawn / 'x.json', refuse)
+    found = []
+    report_swaps(
+        Group(['a.jpg'], np.ones((1, 4)), person, rows), dataset, lambda kind, text: found.append((kind, text))
+    )
+    [(kind, text)] = found
+    assert kind == Kind.SWAP and 'from 81 to 10 pixels' in text
 
 
 def test_a_sheet_that_cannot_be_written(drawn, tmp_path, capsys):

@@ -188,3 +188,17 @@ def test_tests_on_other_images(tmp_path, world, capsys):
     others = mpii_test(tmp_path / 'b', 1, 18, [f'{i}.jpg' for i in range(40)])
     for path in (others, world('c', np.full(IMAGES, 8.0))):
         assert 'was tested on other images than' in refused(capsys, main, str(first), str(path))
+
+
+def test_tests_by_other_sigmas_or_another_truth(world, tmp_path, capsys):
+    """The same predictions under larger sigmas have a higher AP, and are no better."""
+    base = np.full(IMAGES, 12.0)
+    first, lenient, other = world('first', base), world('lenient', base), world('other', base)
+    with_ap(lenient, {**read_json(lenient), 'sigmas': (2 * SIGMAS).tolist()})
+    moved = tmp_path / 'other truth.json'
+    truth = read_json(Path(read_json(other)['truth']))
+    truth['annotations'][0]['area'] = 1e4
+    moved.write_text(json.dumps(truth))
+    with_ap(other, {**read_json(other), 'truth': str(moved)})
+    for second in (lenient, other):
+        assert 'was measured by another truth or other sigmas than' in refused(capsys, main, first, second)

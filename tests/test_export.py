@@ -191,6 +191,28 @@ def test_a_file_that_computes_something_else_is_not_written(saved, tmp_path, mon
     assert path.read_text() == 'earlier' and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize('wrong', ['joints', 'scores'])
+def test_a_graph_that_decodes_wrongly_is_not_written(wrong, saved, tmp_path, monkeypatch, capsys):
+    """Four joints of ten elsewhere, or all scores a tenth higher."""
+    write, run, engine = export.FORMATS['torchscript']
+
+    def run_wrongly(content, job):
+        def outputs(crops):
+            keypoints, scores = run(content, job)(crops)
+            if wrong == 'scores':
+                return [keypoints, scores + 0.1]
+            keypoints[:, : 4 * keypoints.shape[1] // 10] += 50
+            return [keypoints, scores]
+
+        return outputs
+
+    monkeypatch.setitem(export.FORMATS, 'torchscript', (write, run_wrongly, engine))
+    output = tmp_path / 'a.pt'
+    arguments = ['--weights', saved[0], '--format', 'torchscript', '--output', output, '--with-decode']
+    assert f'{output} is not written: that is too much' in refused(capsys, export.main, *arguments)
+    assert not output.exists()
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [

@@ -38,6 +38,17 @@ def test_keys_younger_than_the_file_have_their_defaults(saved, tmp_path):
     assert load_experiment(path)[0] == cfg
 
 
+def test_other_formats_have_their_own_defaults(tmp_path):
+    """A key that is younger than a file of MPII's has MPII's default; by the format, whatever the data are called."""
+    cfg = load_config('mspn.2xstg.mpii')
+    override(cfg, ['MODEL.BACKBONE=Res-18', 'MODEL.STAGE_NUM=1', 'MODEL.WIDTH=8'])
+    plain = to_plain(cfg)
+    plain['DATASET']['NAME'] = 'mine'
+    del plain['TEST']['GAUSSIAN_KERNEL']
+    path = checkpoint.save(tmp_path, 1, {'model': build_mspn(cfg).state_dict(), 'config': plain})
+    assert load_experiment(path)[0].TEST.GAUSSIAN_KERNEL == 9
+
+
 def test_a_file_without_configuration_needs_the_experiment(tmp_path):
     cfg = load_config('mspn.1xstg.coco')
     torch.save(build_mspn(cfg).state_dict(), tmp_path / 'bare.pth')

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import call, load_config, tiny_settings, world
+from refusals import experiment, names_all, refused
 
 from cvpack import checkpoint
 from cvpack.errors import InputError, NotFinite
@@ -97,6 +98,17 @@ def test_auto_begins_where_no_checkpoint_is_good(drawn, tmp_path, monkeypatch, c
     call_train(monkeypatch, '--resume', 'auto', '--set', *tiny_settings(drawn, tmp_path / 'bad'), *settings)
     assert 'has no checkpoint to go on from: a fresh start' in capsys.readouterr().out
     assert_same_checkpoints(tmp_path / 'bad/iter-8.pth', tmp_path / 'whole/iter-8.pth')
+
+
+@pytest.mark.parametrize('other', ['CODEC=dark', 'MODEL.UPSAMPLE_CHANNEL_NUM=8'])
+def test_auto_writes_over_no_other_run(other, drawn, tmp_path, monkeypatch, capsys):
+    """A whole checkpoint of another codec or network: a fresh start would take its place."""
+    settings = [*tiny_settings(drawn, tmp_path), 'SOLVER.MAX_ITER=1', 'SOLVER.CHECKPOINT_PERIOD=1']
+    call_train(monkeypatch, '--set', *settings)
+    before = (tmp_path / 'iter-8.pth').read_bytes()
+    error = refused(capsys, experiment(engine.train, monkeypatch), '--resume', 'auto', '--set', *settings, other)
+    names_all(error, tmp_path / 'iter-8.pth', 'choose another folder with --set OUTPUT_DIR')
+    assert (tmp_path / 'iter-8.pth').read_bytes() == before
 
 
 def test_the_number_of_checkpoints_is_bounded(tmp_path):

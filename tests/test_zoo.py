@@ -1,14 +1,13 @@
 """The table of results: made of what tests wrote, and the README's is that."""
 
 import json
-import shutil
 
 import pytest
 from conftest import load_config
 from refusals import names_all, refused
 
 from cvpack.files import read_json, write_json
-from lib.config import REPOSITORY, to_plain
+from lib.config import to_plain
 from lib.tools import zoo
 
 
@@ -16,10 +15,10 @@ from lib.tools import zoo
 def repository(tmp_path, monkeypatch):
     """A repository of two experiments, with nothing measured yet."""
     root = tmp_path / 'repository'
-    for name in ('mspn.1xstg.coco', 'mspn.2xstg.mpii'):
-        shutil.copytree(REPOSITORY / 'exps' / name, root / 'exps' / name)
-    (root / 'docs').mkdir()
-    write_json(root / zoo.ZOO, {'published': {'mspn.1xstg.coco': '71.5 AP, val'}, 'measured': []})
+    (root / 'docs').mkdir(parents=True)
+    write_json(
+        root / zoo.ZOO, {'published': {'mspn.1xstg.coco': '71.5 AP, val', 'mspn.2xstg.mpii': '-'}, 'measured': []}
+    )
     marks = '<!-- results: python -m lib.tools.zoo -->\n', '<!-- end of results -->'
     (root / zoo.README).write_text(f'# Before\n{marks[0]}old\n{marks[1]}\nAfter\n')
     monkeypatch.setattr(zoo, 'REPOSITORY', root)
@@ -76,6 +75,24 @@ def test_a_newer_result_takes_the_place_of_one_of_its_kind(repository, tmp_path)
     assert (same.value.code, typed.value.code) == (0, 1)
 
 
+def test_ways_of_testing_are_told_apart(repository, tmp_path):
+    dark = to_plain(load_config('mspn.2xstg.coco.dark'))
+    ensemble = metrics(tmp_path / 'c', weights_sha256=['0123456789', '9876543210'], boxes=7)
+    for path in (metrics(tmp_path / 'a'), metrics(tmp_path / 'b', config=dark, flip=False), ensemble):
+        zoo.main([str(path)])
+    table = (repository / zoo.README).read_text()
+    assert 'COCO val, 104,125 boxes of detectors, CODEC dark, no flip test | `abcdef01` |' in table
+    assert 'COCO val, 7 boxes of detectors | `01234567` `98765432` |' in table
+
+
+def test_what_was_told_of_weights_stays(repository, tmp_path):
+    zoo.main(['--on', '8 V100', str(metrics(tmp_path))])
+    zoo.main([str(metrics(tmp_path))])
+    assert read_json(repository / zoo.ZOO)['measured'][0]['on'] == '8 V100'
+    zoo.main([str(metrics(tmp_path, weights_sha256='other weights'))])
+    assert read_json(repository / zoo.ZOO)['measured'][0]['on'] == ''
+
+
 def test_the_newest_test_of_every_experiment_is_found(repository, tmp_path, monkeypatch):
     monkeypatch.setenv('MSPN_HOME', str(tmp_path))
     outputs = tmp_path / 'model_logs' / 'somebody'
@@ -88,7 +105,7 @@ def test_the_newest_test_of_every_experiment_is_found(repository, tmp_path, monk
 REFUSED = {
     'no figures': ({'metrics': None}, 'is of a test without truth'),
     'an older file': ({'weights_sha256': zoo}, 'is no metrics.json of this version', 'test again'),
-    'an experiment of elsewhere': ({'experiment': 'mine'}, 'mine is no experiment in exps/'),
+    'an experiment of elsewhere': ({'experiment': 'mine'}, 'mine is not listed in docs/zoo.json'),
 }
 
 

@@ -79,7 +79,7 @@ COCO = Description(
     whole_joints=True,
 )
 
-PREPARE = 'prepare the data set (python -m lib.tools.prepare -h)'
+PREPARE = 'prepare the data set (python -m lib.tools.prepare -h) or correct its description in config.py'
 PUBLISHED = Scoring()
 PCK_SHARES = (0.1, 0.05)  # of the longer side of the box
 

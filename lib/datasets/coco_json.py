@@ -165,7 +165,11 @@ def check_truth(content: dict, path: Path, joints: int, report: Report = refuse)
     category_ids = rows.whole('category_id')
     fits = [category == PERSON or not is_labelled_person(row) for category, row in zip(category_ids, rows.rows)]
     rows.require(fits, Kind.CATEGORY, lambda i: f'category_id = {category_ids[i]} should be {PERSON}: it has keypoints')
-    rows.numeric('area')
+    areas = rows.numeric('area')
+    counted = np.array([is_labelled_person(row) for row in rows.rows], bool)
+    rows.require(
+        (areas > 0) | ~counted, Kind.FIELD, lambda i: f'area = {areas[i]:g} should be above 0: OKS divides by it'
+    )
     rows.numeric('bbox', 4)
     rows.numeric('keypoints', 3 * joints, length=Kind.JOINTS)
 

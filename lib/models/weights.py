@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from cvpack import checkpoint, optional
-from cvpack.errors import InputError
+from cvpack.errors import InputError, OtherRun
 
 State = dict[str, torch.Tensor]
 
@@ -128,7 +128,7 @@ def check_against(model_state: State, state: State, path: Path, wanted: list[str
     if wrong:
         shapes = f'{tuple(state[wrong[0]].shape)}, the model wants {tuple(model_state[wrong[0]].shape)}'
         reasons.append(f'{len(wrong)} have another shape (first: {wrong[0]}: {shapes})')
-    raise InputError(f'{path} does not fit this model: {"; ".join(reasons)}; check that it is of the same network')
+    raise OtherRun(f'{path} does not fit this model: {"; ".join(reasons)}; check that it is of the same network')
 
 
 def load_backbone(model: nn.Module, path: Path, stages: str = 'all') -> str:
@@ -218,5 +218,5 @@ def check_state(model: nn.Module, state: dict, path: Path) -> State:
     check_against(model_state, weights, path, list(model_state))
     extra = [key for key in weights if key not in model_state]
     if extra:
-        raise InputError(f'{path} does not fit this model: it has {len(extra)} more tensors (first: {extra[0]})')
+        raise OtherRun(f'{path} does not fit this model: it has {len(extra)} more tensors (first: {extra[0]})')
     return weights

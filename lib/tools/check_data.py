@@ -138,6 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError(
             f'--sheet {args.sheet}: name a file that ends in {" or ".join(PICTURES)}, in a folder that exists'
         )
+    if args.split == 'test' and not dataset.test_json:
+        raise InputError('--split test: config: DATASET.TEST_JSON names no file: set it')
     splits = [args.split] if args.split != 'all' else list(SPLITS)
     if args.split == 'all' and not (dataset.test_json and dataset.annotations('test').exists()):
         splits.remove('test')

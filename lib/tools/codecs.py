@@ -115,7 +115,10 @@ def measure(people: People, trained: str, decoded: str, flip: bool, places: torc
 
 @exits_cleanly
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """The command line; see the top of the file."""
+    parser = argparse.ArgumentParser(
+        'python -m lib.tools.codecs', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--people', type=positive, default=100, metavar='N', help='to draw (default: 100)')
     args = parser.parse_args(arguments)
     people = draw_people(args.people)

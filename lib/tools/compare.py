@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from cvpack.errors import InputError, exits_cleanly
-from cvpack.files import read_json
+from cvpack.files import read_json, sha256
 from lib.analysis import bootstrap, heads
 from lib.analysis.oks import Evaluation
 from lib.analysis.people import parse_truth, read_results
@@ -39,6 +39,7 @@ class Run:
     main:    the name of the figure that is compared
     scale:   what makes a share of it a share of 1
     figure:  how often each image counts -> that figure, in 0 .. 1
+    measure: what has to be equal for figures to be: the truth's SHA-256 and the sigmas
     images:  the names or ids of those
     """
 
@@ -48,6 +49,7 @@ class Run:
     scale: float
     figure: bootstrap.Figure
     images: list
+    measure: tuple
 
 
 def read_run(path: Path, truth_file: Path | None) -> Run:
@@ -84,7 +86,15 @@ def _coco_run(path: Path, content: dict, truth_file: Path, results: Path) -> Run
         raise InputError(f'{path}: sigmas should be numbers: test again') from None
     truth = parse_truth(read_json(truth_file, f'{PREPARE}, or name it with --truth'), truth_file, len(sigmas))
     figures = tally(Evaluation(truth, read_results(results, truth), sigmas))
-    return Run(_name(path), content['metrics'], 'AP', 1, figures.ap, truth.image_ids.tolist())
+    return Run(
+        _name(path),
+        content['metrics'],
+        'AP',
+        1,
+        figures.ap,
+        truth.image_ids.tolist(),
+        (sha256(truth_file), *sigmas.tolist()),
+    )
 
 
 def _mpii_run(path: Path, content: dict, truth_file: Path, results: Path) -> Run:
@@ -92,7 +102,15 @@ def _mpii_run(path: Path, content: dict, truth_file: Path, results: Path) -> Run
     hits, joints = heads.hits_and_joints(heads.head_errors(keypoints, truth_file))
     images, image = np.unique(names, return_inverse=True)
     hits, joints = (np.bincount(image, of_people) for of_people in (hits, joints))
-    return Run(_name(path), content['metrics'], 'Mean', 100, lambda w: float(hits @ w / (joints @ w)), images.tolist())
+    return Run(
+        _name(path),
+        content['metrics'],
+        'Mean',
+        100,
+        lambda w: float(hits @ w / (joints @ w)),
+        images.tolist(),
+        (sha256(truth_file),),
+    )
 
 
 def _name(path: Path) -> str:
@@ -105,6 +123,10 @@ def check_comparable(runs: Sequence[Run]) -> None:
     for run in runs[1:]:
         if run.main != first.main or run.images != first.images:
             raise InputError(f'{run.name} was tested on other images than {first.name}: test both on the same')
+        if run.measure != first.measure:
+            raise InputError(
+                f'{run.name} was measured by another truth or other sigmas than {first.name}: test both alike'
+            )
 
 
 def verdict(differences: np.ndarray) -> str:

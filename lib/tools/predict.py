@@ -117,7 +117,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--detector-weights', type=Path, metavar='FILE', help="the detector's state dict")
     parser.add_argument(
         '--min-score',
-        '--detector-score',
         type=float,
         metavar='S',
         help=f'leave out boxes with a lower score (default: {DETECTOR_SCORE} of a detector, none of a file)',

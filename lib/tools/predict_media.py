@@ -17,7 +17,7 @@ from lib.datasets.joints import load_image
 
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')
-CODEC = 'mp4v'
+FOURCC = 'mp4v'
 FFMPEG_QUIET = '-8'  # what is wrong with a video is told in our own words
 # Frames a second of a video that does not say, and the most that one is believed to have.
 USUAL_FPS, MOST_FPS = 25.0, 1000
@@ -137,7 +137,7 @@ class Video:
         def save(frame: Frame) -> None:
             nonlocal written
             height, width = frame.image.shape[:2]
-            if not written and not writer.open(str(path), cv2.VideoWriter_fourcc(*CODEC), self.fps, (width, height)):
+            if not written and not writer.open(str(path), cv2.VideoWriter_fourcc(*FOURCC), self.fps, (width, height)):
                 raise InputError(f'cannot write {path}: is there room, and has OpenCV been built with FFmpeg?')
             writer.write(frame.image)
             written += 1

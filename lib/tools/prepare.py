@@ -11,7 +11,6 @@ is named and left alone. Every step prints a line with its counts.
 """
 
 import argparse
-import hashlib
 import io
 import re
 import tempfile
@@ -23,7 +22,7 @@ import torchvision
 
 from cvpack import checkpoint
 from cvpack.errors import InputError, exits_cleanly
-from cvpack.files import read_json
+from cvpack.files import read_json, sha256
 from lib import config
 from lib.datasets.synthetic import write_dataset
 from lib.models.resnet import BACKBONES
@@ -60,7 +59,7 @@ def _fetched(url: str, target: Path) -> Path:
     path = target / Path(url).name
     prefix = re.search(r'-([0-9a-f]{8,})\.pth$', url)[1]
     if path.is_file():
-        if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(prefix):
+        if not sha256(path).startswith(prefix):
             raise InputError(f'{path} is damaged (its SHA-256 should start with {prefix}): remove it and run again')
         print(f'{path}: kept, {path.stat().st_size / 1e6:.1f} MB')
         return path

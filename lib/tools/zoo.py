@@ -2,10 +2,11 @@
 
     python -m lib.tools.zoo --on '8 V100' model_logs/USER/EXPERIMENT/test_dir/iter-96000/metrics.json ...
     python -m lib.tools.zoo             # every experiment's newest test in model_logs that knows its experiment
-    python -m lib.tools.zoo --check     # exit code 1 if the README's table is not that of docs/zoo.json
+    python -m lib.tools.zoo --check     # changes nothing: is the README's table that of docs/zoo.json?
 
 No figure of the table is typed by hand: a test's figures, data, boxes, weights' SHA-256 and code come from its
-metrics.json. Of an experiment and its way of testing (data, boxes, split, codec) the newest entry stays.
+metrics.json. Of an experiment and its way of testing (data, boxes, split, codec, flip) the newest entry stays.
+docs/zoo.json also lists the experiments that have a row, with what was published of them. Exit code of --check: 0 or 1.
 """
 
 import argparse
@@ -62,7 +63,13 @@ def newest_tests() -> list[Path]:
 
 def gather(zoo: dict, entries: Sequence[dict]) -> None:
     """Puts entries into the zoo, in place of earlier ones of their kind."""
-    measured = {tuple(old[key] for key in KIND): old for old in [*zoo['measured'], *entries]}
+    measured = {tuple(old[key] for key in KIND): old for old in zoo['measured']}
+    for one in entries:
+        kind = tuple(one[key] for key in KIND)
+        known = measured.get(kind, {})
+        if known.get('weights_sha256') == one['weights_sha256']:
+            one = {**one, 'on': one['on'] or known['on']}  # what somebody once told of these weights
+        measured[kind] = one
     zoo['measured'] = sorted(measured.values(), key=lambda one: [str(one[key]) for key in KIND])
 
 
@@ -73,14 +80,18 @@ def table(zoo: dict, experiments: Sequence[str]) -> str:
         entries = [one for one in zoo['measured'] if one['experiment'] == name] or [None]
         for one in entries:
             cells = _cells(one) if one else ('not measured', '', '')
-            rows.append('| ' + ' | '.join([name, zoo['published'].get(name, '-'), *cells]) + ' |\n')
+            rows.append('| ' + ' | '.join([name, zoo['published'][name], *cells]) + ' |\n')
     return HEADER + ''.join(rows)
 
 
 def _cells(one: dict) -> tuple[str, str, str]:
     figures = ', '.join(f'{value} {name}' for name, value in one['figures'].items())
-    boxes = f'{one["data"]} {one["split"]}, {one["boxes"]:,} boxes of {one["boxes_from"]}s'
-    return figures, f'{boxes}; {one["on"]}' if one['on'] else boxes, f'`{one["weights_sha256"][:8]}`'
+    tested = [f'{one["data"]} {one["split"]}', f'{one["boxes"]:,} boxes of {one["boxes_from"]}s']
+    tested += [f'CODEC {one["codec"]}'] if one['codec'] != 'standard' else []
+    tested += [] if one['flip'] else ['no flip test']
+    on = ', '.join(tested) + (f'; {one["on"]}' if one['on'] else '')
+    digests = [one['weights_sha256']] if isinstance(one['weights_sha256'], str) else one['weights_sha256']
+    return figures, on, ' '.join(f'`{digest[:8]}`' for digest in digests)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,18 +109,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see the top of the file."""
     args = _parser().parse_args(arguments)
     zoo, readme = read_json(REPOSITORY / ZOO), (REPOSITORY / README).read_text()
-    experiments = sorted(path.parent.name for path in (REPOSITORY / 'exps').glob('*/config.py'))
+    experiments = list(zoo['published'])
     if not args.check:
         entries = [entry(path, args.on) for path in args.tests or newest_tests()]
         unknown = [one['experiment'] for one in entries if one['experiment'] not in experiments]
         if unknown:
-            raise InputError(f'{unknown[0]} is no experiment in exps/: test in the folder of one')
+            raise InputError(f'{unknown[0]} is not listed in {ZOO}: list it there, with what was published of it or -')
         gather(zoo, entries)
         write_json(REPOSITORY / ZOO, zoo)
     if not TABLE.search(readme):
         raise InputError(f'{README} has lost the comments around its table of results: put them back')
     renewed = TABLE.sub(lambda _: table(zoo, experiments), readme)
     if args.check:
+        print(f'{README}: the table is {"" if renewed == readme else "not "}that of {ZOO}')
         sys.exit(0 if renewed == readme else 1)
     (REPOSITORY / README).write_text(renewed)
     print(f'{ZOO}: {len(zoo["measured"])} results; {README}: table written')
