@@ -113,6 +113,7 @@ def coco_defaults(dataset: Description = coco.COCO) -> EasyDict:
             RESCORE='mean',  # a person's score: the box's times that of all joints, or of the 'confident' ones
         ),
         RUN_EFFICIENT=False,  # activation checkpointing
+        EXPERIMENT=None,  # derived: the name of the experiment's folder
         OUTPUT_DIR='',  # '': home()/model_logs/<user>/<experiment>
         TEST_DIR=None,  # derived
         TENSORBOARD_DIR=None,  # derived
@@ -159,6 +160,7 @@ def finalize(cfg: EasyDict, file: str) -> None:
 
 
 def _finalize(cfg: EasyDict, experiment: Path) -> None:
+    cfg.EXPERIMENT = experiment.name
     if not cfg.get('OUTPUT_DIR'):
         cfg.OUTPUT_DIR = str(home() / 'model_logs' / _user() / experiment.name)
     _check_and_derive(cfg)
@@ -187,8 +189,8 @@ def override(cfg: EasyDict, assignments: list[str]) -> None:
             node = node.get(parent) if isinstance(node, dict) else None
         if not isinstance(node, dict) or name not in node:
             raise InputError(f'--set {assignment}: there is no key {key}')
-        if name in ('OUTPUT_SHAPE', 'TEST_DIR', 'TENSORBOARD_DIR'):
-            raise InputError(f'--set {assignment}: {key} follows from INPUT_SHAPE or OUTPUT_DIR; set that')
+        if name in ('EXPERIMENT', 'OUTPUT_SHAPE', 'TEST_DIR', 'TENSORBOARD_DIR'):
+            raise InputError(f'--set {assignment}: {key} follows from the folder, INPUT_SHAPE or OUTPUT_DIR; set these')
         node[name] = _parse(text)
     _check_and_derive(cfg)
 
@@ -212,30 +214,6 @@ def _check_and_derive(cfg: EasyDict) -> None:
 def to_plain(cfg: EasyDict) -> dict:
     """The configuration as plain dictionaries, lists and numbers, fit for json and checkpoints."""
     return json.loads(json.dumps(cfg))
-
-
-def from_plain(content: dict, source: Path) -> EasyDict:
-    """The configuration that to_plain made `content` of; keys that did not exist then have their defaults.
-
-    source: the file that it was read from. Raises InputError that names it if the content makes no sense.
-    """
-    try:
-        cfg = mpii_defaults() if content['DATASET']['NAME'] == 'MPII' else coco_defaults()
-        _update(cfg, content)
-        _check_and_derive(cfg)
-    except (InputError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f'{source}: the configuration in it cannot be used ({error}): was it written by train.py?'
-        ) from None
-    return cfg
-
-
-def _update(cfg: dict, content: dict) -> None:
-    for name, value in content.items():
-        if isinstance(value, dict) and isinstance(cfg.get(name), dict):
-            _update(cfg[name], value)
-        else:
-            cfg[name] = value
 
 
 def run_config(experiment: Path) -> EasyDict:

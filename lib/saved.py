@@ -9,7 +9,7 @@ from easydict import EasyDict
 from torch import nn
 
 from cvpack.errors import InputError
-from lib.config import from_plain, run_config
+from lib.config import coco_defaults, mpii_defaults, override, run_config
 from lib.models.mspn import build_mspn
 from lib.models.weights import choose, load_state, read
 from lib.utils.codec import refuse_mixed_lengths
@@ -38,5 +38,29 @@ def config_of(state: dict, path: Path, experiment: Path | None) -> EasyDict:
         refuse_mixed_lengths(state, cfg.CODEC, path)
         return cfg
     if isinstance(state.get('config'), dict):
-        return from_plain(state['config'], path)
+        return _from_plain(state['config'], path)
     raise InputError(f'{path} does not say of which experiment it is: name it with --experiment exps/NAME')
+
+
+def _from_plain(content: dict, source: Path) -> EasyDict:
+    """The configuration that lib.config.to_plain made `content` of; keys that did not exist then have their defaults.
+
+    source: the file that it was read from. Raises InputError that names it if the content makes no sense.
+    """
+    try:
+        cfg = mpii_defaults() if content['DATASET']['NAME'] == 'MPII' else coco_defaults()
+        _update(cfg, content)
+        override(cfg, [])  # checks it
+    except (InputError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f'{source}: the configuration in it cannot be used ({error}): was it written by train.py?'
+        ) from None
+    return cfg
+
+
+def _update(cfg: dict, content: dict) -> None:
+    for name, value in content.items():
+        if isinstance(value, dict) and isinstance(cfg.get(name), dict):
+            _update(cfg[name], value)
+        else:
+            cfg[name] = value

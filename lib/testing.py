@@ -166,7 +166,7 @@ def report(
     metrics = reader.evaluate(dataset, split, results, records)
     content = {
         'metrics': metrics,
-        'experiment': Path(cfg.OUTPUT_DIR).name,
+        'experiment': cfg.EXPERIMENT,
         'weights': _each(weights, lambda file: str(file.resolve())),
         'weights_sha256': _each(weights, sha256),
         'results': results.name,

@@ -35,7 +35,7 @@ SETTINGS = {
     'one of three': ('INPUT.STDS=[0.2]', 'INPUT.STDS = [0.2] should be a list of 3 floats'),
     'one side': ('INPUT_SHAPE=[256]', 'INPUT_SHAPE = [256] should be a list of 2 ints'),
     'shape not divisible by 32': ('INPUT_SHAPE=[250,192]', 'INPUT_SHAPE = [250, 192] should be', 'divisible by 32'),
-    'derived shape': ('OUTPUT_SHAPE=[64,48]', 'OUTPUT_SHAPE follows from INPUT_SHAPE or OUTPUT_DIR; set that'),
+    'derived shape': ('OUTPUT_SHAPE=[64,48]', 'OUTPUT_SHAPE follows from the folder, INPUT_SHAPE or OUTPUT_DIR'),
     'list of words': ('TEST.SHIFT_RATIOS=["a"]', "TEST.SHIFT_RATIOS = ['a'] should be a list of floats"),
     'joints in words': ('DATASET.KEYPOINT.UPPER_BODY_IDS=["a"]', 'UPPER_BODY_IDS', 'should be a list of ints'),
     'pairs of one': ('DATASET.KEYPOINT.FLIP_PAIRS=[1,2]', 'FLIP_PAIRS (pairs) should name joints 0 to 16'),

@@ -6,6 +6,7 @@ python -m torch.distributed.launch --nproc_per_node=2 train.py
 from lib.config import coco_defaults, finalize
 
 cfg = coco_defaults()
+cfg.DATASET.NAME = 'drawn people'
 cfg.DATASET.ROOT = 'dataset/TOY'
 
 # A quarter of the paper's pixels, a fraction of its channels: some 80 people a second on two cores.
