@@ -119,6 +119,9 @@ def test_the_command(drawn, tmp_path, monkeypatch, capsys):
     soft = found('TEST.NMS=soft')
     assert sum(row['score'] < 1e-6 for row in soft) == len(boxes)
     assert [row['score'] for row in found('TEST.RESCORE=confident')] != [row['score'] for row in plain]
+    found('TEST.NMS=soft', 'TEST.RESCORE=confident', 'TEST.SCALES=[1, 0.9]')
+    page = (tmp_path / 'out/test_dir/one/report.html').read_text()
+    assert all(text in page for text in ('soft suppression, OKS above 0.9', 'of confident joints', '1, 0.9'))
     entry = refusals.experiment(engine.test, monkeypatch)
     arguments = ('--weights', tmp_path / 'one.pth', '--gt-boxes', '--set', *settings, 'TEST.NMS=oks')
     assert 'TEST.NMS' in refusals.refused(capsys, entry, *arguments)

@@ -63,9 +63,22 @@ def _tested(content: dict) -> str:
         'truth': content['truth'],
         'boxes': f'{content["boxes"]:,}, from {content["boxes_from"]}s',
         'flip test': 'yes' if content['flip'] else 'no',
+        **_beyond_published(config.get('TEST', {})),
         'code': content['git_revision'],
     }
     return page.section('What was tested', '', page.table((), list(rows.items()), 'facts'))
+
+
+def _beyond_published(test: dict) -> dict[str, str]:
+    """Which of the configuration's TEST keys make a test another than the published one; older files lack them."""
+    rows = {}
+    if test.get('SCALES', [1.0]) != [1.0]:
+        rows['scales of the box'] = ', '.join(map(str, test['SCALES']))
+    if test.get('NMS', 'none') != 'none':
+        rows['people found twice'] = f'{test["NMS"]} suppression, OKS above {test["NMS_THRESHOLD"]}'
+    if test.get('RESCORE', 'mean') != 'mean':
+        rows["people's scores"] = f'of {test["RESCORE"]} joints'
+    return rows
 
 
 def _pictures(
