@@ -20,8 +20,8 @@ install: .venv/installed
 test: install
 	$(BIN)/python -m pytest
 
-# The fast tests with the lowest versions that requirements.txt allows (Python 3.10 to 3.12 have files of them all):
-# 3 GB to fetch, since no smaller torch of that age is on PyPI.
+# The fast tests with the lowest versions that requirements.txt allows: 3 GB to fetch, since no smaller torch of that age
+# is on PyPI. Python 3.10 to 3.12 have files of them all.
 test-lowest: .venv-lowest/installed
 	.venv-lowest/bin/python -m pytest -m 'not slow'
 

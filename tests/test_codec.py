@@ -224,7 +224,13 @@ def test_a_perfect_network_finds_every_joint_under_udp(drawn, tmp_path):
 def test_experiments(codec):
     """They differ from the standard one in the codec, and in where they write."""
     cfg, standard = load_config(f'mspn.2xstg.coco.{codec}'), load_config('mspn.2xstg.coco')
-    assert {key for key in cfg if cfg[key] != standard[key]} == {'CODEC', 'OUTPUT_DIR', 'TEST_DIR', 'TENSORBOARD_DIR'}
+    assert {key for key in cfg if cfg[key] != standard[key]} == {
+        'CODEC',
+        'EXPERIMENT',
+        'OUTPUT_DIR',
+        'TEST_DIR',
+        'TENSORBOARD_DIR',
+    }
     assert codec == cfg.CODEC
 
 

@@ -34,7 +34,6 @@ def metrics(folder, experiment='mspn.1xstg.coco', figures=None, **changes):
         'split': 'val',
         'boxes': 104125,
         'boxes_from': 'detector',
-        'flip': True,
         'git_revision': 'f00',
         'config': to_plain(load_config(experiment)),
         **changes,
@@ -77,12 +76,13 @@ def test_a_newer_result_takes_the_place_of_one_of_its_kind(repository, tmp_path)
 
 def test_ways_of_testing_are_told_apart(repository, tmp_path):
     dark = to_plain(load_config('mspn.2xstg.coco.dark'))
+    dark['TEST'].update(FLIP=False, SCALES=[0.9, 1.0])
     ensemble = metrics(tmp_path / 'c', weights_sha256=['0123456789', '9876543210'], boxes=7)
-    for path in (metrics(tmp_path / 'a'), metrics(tmp_path / 'b', config=dark, flip=False), ensemble):
+    for path in (metrics(tmp_path / 'a'), metrics(tmp_path / 'b', config=dark), ensemble):
         zoo.main([str(path)])
     table = (repository / zoo.README).read_text()
-    assert 'COCO val, 104,125 boxes of detectors, CODEC dark, no flip test | `abcdef01` |' in table
-    assert 'COCO val, 7 boxes of detectors | `01234567` `98765432` |' in table
+    assert 'COCO val, 104,125 boxes of detectors, CODEC dark, FLIP False, SCALES [0.9, 1.0] | `abcdef01` |' in table
+    assert 'COCO val, 7 boxes of detectors, ensemble of 2 | `01234567` `98765432` |' in table
 
 
 def test_what_was_told_of_weights_stays(repository, tmp_path):

@@ -100,7 +100,7 @@ def export(
     cfg, model = load_experiment(weights, average, experiment)
     write, runner, engine = FORMATS[form]
     joints, (h, w) = cfg.DATASET.KEYPOINT.NUM, cfg.OUTPUT_SHAPE
-    outputs = f'heatmaps float32 (batch, {joints}, {h}, {w}), peaks near 255'
+    outputs = f'heatmaps float32 (batch, {joints}, {h}, {w}), trained towards peaks of 255'
     if with_decode:
         outputs = f'keypoints float32 (batch, {joints}, 2) in pixels of the crop, scores float32 (batch, {joints}, 1)'
     metadata = describe(cfg, weights, average, half, outputs)

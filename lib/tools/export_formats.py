@@ -24,6 +24,8 @@ Run = Callable[[np.ndarray], list[np.ndarray]]
 
 OPSET = 17
 EXTRA = 'export'
+# To torch.export's question how many there may be: torch 2.4 fears an overflow otherwise.
+MOST_CROPS = 2**20
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def run_torchscript(content: bytes, _: Export) -> Run:
 
 def write_torch_export(export: Export) -> bytes:
     """A file of torch.export's (.pt2), its metadata in extra files of their names."""
-    batch = torch.export.Dim('batch')
+    batch = torch.export.Dim('batch', max=MOST_CROPS)
     buffer = io.BytesIO()
     with _tracing():
         export.deployed(export.example)  # constants that are kept for later must not be made as symbols

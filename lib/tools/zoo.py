@@ -5,7 +5,7 @@
     python -m lib.tools.zoo --check     # changes nothing: is the README's table that of docs/zoo.json?
 
 No figure of the table is typed by hand: a test's figures, data, boxes, weights' SHA-256 and code come from its
-metrics.json. Of an experiment and its way of testing (data, boxes, split, codec, flip) the newest entry stays.
+metrics.json. Of an experiment and its way of testing (data, boxes, CODEC, scales, ...) the newest entry stays.
 docs/zoo.json also lists the experiments that have a row, with what was published of them. Exit code of --check: 0 or 1.
 """
 
@@ -27,7 +27,9 @@ TABLE = re.compile(r'(?<=<!-- results: python -m lib.tools.zoo -->\n).*?(?=<!-- 
 HEADER = '| experiment | published | measured here | on what | weights |\n|---|---|---|---|---|\n'
 FIGURES = ('AP', 'AP50', 'AP75', 'PCK@0.1', 'PCK@0.05', 'Mean')
 # What an entry is one of a kind of.
-KIND = ('experiment', 'data', 'split', 'boxes_from', 'codec', 'flip')
+KIND = ('experiment', 'data', 'split', 'boxes_from', 'how')
+# Keys under TEST and their usual values: another is told.
+USUAL = {'FLIP': True, 'SCALES': [1.0], 'NMS': 'none', 'RESCORE': 'mean'}
 
 
 def entry(path: Path, on: str) -> dict:
@@ -37,6 +39,8 @@ def entry(path: Path, on: str) -> dict:
         config = EasyDict(content['config'])
         if content['metrics'] is None:
             raise InputError(f'{path} is of a test without truth: it has no figures to gather')
+        digests = content['weights_sha256']
+        digests = [digests] if isinstance(digests, str) else digests
         shown = format_of(config).format_metrics(content['metrics'])
         return {
             'experiment': content['experiment'],
@@ -45,14 +49,20 @@ def entry(path: Path, on: str) -> dict:
             'split': content['split'],
             'boxes': content['boxes'],
             'boxes_from': content['boxes_from'],
-            'codec': config.CODEC,
-            'flip': content['flip'],
-            'weights_sha256': content['weights_sha256'],
+            'how': _how(config, digests),
+            'weights_sha256': digests,
             'git_revision': content['git_revision'],
             'on': on,
         }
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f'{path} is no metrics.json of this version ({error!r}): test again') from None
+
+
+def _how(config: EasyDict, digests: Sequence[str]) -> list[str]:
+    """What is unusual in a test."""
+    how = [f'CODEC {config.CODEC}'] if config.CODEC != 'standard' else []
+    how += [f'{key} {config.TEST[key]}' for key, usual in USUAL.items() if config.TEST[key] != usual]
+    return how + ([f'ensemble of {len(digests)}'] if len(digests) > 1 else [])
 
 
 def newest_tests() -> list[Path]:
@@ -63,14 +73,17 @@ def newest_tests() -> list[Path]:
 
 def gather(zoo: dict, entries: Sequence[dict]) -> None:
     """Puts entries into the zoo, in place of earlier ones of their kind."""
-    measured = {tuple(old[key] for key in KIND): old for old in zoo['measured']}
+    measured = {_kind(old): old for old in zoo['measured']}
     for one in entries:
-        kind = tuple(one[key] for key in KIND)
-        known = measured.get(kind, {})
+        known = measured.get(_kind(one), {})
         if known.get('weights_sha256') == one['weights_sha256']:
             one = {**one, 'on': one['on'] or known['on']}  # what somebody once told of these weights
-        measured[kind] = one
-    zoo['measured'] = sorted(measured.values(), key=lambda one: [str(one[key]) for key in KIND])
+        measured[_kind(one)] = one
+    zoo['measured'] = sorted(measured.values(), key=_kind)
+
+
+def _kind(one: dict) -> tuple[str, ...]:
+    return tuple(str(one[key]) for key in KIND)
 
 
 def table(zoo: dict, experiments: Sequence[str]) -> str:
@@ -87,11 +100,8 @@ def table(zoo: dict, experiments: Sequence[str]) -> str:
 def _cells(one: dict) -> tuple[str, str, str]:
     figures = ', '.join(f'{value} {name}' for name, value in one['figures'].items())
     tested = [f'{one["data"]} {one["split"]}', f'{one["boxes"]:,} boxes of {one["boxes_from"]}s']
-    tested += [f'CODEC {one["codec"]}'] if one['codec'] != 'standard' else []
-    tested += [] if one['flip'] else ['no flip test']
-    on = ', '.join(tested) + (f'; {one["on"]}' if one['on'] else '')
-    digests = [one['weights_sha256']] if isinstance(one['weights_sha256'], str) else one['weights_sha256']
-    return figures, on, ' '.join(f'`{digest[:8]}`' for digest in digests)
+    on = ', '.join(tested + one['how']) + (f'; {one["on"]}' if one['on'] else '')
+    return figures, on, ' '.join(f'`{digest[:8]}`' for digest in one['weights_sha256'])
 
 
 def _parser() -> argparse.ArgumentParser:
