@@ -49,8 +49,8 @@ class Deployed(nn.Module):
     def forward(self, crops: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """crops (N, H, W, 3) uint8, BGR.
 
-        Returns heatmaps (N, K, H/4, W/4) float32, trained towards peaks of 255; or with_decode keypoints (N, K, 2), x and y in
-        pixels of the crop, and scores (N, K, 1), both float32.
+        Returns heatmaps (N, K, H/4, W/4) float32, trained towards peaks of 255; or with_decode keypoints (N, K, 2),
+        x and y in pixels of the crop, and scores (N, K, 1), both float32.
         """
         images = (crops.float() * self.factor + self.offset).permute(0, 3, 1, 2)
         heatmaps = self.network(images.to(self.dtype))
