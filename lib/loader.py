@@ -30,6 +30,9 @@ KEPT_BYTES = 2**25
 # Linux's prctl.h
 PR_SET_PDEATHSIG = 1
 
+# With fewer channels, channels last, PyTorch 2.14's 1x1 convolutions of stride 2 crash in the backward pass on a CPU.
+LEAST_WIDTH = 16
+
 FORMATS = {'COCO': coco, 'MPII': mpii}
 
 
@@ -147,5 +150,6 @@ def normalize(images: torch.Tensor, cfg: EasyDict) -> torch.Tensor:
 
 
 def memory_format(cfg: EasyDict) -> torch.memory_format:
-    """How the network and its input lie in memory."""
-    return torch.channels_last if cfg.SOLVER.CHANNELS_LAST else torch.contiguous_format
+    """How the network and its input lie in memory; narrow networks never channels last."""
+    fits = cfg.MODEL.WIDTH >= LEAST_WIDTH
+    return torch.channels_last if cfg.SOLVER.CHANNELS_LAST and fits else torch.contiguous_format
