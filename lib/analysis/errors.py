@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.analysis.oks import Evaluation, similarities
+from lib.analysis.oks import Evaluation
 from lib.analysis.people import arrange
 from lib.analysis.precision import Tally, tally
+from lib.utils.similarity import similarities
 
 GOOD, JITTER, INVERSION, SWAP, MISS = range(5)
 KINDS = ('good', 'jitter', 'inversion', 'swap', 'miss')

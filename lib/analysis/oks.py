@@ -11,20 +11,12 @@ import numpy as np
 from pycocotools.cocoeval import Params
 
 from lib.analysis.people import Detections, Truth, ranks
+from lib.utils.similarity import similarities
 
 THRESHOLDS: np.ndarray = Params(iouType='keypoints').iouThrs  # OKS .5, .55, ... .95
 # COCOeval counts an OKS of 1 that rounding has made a little less.
 ALMOST_ONE = 1 - 1e-10
 ANY_AREA = (0.0, np.inf)
-
-
-def similarities(points: np.ndarray, truth: np.ndarray, area: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
-    """Joints' similarities ks = exp(-d^2 / (2 area (2 sigma)^2)), (p, K).
-
-    points (p, K, 2) and truth (p, K, 2) in image pixels; area (p,) of the person in square pixels; sigmas (K,)
-    """
-    squares = ((points - truth) ** 2).sum(axis=-1)
-    return np.exp(-squares / (2 * sigmas) ** 2 / (area[:, None] + np.spacing(1)) / 2)
 
 
 def _outside(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:

@@ -7,10 +7,8 @@ import numpy as np
 
 from cvpack.errors import InputError
 from cvpack.files import read_json
+from lib.datasets.coco_eval import MOST_DETECTIONS
 from lib.datasets.coco_json import PERSON, check_truth, listed_images
-
-# COCO's evaluation keeps so many detections of an image, those of the highest scores.
-MOST_DETECTIONS = 20
 
 
 @dataclass

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 FIGURES = ('AP', 'AP50', 'AP75', 'APM', 'APL', 'AR', 'AR50', 'AR75', 'ARM', 'ARL')
+# So many detections of an image count, those of the highest scores.
+MOST_DETECTIONS = 20
 SLOW, FAST = 'pycocotools', 'faster-coco-eval'
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.analysis.oks import similarities
 from lib.datasets.joints import Records
+from lib.utils.similarity import similarities
 from lib.utils.transforms import PIXELS_PER_SCALE
 
 # What decoding adds to a joint's peak, about 0 to 1, to make its score, as the published code does.

@@ -11,8 +11,8 @@ import numpy as np
 import scipy.io
 
 from cvpack.files import read_json
-from lib.analysis.people import MOST_DETECTIONS
 from lib.datasets.checks import LARGEST, Kind, Report, Rows, refuse
+from lib.datasets.coco_eval import MOST_DETECTIONS
 from lib.datasets.coco_json import PERSON, listed_images
 from lib.datasets.mpii_json import INDICES
 
