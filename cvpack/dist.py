@@ -11,6 +11,7 @@ import ipaddress
 import os
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
@@ -194,6 +195,11 @@ def on_main(work: Callable[[], Any]) -> Any:
 
 
 def cleanup() -> None:
-    """Leaves the process group, so that the launcher sees a clean end."""
+    """Leaves the process group, so that the launcher sees a clean end.
+
+    gloo's thread may still have a tensor to free, for which it needs Python's lock. torch 2.4 holds that while it waits
+    for the thread, forever: a moment without the lock lets the thread end before.
+    """
     if is_distributed():
+        time.sleep(0.2)
         torch_dist.destroy_process_group()
