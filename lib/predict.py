@@ -23,7 +23,8 @@ from lib.datasets.checks import LARGEST, shown
 from lib.datasets.joints import crop_person
 from lib.loader import dataset_of
 from lib.saved import load_experiment
-from lib.testing import SCORE_OFFSET, flip_permutation, predict_batch, ready_to_test, visible_joints
+from lib.testing import flip_permutation, predict_batch, ready_to_test, visible_joints
+from lib.utils.heatmap import SCORE_OFFSET
 from lib.utils.transforms import centers_and_scales
 from lib.utils.visualize import draw_skeleton, limb_colours
 

@@ -22,7 +22,7 @@ from lib.config import git_revision, to_plain
 from lib.datasets.coco_eval import evaluator
 from lib.datasets.description import Description
 from lib.datasets.joints import Records, read_image
-from lib.datasets.nms import SCORE_OFFSET, Scoring
+from lib.datasets.nms import Scoring
 from lib.loader import dataset_of, format_of, memory_format, normalize, test_loader
 from lib.models.resnet import fold_batch_norm
 from lib.utils import heatmap
@@ -92,7 +92,7 @@ def _decode(cfg: EasyDict, heatmaps: torch.Tensor, batch: dict[str, torch.Tensor
 
 def visible_joints(scores: np.ndarray) -> np.ndarray:
     """(n, K) bool: which joints of n people to draw, by their scores (n, K)."""
-    peaks = scores - SCORE_OFFSET
+    peaks = scores - heatmap.SCORE_OFFSET
     return (peaks > 0) & (peaks >= MIN_PEAK * peaks.max(axis=1, keepdims=True))
 
 

@@ -11,7 +11,7 @@ from refusals import refused
 from cvpack import checkpoint
 from lib.config import REPOSITORY, override, to_plain
 from lib.models.mspn import MSPN, build_mspn
-from lib.models.weights import from_torchvision, load_backbone
+from lib.models.weights import from_torchvision, load_pretrained
 from lib.saved import load_experiment
 from lib.tools import convert
 
@@ -102,7 +102,7 @@ def test_torchvision_to_renamed_and_back(depth, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert f'torchvision ResNet, {len(resnet) - 2} tensors matched, left out: fc.weight, fc.bias' in printed
     assert f'{len(resnet) - 2} tensors, a renamed ResNet for MODEL.WEIGHT' in printed
-    line = load_backbone(MSPN(1, 3, channels=8, backbone=f'Res-{depth}'), tmp_path / 'renamed.pth')
+    line = load_pretrained(MSPN(1, 3, channels=8, backbone=f'Res-{depth}'), tmp_path / 'renamed.pth')
     assert '(renamed file)' in line
     run('--weights', tmp_path / 'renamed.pth', '--to', 'torchvision', '--output', tmp_path / 'b.pth')
     assert same(checkpoint.load(tmp_path / 'b.pth'), {k: v for k, v in resnet.items() if not k.startswith('fc.')})

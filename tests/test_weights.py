@@ -7,7 +7,7 @@ from conftest import load_config
 
 from cvpack.errors import InputError
 from lib.models.mspn import MSPN, build_mspn
-from lib.models.weights import from_torchvision, load_backbone, load_model, load_pretrained
+from lib.models.weights import from_torchvision, load_model, load_pretrained
 
 
 def small(**changes) -> MSPN:
@@ -43,7 +43,7 @@ def test_torchvision_weights_compute_the_same_features(resnet18, stages):
     network, path = resnet18
     model = small().eval()
     before = model.stage1.downsample.layer1[0].conv_bn_relu1.conv.weight.clone()
-    report = load_backbone(model, path, stages)
+    report = load_pretrained(model, path, stages)
     bgr = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         expected = torchvision_levels(network, bgr.flip(1))
@@ -64,8 +64,8 @@ def test_renamed_weights_are_the_same(resnet18, tmp_path):
     renamed = tmp_path / 'resnet-18_rename.pth'
     torch.save(from_torchvision(network.state_dict()), renamed)
     models = [small().eval(), small().eval()]
-    load_backbone(models[0], path)
-    assert 'renamed file' in load_backbone(models[1], renamed)
+    load_pretrained(models[0], path)
+    assert 'renamed file' in load_pretrained(models[1], renamed)
     for (name, a), b in zip(models[0].state_dict().items(), models[1].state_dict().values()):
         if name.startswith('top.') or '.downsample.' in name:
             assert torch.equal(a, b), name
@@ -73,7 +73,7 @@ def test_renamed_weights_are_the_same(resnet18, tmp_path):
 
 def test_real_imagenet_weights(shared):
     model = build_mspn(load_config('mspn.2xstg.coco'))
-    report = load_backbone(model, shared / 'weights/resnet50-imagenet.pth')
+    report = load_pretrained(model, shared / 'weights/resnet50-imagenet.pth')
     assert '525 of 630 tensors' in report and 'the other 105 are biases' in report
     # A trained stem's filters are not Kaiming's noise: their biases are absent, their statistics are not 0 and 1.
     assert model.top.conv.conv.bias.abs().max() == 0
@@ -87,12 +87,12 @@ def test_real_imagenet_weights(shared):
 def test_files_that_do_not_fit_are_refused(resnet18, tmp_path):
     network, path = resnet18
     with pytest.raises(InputError, match=r'resnet18.*does not fit this model.*are missing \(first: stage0'):
-        load_backbone(small(backbone='Res-50'), path)
+        load_pretrained(small(backbone='Res-50'), path)
     state = network.state_dict()
     del state['layer3.1.bn2.weight']
     torch.save(state, tmp_path / 'hole.pth')
     with pytest.raises(InputError, match='2 tensors are missing'):
-        load_backbone(small(), tmp_path / 'hole.pth')
+        load_pretrained(small(), tmp_path / 'hole.pth')
 
 
 def test_checkpoints_load_strictly(tmp_path):

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib.datasets.joints import Records
+from lib.utils.heatmap import SCORE_OFFSET
 from lib.utils.similarity import similarities
 from lib.utils.transforms import PIXELS_PER_SCALE
 
-# What decoding adds to a joint's peak, about 0 to 1, to make its score, as the published code does.
-SCORE_OFFSET = 0.5
 # 'confident' counts joints whose peak is higher.
 CONFIDENT_PEAK = 0.2
 

@@ -131,14 +131,13 @@ def check_against(model_state: State, state: State, path: Path, wanted: list[str
     raise OtherRun(f'{path} does not fit this model: {"; ".join(reasons)}; check that it is of the same network')
 
 
-def load_backbone(model: nn.Module, path: Path, stages: str = 'all') -> str:
+def _load_backbone(model: nn.Module, state: State, path: Path, stages: str) -> str:
     """Puts a ResNet's weights into the stem and into the trunk of every stage, or of the first alone.
 
-    stages: 'all' or 'first'.
+    state: what is in the file at path; stages: 'all' or 'first'
     Returns a line that says how many tensors matched. Raises InputError if one that should match does not: a
     network half of whose trunk is random would train all the same, only worse.
     """
-    state = unwrap(read(path))
     form = 'renamed'
     if is_torchvision(state):
         state, form = from_torchvision(state), 'torchvision'
@@ -165,14 +164,14 @@ def load_backbone(model: nn.Module, path: Path, stages: str = 'all') -> str:
 
 
 def load_pretrained(model: nn.Module, path: Path, stages: str = 'all') -> str:
-    """Begins a training run from a file: a ResNet (load_backbone), or a whole network that a run ended with.
+    """Begins a training run from a file: a ResNet (_load_backbone), or a whole network that a run ended with.
 
     Of a whole network that predicts other joints, exactly the heads' layers whose shape differs stay as they were
     initialised. Returns what matched, in lines. Raises InputError if anything else does not.
     """
     state = unwrap(read(path))
     if not _head_layers(state):
-        return load_backbone(model, path, stages)
+        return _load_backbone(model, state, path, stages)
     model_state = model.state_dict()
     anew = [
         layer

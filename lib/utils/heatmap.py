@@ -17,6 +17,8 @@ from lib.utils.codec import CODECS
 from lib.utils.transforms import PIXELS_PER_SCALE
 
 PEAK = 255.0
+# What decoding adds to a joint's peak, about 0 to 1, to make its score, as the published code does.
+SCORE_OFFSET = 0.5
 # Decoding blurs and searches on a map with this many empty cells around it, as the published code does.
 DECODE_PADDING = 10
 # A peak and its runner-up closer than this (cells) give no direction to shift in.
@@ -130,7 +132,7 @@ def decode(
     x, y = xy[..., 0].clamp(0, w - 1), xy[..., 1].clamp(0, h - 1)
 
     cells = y.round().long() * w + x.round().long()
-    scores = heatmaps.flatten(2).gather(2, cells[..., None]) / PEAK + 0.5
+    scores = heatmaps.flatten(2).gather(2, cells[..., None]) / PEAK + SCORE_OFFSET
 
     in_crop = torch.stack([codec.to_crop(x, width, w), codec.to_crop(y, height, h)], dim=-1)
     size = (scale * PIXELS_PER_SCALE)[:, None]
