@@ -6,7 +6,6 @@ The line that a run leaves every `PERIOD` iterations:
 
 import contextlib
 import logging
-import resource
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -19,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from cvpack import dist
+from cvpack.device import peak_memory_gb
 
 PERIOD = 20
 NAME = 'mspn'
@@ -67,13 +67,6 @@ class DataTimer:
                 return
             self.seconds += time.perf_counter() - start
             yield batch
-
-
-def peak_memory_gb(device: torch.device) -> float:
-    """Peak memory of this process in GB (1e9 bytes): the GPU's allocations, or the resident set on a CPU."""
-    if device.type == 'cuda':
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 class TrainLog:

@@ -15,6 +15,7 @@ from easydict import EasyDict
 from torch import nn
 
 from cvpack import checkpoint, dist
+from cvpack.device import make_ready
 from cvpack.errors import InputError, NotFinite, Preempted, exits_cleanly
 from cvpack.logger import DataTimer, TrainLog, get_logger
 from cvpack.preemption import StopRequest
@@ -55,7 +56,7 @@ def _start(cfg: EasyDict, args: argparse.Namespace) -> tuple[torch.device, loggi
     if wants_cuda and device.type == 'cpu':
         logger.info("MODEL.DEVICE is 'cuda' but this machine has no CUDA device: going on with the CPU")
     logger.info(f'{cfg.OUTPUT_DIR}: revision {git_revision()}, {dist.world_size()} process(es) on {device.type}')
-    torch.backends.cudnn.benchmark = True
+    make_ready(device)
     return device, logger
 
 

@@ -16,6 +16,7 @@ from easydict import EasyDict
 from torch.utils.data import DataLoader
 
 from cvpack import dist
+from cvpack.device import keep_freed_memory
 from cvpack.samplers import TrainBatchSampler, shard
 from lib.config import home
 from lib.datasets import cache, coco, mpii
@@ -24,9 +25,6 @@ from lib.datasets.joints import Records, TestSamples, TrainSamples
 from lib.utils.transforms import Augmentation
 from lib.utils.views import View
 
-# glibc's malloc.h; the most that its memory-mapping threshold can be.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-KEPT_BYTES = 2**25
 # Linux's prctl.h
 PR_SET_PDEATHSIG = 1
 
@@ -58,8 +56,6 @@ def _init_worker(_: int) -> None:
     """A worker is one thread: OpenCV's own pool would have the workers fight for the cores.
 
     It works on when the process group is asked to stop, for its trainer finishes the iteration, and dies with that.
-    And it keeps the memory that it frees, a batch of crops at least: glibc would give it back to the system after
-    each batch, only to have it paged in anew for the next.
     """
     cv2.setNumThreads(0)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -69,9 +65,7 @@ def _init_worker(_: int) -> None:
     libc = ctypes.CDLL(None)
     if hasattr(libc, 'prctl'):
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if hasattr(libc, 'mallopt'):
-        libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
-        libc.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+    keep_freed_memory()
 
 
 def _options(cfg: EasyDict) -> dict:

@@ -1,6 +1,10 @@
 """cvpack: sample order, shards, checkpoints, one process as a world of one."""
 
 import logging
+import platform
+import resource
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -108,3 +112,30 @@ def test_train_log(tmp_path, caplog):
     assert 'left 0:00:00' in lines[2]
     assert timer.seconds > 0
     assert len(list(tmp_path.glob('events*'))) == 1
+
+
+PAGES_IN_THE_END = """
+import resource, torch
+from cvpack.device import make_ready
+
+{ready}
+for _ in range(20):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**25)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='other libraries have other ways with memory')
+def test_a_cpu_uses_its_memory_again():
+    """Of the 128 MB of a tensor, made and freed again and again, all pages are new each time, or none is.
+
+    Not at once: small blocks that come to lie between large ones have to find another place first.
+    """
+    pages = {}
+    for ready in ('', "make_ready(torch.device('cpu'))"):
+        code = PAGES_IN_THE_END.format(ready=ready)
+        process = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+        pages[ready] = int(process.stdout)
+    asked_again, kept = pages.values()
+    assert kept < 100 < 2**27 / resource.getpagesize() / 2 < asked_again

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from cvpack.device import make_ready
 from cvpack.errors import InputError, exits_cleanly
 from cvpack.files import replacing
 from lib.datasets.coco_json import PERSON
@@ -149,6 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError('--min-score is of boxes: give --boxes or --detector too')
     source = open_source(args.input, args.output)
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    make_ready(torch.device(device))
     predictor = PosePredictor(args.weights, device, args.ema, args.experiment)
     find_people = _find_people(args, source, predictor.device)
     try:

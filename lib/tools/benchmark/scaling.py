@@ -8,6 +8,7 @@ import torch
 import torch.multiprocessing
 
 from cvpack import dist
+from cvpack.device import make_ready
 from lib.models.mspn import count_cost
 from lib.tools.benchmark.measure import Options, Row, compare, take_turns
 from lib.tools.benchmark.step import BF16, Steps
@@ -47,6 +48,7 @@ def _train(rank: int, count: int, options: Options, seconds: torch.multiprocessi
     )
     torch.set_num_threads(1)
     on_cpu = options.on(dist.setup('cpu'), batch=BATCH)
+    make_ready(on_cpu.device)
     steps = Steps(on_cpu, SETTINGS)
     steps()
     dist.barrier()

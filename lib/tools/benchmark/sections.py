@@ -3,8 +3,7 @@
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 
-import torch
-
+from cvpack.device import make_ready
 from lib.tools.benchmark.codec import decode, loss, targets
 from lib.tools.benchmark.data import data
 from lib.tools.benchmark.inference import test
@@ -23,5 +22,5 @@ def run(name: str, options: Options) -> list[Row]:
 
 
 def _run(name: str, options: Options) -> list[Row]:
-    torch.backends.cudnn.benchmark = True  # as in training
+    make_ready(options.device)  # as in training
     return list(SECTIONS[name](options))

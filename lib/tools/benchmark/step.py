@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import torch
 
-from cvpack.logger import peak_memory_gb
+from cvpack.device import make_ready, peak_memory_gb
 from lib.models.mspn import build_mspn
 from lib.tools.benchmark.measure import Options, Row, compare, take_turns
 from lib.training import Trainer, build_schedule
@@ -71,6 +71,7 @@ def _peak_memory(options: Options, efficient: str) -> float:
 
 def _run_and_measure(options: Options, efficient: str) -> float:
     before = peak_memory_gb(options.device)  # on a CPU: Python and its libraries
+    make_ready(options.device)
     steps = Steps(options, (f'RUN_EFFICIENT={efficient}',))
     for _ in range(STEPS_FOR_MEMORY):
         steps().item()
