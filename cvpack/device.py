@@ -28,6 +28,16 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, -1)
 
 
+def give_back_freed_memory() -> None:
+    """Gives up what is free by now, once: in a forked process its share of what its parent had freed.
+
+    As long as they share a page, the parent's next write to it is a copy.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, 'malloc_trim'):
+        libc.malloc_trim(0)
+
+
 def peak_memory_gb(device: torch.device) -> float:
     """Peak memory of this process in GB (1e9 bytes): the GPU's allocations, or the resident set on a CPU."""
     if device.type == 'cuda':

@@ -16,7 +16,7 @@ from easydict import EasyDict
 from torch.utils.data import DataLoader
 
 from cvpack import dist
-from cvpack.device import keep_freed_memory
+from cvpack.device import give_back_freed_memory, keep_freed_memory
 from cvpack.samplers import TrainBatchSampler, shard
 from lib.config import home
 from lib.datasets import cache, coco, mpii
@@ -65,6 +65,7 @@ def _init_worker(_: int) -> None:
     libc = ctypes.CDLL(None)
     if hasattr(libc, 'prctl'):
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    give_back_freed_memory()
     keep_freed_memory()
 
 

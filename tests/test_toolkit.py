@@ -114,15 +114,21 @@ def test_train_log(tmp_path, caplog):
     assert len(list(tmp_path.glob('events*'))) == 1
 
 
-PAGES_IN_THE_END = """
+REUSE = """
 import resource, torch
-from cvpack.device import make_ready
+from cvpack.device import give_back_freed_memory, make_ready
+
+def resident():
+    return int(open('/proc/self/statm').read().split()[1])
 
 {ready}
 for _ in range(20):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(2**25)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+before = resident()
+give_back_freed_memory()
+print(before - resident())
 """
 
 
@@ -132,10 +138,11 @@ def test_a_cpu_uses_its_memory_again():
 
     Not at once: small blocks that come to lie between large ones have to find another place first.
     """
-    pages = {}
-    for ready in ('', "make_ready(torch.device('cpu'))"):
-        code = PAGES_IN_THE_END.format(ready=ready)
+    new, given_back = {}, {}
+    for ready in (False, True):
+        code = REUSE.format(ready="make_ready(torch.device('cpu'))" if ready else '')
         process = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
-        pages[ready] = int(process.stdout)
-    asked_again, kept = pages.values()
-    assert kept < 100 < 2**27 / resource.getpagesize() / 2 < asked_again
+        new[ready], given_back[ready] = map(int, process.stdout.split())
+    pages = 2**27 / resource.getpagesize()
+    assert new[True] < 100 and given_back[True] >= pages
+    assert new[False] >= pages / 2 and given_back[False] < pages / 2
