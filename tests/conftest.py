@@ -99,6 +99,7 @@ def tiny_settings(root: Path, output: Path) -> list[str]:
         f'OUTPUT_DIR={output}',
         'INPUT_SHAPE=[64,64]',
         'MODEL.BACKBONE=Res-18',
+        'MODEL.WIDTH=16',
         'MODEL.STAGE_NUM=2',
         'MODEL.UPSAMPLE_CHANNEL_NUM=16',
         'MODEL.WEIGHT=',

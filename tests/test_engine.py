@@ -137,12 +137,8 @@ def test_results_do_not_depend_on_the_number_of_processes(drawn, tmp_path, monke
         assert a['score'] == pytest.approx(b['score'], abs=1e-5)
 
 
-@pytest.mark.slow
 def test_a_resumed_run_is_the_uninterrupted_one(drawn, tmp_path, monkeypatch):
-    """Bit for bit on a CPU: weights, moving average, optimiser; another number of workers changes nothing.
-
-    Slow: three trainings that save 349 MB at a time.
-    """
+    """Bit for bit on a CPU: weights, moving average, optimiser; another number of workers changes nothing."""
     options = ['SOLVER.MAX_ITER=1', 'SOLVER.CHECKPOINT_PERIOD=1', 'SOLVER.EMA=0.9']
     whole, halves = tmp_path / 'whole', tmp_path / 'halves'
     torch.manual_seed(1)

@@ -67,9 +67,7 @@ def wait_for(path: Path, *processes: subprocess.Popen, seconds: float = 120) -> 
         time.sleep(0.02)
 
 
-@pytest.mark.slow
 def test_auto_goes_on_from_the_newest_good_checkpoint(drawn, tmp_path, monkeypatch, capsys):
-    """Slow: two trainings that save 262 MB three times each."""
     # On one process 24 iterations, and a checkpoint every 8.
     settings = ['--set', *tiny_settings(drawn, tmp_path), 'SOLVER.MAX_ITER=3', 'SOLVER.CHECKPOINT_PERIOD=1']
     call_train(monkeypatch, '--resume', 'auto', *settings)
