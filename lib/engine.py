@@ -56,7 +56,6 @@ def _start(cfg: EasyDict, args: argparse.Namespace) -> tuple[torch.device, loggi
     if wants_cuda and device.type == 'cpu':
         logger.info("MODEL.DEVICE is 'cuda' but this machine has no CUDA device: going on with the CPU")
     logger.info(f'{cfg.OUTPUT_DIR}: revision {git_revision()}, {dist.world_size()} process(es) on {device.type}')
-    make_ready(device)
     return device, logger
 
 
@@ -94,6 +93,7 @@ def train(cfg: EasyDict, build_model: BuildModel) -> None:
     )
     args = parser.parse_args()
     device, logger = _start(cfg, args)
+    make_ready(device, spare_memory=cfg.RUN_EFFICIENT)
     torch.manual_seed(cfg.SOLVER.SEED)
     with StopRequest() as stop, dist.lost_peers_end_the_job():
         trainer = Trainer(cfg, build_model(cfg), build_schedule(cfg), device)
@@ -207,6 +207,7 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
     parser.add_argument('--pictures', type=int, default=0, metavar='N', help='draw N images, truth beside prediction')
     args = parser.parse_args()
     device, logger = _start(cfg, args)
+    make_ready(device)
     tests = [args.weights] if args.weights else [[checkpoint.find(Path(cfg.OUTPUT_DIR), i)] for i in args.iter]
     reader, dataset = format_of(cfg), dataset_of(cfg)
     if not getattr(dataset, f'{args.split}_json'):

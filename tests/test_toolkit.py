@@ -121,7 +121,7 @@ from cvpack.device import give_back_freed_memory, make_ready
 def resident():
     return int(open('/proc/self/statm').read().split()[1])
 
-{ready}
+make_ready(torch.device('cpu'), spare_memory={spare_memory})
 for _ in range(12):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(2**24)
@@ -139,10 +139,10 @@ def test_a_cpu_uses_its_memory_again():
     Not at once: small blocks that come to lie between large ones have to find another place first.
     """
     new, given_back = {}, {}
-    for ready in (False, True):
-        code = REUSE.format(ready="make_ready(torch.device('cpu'))" if ready else '')
+    for kept in (False, True):
+        code = REUSE.format(spare_memory=not kept)
         process = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
-        new[ready], given_back[ready] = map(int, process.stdout.split())
+        new[kept], given_back[kept] = map(int, process.stdout.split())
     pages = 2**26 / resource.getpagesize()
     assert new[True] < 100 and given_back[True] >= pages
     assert new[False] >= pages / 2 and given_back[False] < pages / 2

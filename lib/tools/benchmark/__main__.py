@@ -1,6 +1,6 @@
 """How fast this code is on this machine, each part against a floor measured in the same run.
 
-    python -m lib.tools.benchmark                         # all sections, seven minutes on 2 cores
+    python -m lib.tools.benchmark                         # all sections, six minutes on 2 cores
     python -m lib.tools.benchmark data decode             # some of them
     python -m lib.tools.benchmark step test --stages 4    # on a GPU where there is one
     python -m lib.tools.benchmark --json FILE             # also as a list of rows

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import torch
 
-from cvpack.device import make_ready, peak_memory_gb
+from cvpack.device import give_back_freed_memory, make_ready, peak_memory_gb
 from lib.models.mspn import build_mspn
 from lib.tools.benchmark.measure import Options, Row, compare, take_turns
 from lib.training import Trainer, build_schedule
@@ -57,21 +57,22 @@ def step(options: Options) -> Iterator[Row]:
         reach = GPU_REACH if options.device.type == 'cuda' and speed == best else ''
         yield compare('step', f'{what}, {name}, against the first, images/s', speed, plain, reach)
     del runs
+    give_back_freed_memory()
     many = options.on(options.device, max(options.batch, MEMORY_BATCH))
-    efficient, without = (_peak_memory(many, flag) for flag in ('True', 'False'))
+    efficient, without = (_peak_memory(many, flag) for flag in (True, False))
     what = f'{options.stages} stages, batch {many.batch}, fp32'
     yield compare('step', f'{what}, peak memory with RUN_EFFICIENT against without, GB', efficient, without, '<= 0.6')
 
 
-def _peak_memory(options: Options, efficient: str) -> float:
+def _peak_memory(options: Options, efficient: bool) -> float:
     """GB at the peak of a few steps, in a process of its own: a peak never falls, and exec passes it on."""
     with multiprocessing.get_context('forkserver').Pool(1) as pool:
         return pool.apply(_run_and_measure, (options, efficient))
 
 
-def _run_and_measure(options: Options, efficient: str) -> float:
+def _run_and_measure(options: Options, efficient: bool) -> float:
     before = peak_memory_gb(options.device)  # on a CPU: Python and its libraries
-    make_ready(options.device)
+    make_ready(options.device, spare_memory=efficient)
     steps = Steps(options, (f'RUN_EFFICIENT={efficient}',))
     for _ in range(STEPS_FOR_MEMORY):
         steps().item()
