@@ -80,7 +80,8 @@ def test_settings(case, monkeypatch, capsys):
 def network(**changes) -> dict:
     """The state of a network; as `small` describes it unless changed."""
     cfg = load_config('mspn.2xstg.coco')
-    settings = {'MODEL.BACKBONE': 'Res-18', 'MODEL.STAGE_NUM': 2, 'MODEL.UPSAMPLE_CHANNEL_NUM': 16, **changes}
+    own = {'MODEL.BACKBONE': 'Res-18', 'MODEL.WIDTH': 16, 'MODEL.STAGE_NUM': 2, 'MODEL.UPSAMPLE_CHANNEL_NUM': 16}
+    settings = {**own, **changes}
     override(cfg, [f'{key}={value}' for key, value in settings.items()])
     return build_mspn(cfg).state_dict()
 
@@ -153,7 +154,7 @@ def test_weights_to_begin_with(case, drawn, tmp_path, monkeypatch, capsys):
     content, *pieces = case
     path = tmp_path / 'resnet.pth'
     write_weights(path, content)
-    settings = [*small(drawn, tmp_path / 'out'), f'MODEL.WEIGHT={path}']
+    settings = [*small(drawn, tmp_path / 'out'), 'MODEL.WIDTH=64', f'MODEL.WEIGHT={path}']
     names_all(refused(capsys, experiment(engine.train, monkeypatch), '--set', *settings), path, *pieces)
 
 
