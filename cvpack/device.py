@@ -23,8 +23,8 @@ def keep_freed_memory() -> None:
     """Has this process, and what it forks, use again the memory that it frees; nothing where malloc is not glibc's.
 
     glibc gives large blocks back to the system, and a step that takes the same blocks as the last one has them cleared
-    again, page by page: up to half of its time on a CPU. What lies free between blocks takes 10 to 20 % more
-    memory, with activation checkpointing 40 %.
+    again, page by page: nearly half of its time on a CPU. What lies free between blocks takes up to a quarter
+    more memory, with activation checkpointing 40 %.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, 'mallopt'):

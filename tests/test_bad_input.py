@@ -5,6 +5,7 @@ code 2 and no traceback. tests/test_bad_data.py does the same for data sets.
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -80,9 +81,8 @@ def test_settings(case, monkeypatch, capsys):
 def network(**changes) -> dict:
     """The state of a network; as `small` describes it unless changed."""
     cfg = load_config('mspn.2xstg.coco')
-    own = {'MODEL.BACKBONE': 'Res-18', 'MODEL.WIDTH': 16, 'MODEL.STAGE_NUM': 2, 'MODEL.UPSAMPLE_CHANNEL_NUM': 16}
-    settings = {**own, **changes}
-    override(cfg, [f'{key}={value}' for key, value in settings.items()])
+    nowhere = Path('nowhere')
+    override(cfg, [*small(nowhere, nowhere), *(f'{key}={value}' for key, value in changes.items())])
     return build_mspn(cfg).state_dict()
 
 
