@@ -19,6 +19,7 @@ from pathlib import Path
 
 from easydict import EasyDict
 
+import lib.clone  # noqa: F401
 from cvpack.errors import InputError, exits_cleanly
 from lib.config_checks import check_keys, check_values
 from lib.config_overrides import assign

@@ -239,3 +239,48 @@ def test_own_keys_that_no_checkpoint_holds_are_refused():
     cfg.USER.list = [1, [np.int64(3)]]
     with pytest.raises(InputError, match=r'USER\.list\[1\]\[0\] = .*3.* cannot be kept'):
         finalize(cfg, CONFIG)
+
+
+# What an editable install does: it adds modules that are found nowhere else, below other packages of their name too.
+EDITABLE = """
+import importlib.util, sys
+from pathlib import Path
+
+class Finder:
+    def find_spec(name, path=None, target=None):
+        file = Path({repository!r}, *name.split('.'))
+        if name.split('.')[0] in ('lib', 'cvpack'):
+            for file in (file / '__init__.py', file.with_suffix('.py')):
+                if file.is_file():
+                    return importlib.util.spec_from_file_location(name, file)
+
+sys.meta_path.append(Finder)
+"""
+
+
+@pytest.mark.parametrize('packages', [('lib', 'cvpack'), ('lib',), ('cvpack',)], ids=' '.join)
+@pytest.mark.parametrize(
+    'command', [('train.py',), ('config.py',), ('-m', 'lib.tools.predict'), ('-m', 'lib.tools.codecs')]
+)
+def test_an_old_clone_on_the_path_is_named(packages, command, tmp_path):
+    """PYTHONPATH of the published code's users still holds its clone, whose packages have these names too."""
+    for package in packages:
+        folder = tmp_path / 'old clone' / package / 'utils'
+        folder.mkdir(parents=True)
+        for file in (folder / '__init__.py', folder.parent / '__init__.py'):
+            file.touch()
+    (tmp_path / 'sitecustomize.py').write_text(EDITABLE.format(repository=str(REPOSITORY)))
+    experiment = tmp_path / 'mspn.copied'
+    shutil.copytree(
+        REPOSITORY / 'exps/mspn.2xstg.coco', experiment, ignore=shutil.ignore_patterns('log', '__pycache__')
+    )
+    process = subprocess.run(
+        [sys.executable, *command, '-h'],
+        cwd=experiment,
+        env={**os.environ, 'PYTHONPATH': f'{tmp_path / "old clone"}{os.pathsep}{tmp_path}'},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 2
+    assert process.stderr.startswith(f'error: Python takes {packages[-1]} from {tmp_path / "old clone"}, not from ')
+    assert 'PYTHONPATH' in process.stderr and process.stderr.count('\n') == 1, process.stderr
