@@ -44,14 +44,18 @@ def scale_schedule(
 ) -> Schedule:
     """The published batch rule: the LR grows with the number of GPUs, the iterations shrink, the warm-up stays.
 
+    A warm-up of more than two thirds of the iterations is shortened to these, or the LR would never decay. (On 64
+    GPUs the published schedules are within that.)
+
     base_lr is a GPU's; max_iter and checkpoint_period are those of 8 GPUs.
     gpus: a GPU that accumulates the gradients of n batches counts for n
     """
+    iterations = max(max_iter * REFERENCE_GPUS // gpus, 1)
     return Schedule(
         base_lr=base_lr * gpus,
-        max_iter=max_iter * REFERENCE_GPUS // gpus,
+        max_iter=iterations,
         checkpoint_period=max(checkpoint_period * REFERENCE_GPUS // gpus, 1),
-        warmup_iters=warmup_iters,
+        warmup_iters=min(warmup_iters, max(2 * iterations // 3, 1)),
         warmup_factor=warmup_factor,
     )
 

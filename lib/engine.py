@@ -129,7 +129,8 @@ def _train(cfg: EasyDict, trainer: Trainer, device: torch.device, logger: loggin
     folder, schedule, start = Path(cfg.OUTPUT_DIR), trainer.schedule, trainer.start
     accumulate = cfg.SOLVER.ACCUM_STEPS
     samples = train_samples(cfg, folder)
-    logger.info(f'{len(samples)} people to train on; iterations {start + 1} to {schedule.max_iter}')
+    plan = f'iterations {start + 1} to {schedule.max_iter}, warm-up to {schedule.warmup_iters}'
+    logger.info(f'{len(samples)} people to train on; {plan}')
     with _writing(cfg):
         keep_config(cfg)
     loader = train_loader(cfg, samples, trainer.first, max(schedule.max_iter - start, 0) * accumulate)

@@ -36,6 +36,28 @@ def test_learning_rates_on_8_gpus(iteration, lr):
     assert coco_schedule(8).lr(iteration) == pytest.approx(lr, rel=1e-9, abs=1e-15)
 
 
+@pytest.mark.parametrize('gpus', [1, 2, 100, 320, 512, 4096, 10**6])
+def test_the_learning_rate_decays_on_any_number_of_gpus(gpus):
+    schedule = coco_schedule(gpus)
+    assert 1 <= schedule.warmup_iters <= 2400 and schedule.max_iter >= 1
+    assert schedule.lr(schedule.warmup_iters) == pytest.approx(5e-4 * gpus)
+    assert schedule.lr(schedule.max_iter) == 0 or schedule.max_iter == 1
+
+
+@pytest.mark.parametrize(
+    ('gpus', 'iterations', 'warmup'), [(64, 12000, 2400), (128, 6000, 2400), (213, 3605, 2400), (320, 2400, 1600)]
+)
+def test_the_warm_up_is_the_published_one_unless_it_would_take_most_of_the_run(gpus, iterations, warmup):
+    schedule = coco_schedule(gpus)
+    assert (schedule.max_iter, schedule.warmup_iters) == (iterations, warmup)
+
+
+def test_the_warm_up_of_mpii_on_64_gpus_is_the_published_one():
+    s = load_config('mspn.2xstg.mpii').SOLVER
+    schedule = scale_schedule(s.BASE_LR, s.MAX_ITER, s.CHECKPOINT_PERIOD, s.WARMUP_ITERS, s.WARMUP_FACTOR, 64)
+    assert (schedule.max_iter, schedule.warmup_iters) == (3600, 2400)
+
+
 def test_a_run_shorter_than_its_warm_up():
     schedule = Schedule(base_lr=1.0, max_iter=4, checkpoint_period=4, warmup_iters=4, warmup_factor=0.1)
     assert [schedule.lr(k) for k in range(1, 5)] == pytest.approx([0.325, 0.55, 0.775, 1.0])

@@ -57,7 +57,14 @@ LONGEST_NAME = 1000
 UNSAFE_NAME = re.compile(r'\A/|(?:\A|/)\.\.(?:/|\Z)|[\x00-\x1f\x7f-\x9f\ud800-\udfff]')
 REMEDY = 'correct or remove it'
 
-_repr = reprlib.Repr()
+
+class _Repr(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write out numbers of more than some thousand digits.
+        return super().repr_int(x, level) if x.bit_length() < 10_000 else f'a number of {x.bit_length()} bits'
+
+
+_repr = _Repr()
 _repr.maxstring = _repr.maxother = 100
 shown: Callable[[Any], str] = _repr.repr  # a value as messages show it: escaped, and of bearable length
 
