@@ -21,7 +21,7 @@ from cvpack import dist
 from cvpack.device import peak_memory_gb
 
 PERIOD = 20
-NAME = 'mspn'
+LOGGER = 'cvpack'
 
 
 class _ConsoleHandler(logging.Handler):
@@ -34,7 +34,7 @@ class _ConsoleHandler(logging.Handler):
 
 def get_logger(file: Path | None = None) -> logging.Logger:
     """The run's logger: console and, when given, a file that is appended to. Silent on ranks but 0."""
-    logger = logging.getLogger(NAME)
+    logger = logging.getLogger(LOGGER)
     logger.propagate = False
     logger.setLevel(logging.INFO if dist.is_main() else logging.ERROR)
     for handler in logger.handlers[:]:

@@ -30,6 +30,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 OUTPUT_STRIDE = 4
 
+# SOLVER.MAX_ITER and CHECKPOINT_PERIOD are written for this many GPUs.
+REFERENCE_GPUS = 8
+
 
 def home() -> Path:
     """The folder that holds `dataset/` and `model_logs/`: $MSPN_HOME if set, else the repository."""

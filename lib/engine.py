@@ -30,6 +30,8 @@ from lib.validation import Validation, save_curves
 
 BuildModel = Callable[[EasyDict], nn.Module]
 
+GO_ON = '--resume auto'
+
 
 def _parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
@@ -95,14 +97,14 @@ def train(cfg: EasyDict, build_model: BuildModel) -> None:
     device, logger = _start(cfg, args)
     make_ready(device, spare_memory=cfg.RUN_EFFICIENT)
     torch.manual_seed(cfg.SOLVER.SEED)
-    with StopRequest() as stop, dist.lost_peers_end_the_job():
+    with StopRequest() as stop, dist.lost_peers_end_the_job(f'started again with {GO_ON} the run goes on'):
         trainer = Trainer(cfg, build_model(cfg), build_schedule(cfg), device)
         _begin(cfg, args, trainer, logger)
         try:
             _train(cfg, trainer, device, logger, stop)
-        except Preempted:
+        except Preempted as error:
             dist.barrier()  # a process that ends now would have the launcher end the one that is still writing
-            raise
+            raise Preempted(error.iteration, f'go on with {GO_ON}') from None
         dist.cleanup()
 
 

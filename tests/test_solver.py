@@ -16,7 +16,7 @@ from lib.models.mspn import build_mspn
 
 def coco_schedule(gpus: int) -> Schedule:
     s = load_config('mspn.2xstg.coco').SOLVER
-    return scale_schedule(s.BASE_LR, s.MAX_ITER, s.CHECKPOINT_PERIOD, s.WARMUP_ITERS, s.WARMUP_FACTOR, gpus)
+    return scale_schedule(s.BASE_LR, s.MAX_ITER, s.CHECKPOINT_PERIOD, s.WARMUP_ITERS, s.WARMUP_FACTOR, gpus, 8)
 
 
 def test_learning_rates_are_the_published_ones(golden):
@@ -54,7 +54,7 @@ def test_steps_are_the_published_ones(golden):
     images, visibility, labels = golden_batch(2, 17, 256, 192)
     criterion = build_loss(cfg)
     s = cfg.SOLVER
-    schedule = scale_schedule(s.BASE_LR, 2, 2, 4, s.WARMUP_FACTOR, gpus=1)
+    schedule = scale_schedule(s.BASE_LR, 2, 2, 4, s.WARMUP_FACTOR, 1, 8)
     step = TrainStep(
         lambda batch: criterion(model(batch), visibility, labels),
         build_optimizer(s.OPTIMIZER, model.parameters(), s.WEIGHT_DECAY, s.MOMENTUM),
@@ -100,7 +100,7 @@ def test_a_saved_optimizer_goes_on_under_this_run_s_options():
     assert optimizer.state[parameters[0]]['step'] == 1
     optimizer.step()
     with pytest.raises(InputError, match=r'another optimiser: set SOLVER\.OPTIMIZER'):
-        load_optimizer(build_optimizer('SGD', parameters, 0, 0.9), state, file)
+        load_optimizer(build_optimizer('SGD', parameters, 0, 0.9), state, file, 'SOLVER.OPTIMIZER')
     with pytest.raises(InputError, match='another number of parameters'):
         load_optimizer(build_optimizer('Adam', [*parameters, torch.nn.Parameter(torch.ones(1))], 0, 0.9), state, file)
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cvpack import checkpoint, optional
+from cvpack import checkpoint
 from cvpack.errors import InputError, OtherRun
+from lib import optional
 
 State = dict[str, torch.Tensor]
 
