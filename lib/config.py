@@ -175,8 +175,8 @@ def _user() -> str:
     """The user's name; in a container that knows none, the number."""
     try:
         return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
+    except (KeyError, OSError, ImportError):
+        return str(os.getuid()) if hasattr(os, 'getuid') else 'user'
 
 
 def override(cfg: EasyDict, assignments: list[str]) -> None:
