@@ -30,6 +30,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 OUTPUT_STRIDE = 4
 
+# SOLVER.MAX_ITER and CHECKPOINT_PERIOD are written for this many GPUs.
+REFERENCE_GPUS = 8
+
 
 def home() -> Path:
     """The folder that holds `dataset/` and `model_logs/`: $MSPN_HOME if set, else the repository."""
@@ -173,8 +176,8 @@ def _user() -> str:
     """The user's name; in a container that knows none, the number."""
     try:
         return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
+    except (KeyError, OSError, ImportError):
+        return str(os.getuid()) if hasattr(os, 'getuid') else 'user'
 
 
 def override(cfg: EasyDict, assignments: list[str]) -> None:

@@ -20,15 +20,18 @@ from cvpack.errors import InputError, NotFinite, Preempted, exits_cleanly
 from cvpack.logger import DataTimer, TrainLog, get_logger
 from cvpack.preemption import StopRequest
 from cvpack.trainer import train_loop
+from cvpack.workers import starved_workers_end_the_job
 from lib.config import REPOSITORY, git_revision, override
 from lib.ensemble import ensemble_name, load_network
-from lib.loader import dataset_of, format_of, train_loader, train_samples
+from lib.loader import FEWER_WORKERS, dataset_of, format_of, train_loader, train_samples
 from lib.models.weights import load_pretrained
 from lib.testing import predict, report, save_pictures
 from lib.training import Trainer, build_schedule, keep_config
 from lib.validation import Validation, save_curves
 
 BuildModel = Callable[[EasyDict], nn.Module]
+
+GO_ON = '--resume auto'
 
 
 def _parser(description: str) -> argparse.ArgumentParser:
@@ -95,14 +98,15 @@ def train(cfg: EasyDict, build_model: BuildModel) -> None:
     device, logger = _start(cfg, args)
     make_ready(device, spare_memory=cfg.RUN_EFFICIENT)
     torch.manual_seed(cfg.SOLVER.SEED)
-    with StopRequest() as stop, dist.lost_peers_end_the_job():
+    peers = dist.lost_peers_end_the_job(f'started again with {GO_ON} the run goes on')
+    with StopRequest() as stop, peers, starved_workers_end_the_job(FEWER_WORKERS):
         trainer = Trainer(cfg, build_model(cfg), build_schedule(cfg), device)
         _begin(cfg, args, trainer, logger)
         try:
             _train(cfg, trainer, device, logger, stop)
-        except Preempted:
+        except Preempted as error:
             dist.barrier()  # a process that ends now would have the launcher end the one that is still writing
-            raise
+            raise Preempted(error.iteration, f'go on with {GO_ON}') from None
         dist.cleanup()
 
 
@@ -218,7 +222,8 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
         raise InputError("TEST.NMS = 'oks' removes people found twice, of whom annotated boxes have none: take 'none'")
     for files in tests:
         network = load_network(cfg, build_model, files, args.ema, device, logger)
-        keypoints, scores = predict(cfg, network, records, device)
+        with starved_workers_end_the_job(FEWER_WORKERS):
+            keypoints, scores = predict(cfg, network, records, device)
         if not dist.is_main():
             continue
         with _writing(cfg):

@@ -14,9 +14,15 @@ from lib.models.loss import build_loss
 from lib.models.mspn import build_mspn
 
 
+def published_schedule(experiment: str, gpus: int) -> Schedule:
+    s = load_config(experiment).SOLVER
+    return scale_schedule(
+        s.BASE_LR, s.MAX_ITER, s.CHECKPOINT_PERIOD, s.WARMUP_ITERS, s.WARMUP_FACTOR, gpus, REFERENCE_GPUS
+    )
+
+
 def coco_schedule(gpus: int) -> Schedule:
-    s = load_config('mspn.2xstg.coco').SOLVER
-    return scale_schedule(s.BASE_LR, s.MAX_ITER, s.CHECKPOINT_PERIOD, s.WARMUP_ITERS, s.WARMUP_FACTOR, gpus)
+    return published_schedule('mspn.2xstg.coco', gpus)
 
 
 def test_learning_rates_are_the_published_ones(golden):
@@ -53,8 +59,7 @@ def test_the_warm_up_is_the_published_one_unless_it_would_take_most_of_the_run(g
 
 
 def test_the_warm_up_of_mpii_on_64_gpus_is_the_published_one():
-    s = load_config('mspn.2xstg.mpii').SOLVER
-    schedule = scale_schedule(s.BASE_LR, s.MAX_ITER, s.CHECKPOINT_PERIOD, s.WARMUP_ITERS, s.WARMUP_FACTOR, 64)
+    schedule = published_schedule('mspn.2xstg.mpii', 64)
     assert (schedule.max_iter, schedule.warmup_iters) == (3600, 2400)
 
 
@@ -76,7 +81,7 @@ def test_steps_are_the_published_ones(golden):
     images, visibility, labels = golden_batch(2, 17, 256, 192)
     criterion = build_loss(cfg)
     s = cfg.SOLVER
-    schedule = scale_schedule(s.BASE_LR, 2, 2, 4, s.WARMUP_FACTOR, gpus=1)
+    schedule = scale_schedule(s.BASE_LR, 2, 2, 4, s.WARMUP_FACTOR, 1, 8)
     step = TrainStep(
         lambda batch: criterion(model(batch), visibility, labels),
         build_optimizer(s.OPTIMIZER, model.parameters(), s.WEIGHT_DECAY, s.MOMENTUM),
@@ -122,7 +127,7 @@ def test_a_saved_optimizer_goes_on_under_this_run_s_options():
     assert optimizer.state[parameters[0]]['step'] == 1
     optimizer.step()
     with pytest.raises(InputError, match=r'another optimiser: set SOLVER\.OPTIMIZER'):
-        load_optimizer(build_optimizer('SGD', parameters, 0, 0.9), state, file)
+        load_optimizer(build_optimizer('SGD', parameters, 0, 0.9), state, file, 'SOLVER.OPTIMIZER')
     with pytest.raises(InputError, match='another number of parameters'):
         load_optimizer(build_optimizer('Adam', [*parameters, torch.nn.Parameter(torch.ones(1))], 0, 0.9), state, file)
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cvpack import checkpoint, optional
+from cvpack import checkpoint
 from cvpack.errors import InputError, OtherRun
+from lib import optional
 from lib.models.resnet_names import (
     State,
     from_torchvision,
