@@ -10,7 +10,6 @@
 import functools
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 
 class Ending(Exception):
@@ -72,23 +71,3 @@ def exits_cleanly(main: Callable) -> Callable:
             sys.exit(error.exit_code)
 
     return wrapper
-
-
-def refuse_other_clone(package: str, file: str) -> None:
-    """Ends in a line, with exit code 2, if Python goes by another folder for a package than that of its module `file`.
-
-    Packages of the same names in another clone, on PYTHONPATH, come before those of an editable install; that one
-    still adds the modules which the other clone lacks, and sooner or later the two do not fit.
-    """
-    own = Path(file).resolve().parent
-    folders = [Path(folder).resolve() for folder in sys.modules[package].__path__]
-    if own not in folders:
-        print(
-            f'error: Python takes {package} from {folders[0].parent}, not from {own.parent}: take that folder out of '
-            'PYTHONPATH (unset PYTHONPATH); this code needs no environment variable',
-            file=sys.stderr,
-        )
-        sys.exit(2)
-
-
-refuse_other_clone('cvpack', __file__)

@@ -282,5 +282,5 @@ def test_an_old_clone_on_the_path_is_named(packages, command, tmp_path):
         text=True,
     )
     assert process.returncode == 2
-    assert process.stderr.startswith(f'error: Python takes {packages[-1]} from {tmp_path / "old clone"}, not from ')
+    assert process.stderr.startswith(f'error: Python takes {packages[0]} from {tmp_path / "old clone"}, not from ')
     assert 'PYTHONPATH' in process.stderr and process.stderr.count('\n') == 1, process.stderr
