@@ -10,6 +10,7 @@ from cvpack.errors import InputError
 from cvpack.files import read_json
 from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_schedule
 from cvpack.trainer import TrainStep
+from lib.config import REFERENCE_GPUS
 from lib.models.loss import build_loss
 from lib.models.mspn import build_mspn
 
