@@ -13,9 +13,9 @@ def tiff(orientation: int, order: str = '<') -> bytes:
 
 
 def with_exif(jpeg: bytes, orientation: int, order: str = '<') -> bytes:
-    """A JPEG with EXIF behind its first segment, and an APP1 of another kind before that."""
+    """A JPEG with EXIF behind its first segment, and after that an APP1 of another kind."""
     at = 4 + struct.unpack_from('>H', jpeg, 4)[0]
-    contents = b'http://ns.adobe.com/xap/1.0/\0<x/>', b'Exif\0\0' + tiff(orientation, order)
+    contents = b'Exif\0\0' + tiff(orientation, order), b'http://ns.adobe.com/xap/1.0/\0<x/>'
     segments = (b'\xff\xe1' + struct.pack('>H', len(content) + 2) + content for content in contents)
     return jpeg[:at] + b''.join(segments) + jpeg[at:]
 

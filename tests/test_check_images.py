@@ -21,11 +21,12 @@ TRAIN, VAL, DET = coco.COCO.train_json, coco.COCO.val_json, coco.COCO.val_boxes
 
 @pytest.mark.parametrize('number', range(1, 9))
 def test_orientations(number):
-    """Of every form that a camera writes, the same as OpenCV turns it by."""
+    """As OpenCV reads it from JPEG and PNG; WebP it turns from 4.13 on."""
     for order in '<>':
         assert orientation(with_exif(JPEG, number, order)) == number
     png, webp = (cv2.imencode(suffix, PIXELS)[1].tobytes() for suffix in ('.png', '.webp'))
-    for data in (with_exif(JPEG, number), png_with_exif(png, number), webp_with_exif(webp, number, 120, 90)):
+    assert orientation(webp_with_exif(webp, number, 120, 90)) == number
+    for data in (with_exif(JPEG, number), png_with_exif(png, number)):
         assert orientation(data) == number
         width, height = (90, 120) if number >= 5 else (120, 90)
         assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape == (height, width, 3)

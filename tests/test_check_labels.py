@@ -7,7 +7,7 @@ import pytest
 from check_command import JPEG, counts, found
 from conftest import load_config
 from prepare_command import write_json
-from refusals import coco_with, instead, mpii_people
+from refusals import MISSING, coco_with, instead, mpii_people, replace
 
 from cvpack.files import read_json
 from lib.config import coco_defaults, mpii_defaults
@@ -119,6 +119,11 @@ def test_people_said_to_have_no_joints(drawn, tmp_path):
     labelled = sum(value > 0 for value in dropped['keypoints'][2::3])
     assert counts(findings) == {Kind.UNCOUNTED: 1}
     assert f'(id {dropped["id"]}): num_keypoints = 0, but {labelled} joints' in findings.examples[Kind.UNCOUNTED][0]
+
+
+def test_a_file_without_annotations(drawn, tmp_path):
+    root = coco_with(drawn, tmp_path, {TRAIN: replace(annotations=MISSING)})
+    assert counts(found(root)) == {Kind.FILE: 1, Kind.NOBODY: 1}
 
 
 def test_real_data_raises_no_alarm(shared):

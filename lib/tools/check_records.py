@@ -121,7 +121,7 @@ def _compare_counts(people: coco_json.People, report: Report) -> None:
 
 def _report_uncounted(content: dict, path: Path, report: Report) -> None:
     """Reports the people whom reading leaves out without a word: those said to have no joints, and who have."""
-    rows = Rows(content['annotations'], 'annotation', path, lambda *_: None)  # faults were told before
+    rows = Rows(content.get('annotations'), 'annotation', path, lambda *_: None)  # faults were told before
     for i, row in enumerate(rows.rows):
         keypoints = row.get('keypoints')
         if row.get('num_keypoints') != 0 or row.get('iscrowd') or not isinstance(keypoints, list):
