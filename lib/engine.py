@@ -22,6 +22,7 @@ from cvpack.preemption import StopRequest
 from cvpack.trainer import train_loop
 from cvpack.workers import starved_workers_end_the_job
 from lib.config import REPOSITORY, git_revision, override
+from lib.datasets.sides import unpaired_sides
 from lib.ensemble import ensemble_name, load_network
 from lib.loader import FEWER_WORKERS, dataset_of, format_of, train_loader, train_samples
 from lib.models.weights import load_pretrained
@@ -59,6 +60,8 @@ def _start(cfg: EasyDict, args: argparse.Namespace) -> tuple[torch.device, loggi
     if wants_cuda and device.type == 'cpu':
         logger.info("MODEL.DEVICE is 'cuda' but this machine has no CUDA device: going on with the CPU")
     logger.info(f'{cfg.OUTPUT_DIR}: revision {git_revision()}, {dist.world_size()} process(es) on {device.type}')
+    for line in unpaired_sides(cfg)[:1]:  # the others: lib.tools.check_data
+        logger.warning(f'warning: {line}: mirrored images will confuse the two')
     return device, logger
 
 

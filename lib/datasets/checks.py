@@ -47,6 +47,17 @@ class Kind(Enum):
     BOX_OUTSIDE = 'box that misses the image', False
     SIZE = 'image of another size than its record says', False
 
+    # What fits badly together: labels and images, train and val, names and pairs.
+    RATIOS = 'box or joints that look like ratios of the image (0 to 1), not pixels', False
+    CORNERS = 'box that looks like x1, y1, x2, y2, not x, y, width, height', False
+    FAR = 'person with labelled joints far outside the box', False
+    UNCOUNTED = 'person left out because num_keypoints is 0, although joints are labelled', False
+    STORED = 'image whose labels fit it as it is stored, not as EXIF turns it upright', False
+    EXIF = 'image that EXIF turns or mirrors: its labels have to fit the upright picture', False
+    HOLE = 'JPEG with damaged data, part of which looks wrong', False
+    SHARED = 'image of val or test that is in train, too', False
+    SIDES = 'left and right joint, by their names, that are no flip pair', False
+
 
 Report = Callable[[Kind, str], None]
 
