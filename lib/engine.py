@@ -23,9 +23,10 @@ from cvpack.trainer import train_loop
 from cvpack.workers import starved_workers_end_the_job
 from lib.config import REPOSITORY, git_revision, override
 from lib.datasets.sides import unpaired_sides
-from lib.ensemble import ensemble_name, load_network
+from lib.ensemble import load_network
 from lib.loader import FEWER_WORKERS, dataset_of, format_of, train_loader, train_samples
 from lib.models.weights import load_pretrained
+from lib.results import claimed, describe, refuse_another, test_folder
 from lib.testing import predict, report, save_pictures
 from lib.training import Trainer, build_schedule, keep_config
 from lib.validation import Validation, save_curves
@@ -199,21 +200,7 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
 
     cfg: finalized; build_model: configuration -> network with MSPN's output in eval mode
     """
-    parser = _parser('Test this experiment.')
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument('-i', '--iter', nargs='+', default=[], metavar='N', help="iterations, 'last' or 'best'")
-    which.add_argument(
-        '--weights',
-        nargs='+',
-        type=Path,
-        metavar='FILE',
-        help='a checkpoint file; of several, their ensemble',
-    )
-    parser.add_argument('--gt-boxes', action='store_true', help="the annotated boxes instead of a detector's")
-    parser.add_argument('--split', choices=('val', 'test'), default='val', help='test: write the submission file')
-    parser.add_argument('--ema', action='store_true', help="the weights' moving average (SOLVER.EMA)")
-    parser.add_argument('--pictures', type=int, default=0, metavar='N', help='draw N images, truth beside prediction')
-    args = parser.parse_args()
+    args = _test_parser().parse_args()
     device, logger = _start(cfg, args)
     make_ready(device)
     tests = [args.weights] if args.weights else [[checkpoint.find(Path(cfg.OUTPUT_DIR), i)] for i in args.iter]
@@ -223,16 +210,23 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
     records = reader.test_records(dataset, args.split, args.gt_boxes)
     if cfg.TEST.NMS == 'oks' and records.joints is not None:
         raise InputError("TEST.NMS = 'oks' removes people found twice, of whom annotated boxes have none: take 'none'")
-    for files in tests:
+    folders = [test_folder(cfg, files, args) for files in tests]
+    facts = [describe(cfg, records, files, args) if dist.is_main() else None for files in tests]
+    for folder, one in zip(folders, facts):
+        refuse_another(folder, one)
+    for files, folder, one in zip(tests, folders, facts):
         network = load_network(cfg, build_model, files, args.ema, device, logger)
-        with starved_workers_end_the_job(FEWER_WORKERS):
-            keypoints, scores = predict(cfg, network, records, device)
-        if not dist.is_main():
-            continue
-        with _writing(cfg):
-            folder = _test_folder(cfg, files, args)
-            weights = files if len(files) > 1 else files[0]
-            report(cfg, records, keypoints, scores, folder, weights, args.split, logger)
+        refuse_another(folder, one)  # again: another may have begun meanwhile
+        with contextlib.ExitStack() as stack:
+            if dist.is_main():
+                with _writing(cfg):
+                    stack.enter_context(claimed(folder, one))
+            with starved_workers_end_the_job(FEWER_WORKERS):
+                keypoints, scores = predict(cfg, network, records, device)
+            if not dist.is_main():
+                continue
+            with _writing(cfg):
+                report(cfg, records, keypoints, scores, folder, one, logger)
         if args.pictures > 0:
             picture = folder / 'predictions.jpg'
             truth = reader.truth(dataset, args.split)
@@ -242,11 +236,14 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
     dist.cleanup()
 
 
-def _test_folder(cfg: EasyDict, files: list[Path], args: argparse.Namespace) -> Path:
-    """Where a test's files go: a folder for each checkpoint, or ensemble of them, and way of testing it."""
-    variant = [name for name in ('gt_boxes', 'ema') if getattr(args, name)]
-    variant += [args.split] if args.split != 'val' else []
-    name = ensemble_name(files) if len(files) > 1 else files[0].resolve().stem
-    folder = Path(cfg.TEST_DIR) / '.'.join([name, *variant])
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _test_parser() -> argparse.ArgumentParser:
+    parser = _parser('Test this experiment.')
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument('-i', '--iter', nargs='+', default=[], metavar='N', help="iterations, 'last' or 'best'")
+    which.add_argument('--weights', nargs='+', type=Path, metavar='FILE', help='a checkpoint; of several, the ensemble')
+    parser.add_argument('--gt-boxes', action='store_true', help="the annotated boxes instead of a detector's")
+    parser.add_argument('--split', choices=('val', 'test'), default='val', help='test: write the submission file')
+    parser.add_argument('--ema', action='store_true', help="the weights' moving average (SOLVER.EMA)")
+    parser.add_argument('--name', help="added to the name of the results' folder, to tell another way of testing apart")
+    parser.add_argument('--pictures', type=int, default=0, metavar='N', help='draw N images, truth beside prediction')
+    return parser
