@@ -29,7 +29,7 @@ from lib.models.weights import load_pretrained
 from lib.results import claimed, describe, refuse_another, test_folder
 from lib.testing import predict, report, save_pictures
 from lib.training import Trainer, build_schedule, keep_config
-from lib.validation import Validation, save_curves
+from lib.validation import Validation, check_validation, save_curves
 
 BuildModel = Callable[[EasyDict], nn.Module]
 
@@ -137,6 +137,7 @@ def _train(cfg: EasyDict, trainer: Trainer, device: torch.device, logger: loggin
     folder, schedule, start = Path(cfg.OUTPUT_DIR), trainer.schedule, trainer.start
     accumulate = cfg.SOLVER.ACCUM_STEPS
     samples = train_samples(cfg, folder)
+    check_validation(cfg)
     plan = f'iterations {start + 1} to {schedule.max_iter}, warm-up to {schedule.warmup_iters}'
     logger.info(f'{len(samples)} people to train on; {plan}')
     with _writing(cfg):

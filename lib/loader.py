@@ -107,7 +107,6 @@ def train_samples(cfg: EasyDict, folder: Path | None = None) -> TrainSamples:
         keypoint.FLIP_PAIRS,
         keypoint.UPPER_BODY_IDS,
         cfg.INPUT_SHAPE,
-        dataset.whole_joints,
         cfg.SOLVER.SEED,
         cfg.CODEC,
     )

@@ -3,6 +3,7 @@
 For the tools that take a model away: to predict, to export.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 from easydict import EasyDict
@@ -42,8 +43,13 @@ def config_of(state: dict, path: Path, experiment: Path | None) -> EasyDict:
     raise InputError(f'{path} does not say of which experiment it is: name it with --experiment exps/NAME')
 
 
+# Keys that checkpoints of earlier versions hold and nothing reads any more.
+REMOVED = {'DATASET': {'WHOLE_JOINTS'}}
+
+
 def _from_plain(content: dict, source: Path) -> EasyDict:
-    """The configuration that lib.config.to_plain made `content` of; keys that did not exist then have their defaults.
+    """The configuration that lib.config.to_plain made `content` of; keys that did not exist then have their defaults,
+    and those that exist no more are left out.
 
     source: the file that it was read from. Raises InputError that names it if the content makes no sense.
     """
@@ -62,9 +68,9 @@ def _from_plain(content: dict, source: Path) -> EasyDict:
     return cfg
 
 
-def _update(cfg: dict, content: dict) -> None:
+def _update(cfg: dict, content: dict, removed: Collection[str] = ()) -> None:
     for name, value in content.items():
         if isinstance(value, dict) and isinstance(cfg.get(name), dict):
-            _update(cfg[name], value)
-        else:
+            _update(cfg[name], value, REMOVED.get(name, ()))
+        elif name not in removed:
             cfg[name] = value

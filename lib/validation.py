@@ -130,6 +130,21 @@ class Validation:
             file.write(json.dumps({'figure': self.figure, 'rows': self.rows}, indent=1).encode())
 
 
+def check_validation(cfg: EasyDict) -> None:
+    """Raises InputError, on every rank, where the validation set's annotations are there but a test would refuse them:
+    that is better known before training than after it.
+    """
+    reader, dataset, fault = format_of(cfg), dataset_of(cfg), ''
+    if dist.is_main() and dataset.annotations('val').is_file():
+        try:
+            reader.check_validation(dataset)
+        except InputError as error:
+            fault = f'{error} (a test would stop at this; python -m lib.tools.check_data tells all)'
+    fault = dist.broadcast(fault)
+    if fault:
+        raise InputError(fault)
+
+
 def read_rows(folder: Path, figure: str) -> list[dict[str, Any]]:
     """The rows of a run's validation.json, by rising iteration; none where there is no such file.
 

@@ -103,6 +103,17 @@ def test_a_damaged_file_is_made_anew(root, damage):
     assert file.read_bytes() == whole
 
 
+def test_images_that_moved_are_found_again(root):
+    """Names may not tell the folder: where the images lay is no reason to look there."""
+    dataset, file = coco.COCO.at(root), root / 'out/train_records.npz'
+    for folder in ('train2014', 'val2014'):
+        (root / 'images' / folder).mkdir(parents=True)
+    (root / 'images/val2014/café.jpg').touch()
+    assert cache.train_records(coco, dataset, 1, file).path(0) == root / 'images/val2014/café.jpg'
+    (root / 'images/val2014/café.jpg').rename(root / 'images/train2014/café.jpg')
+    assert cache.train_records(coco, dataset, 1, file).path(0) == root / 'images/train2014/café.jpg'
+
+
 def test_a_folder_that_cannot_be_written_is_said(root, caplog):
     (root / 'blocked').write_text('a file')
     logging.getLogger(LOGGER).propagate = True

@@ -13,7 +13,7 @@ import scipy.io
 from check_command import JPEG, PIXELS
 from photos import with_exif
 from prepare_command import write_json
-from refusals import mpii_people, names_all, refused
+from refusals import change, coco_with, mpii_people, names_all, refused
 
 from cvpack.files import read_json
 from lib.config import REPOSITORY
@@ -121,7 +121,8 @@ def damaged(tmp_path):
     write_json(root / GT, {'images': [image(40)], 'annotations': [person(40)], 'categories': [{'id': 2}]})
     (root / 'det_json').mkdir()
     (root / DET).write_text('[{"image_id": 40, ')
-    for name, content in zip((coco.COCO.test_json, coco.COCO.test_boxes), ({'images': [image(40)]}, [])):
+    slip = {'image_id': 40, 'category_id': 1, 'score': 0.5, 'bbox': [1, 2, float('nan'), 4]}
+    for name, content in zip((coco.COCO.test_json, coco.COCO.test_boxes), ({'images': [image(40)]}, [slip])):
         write_json(root / name, content)
     (root / 'images').mkdir()
     written = dict(enumerate(WRONG_IMAGES.values(), start=1)) | dict(ODD_IMAGES.values())
@@ -168,6 +169,42 @@ def test_only_the_first_few_are_shown(damaged, capsys):
     assert found(counts) == {Kind.BOX: 40, Kind.NOBODY: 1}
     assert printed.count('should be wider') == check_data.EXAMPLES
     assert f'and {40 - check_data.EXAMPLES} more' in printed
+
+
+def test_every_fault_of_a_record_is_told(damaged, capsys):
+    """So that all of them can be mended at once; what follows from a fault is not told beside it."""
+    faults = dict(id='5e1f', category_id=2, bbox=[1, 2, 0, 4], area=0, keypoints=[20, 30, 7] * 17)
+    first = person(1, image_id=40, **faults)
+    del first['num_keypoints']
+    images = [image(40, file_name='..\\40.jpg'), image(41, file_name=None)]
+    write_json(damaged / GT, {'images': images, 'annotations': [first, 5], 'categories': [{'id': 2}]})
+    _, counts, printed = run(capsys, '--dataset', 'coco', '--root', damaged, '--split', 'val')
+    where = r"annotation 0 \(id '5e1f'\): "
+    for text in ('num_keypoints is', "id = '5e1f'", 'category_id = 2', 'bbox = ', 'area = 0', 'keypoints have a vis'):
+        assert len(re.findall(where + text, printed)) == 1, text
+    assert len(re.findall(where, printed)) == 6 and len(re.findall('annotation 1: ', printed)) == 1
+    assert found(counts)[Kind.NAME] == 2 and Kind.UNLISTED not in found(counts)
+
+
+@pytest.mark.parametrize('joints', [2, 20])
+def test_a_file_of_another_number_of_joints(joints, damaged, capsys):
+    names = [f'joint_{i}' for i in range(joints)]
+    people = [person(1, image_id=40, num_keypoints=joints, keypoints=[20, 30, 2] * joints)]
+    content = {'images': [image(40)], 'annotations': people, 'categories': [{'id': 1, 'keypoints': names}]}
+    for split in ('train', 'val'):
+        write_json(damaged / getattr(coco.COCO, f'{split}_json'), content)
+    write_json(damaged / DET, [{'image_id': 40, 'category_id': 1, 'score': 1, 'bbox': [1, 2, 3, 4]}])
+    code, counts, printed = run(capsys, '--dataset', 'coco', '--root', damaged, '--split', 'all')
+    assert code == 1 and found(counts)[Kind.JOINTS] == 2  # of two files
+    assert f'its category has {joints} joints, but DATASET.KEYPOINT.NUM = 17' in printed
+    assert 'train: 1 images, 1 people' in printed
+
+
+def test_a_bad_detection_stops_nothing(drawn, tmp_path, capsys):
+    slips = [change(None, index=i, bbox=box) for i, box in enumerate(([1, 2, 0, 4], [1, 2, 3, float('nan')]))]
+    root = coco_with(drawn, tmp_path / 'COCO', {DET: lambda content: slips[1](slips[0](content))})
+    code, counts, _ = run(capsys, '--dataset', 'coco', '--root', root)
+    assert code == 0 and found(counts) == {Kind.DETECTION: 2}
 
 
 def test_mpii(tmp_path, capsys):

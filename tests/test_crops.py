@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import load_config
+from prepare_command import write_json
 
 from cvpack.files import read_json
 from lib.datasets import coco, mpii
@@ -137,9 +138,8 @@ def test_geometry_is_the_published_one(golden, monkeypatch):
         records = Records(
             Path(), pack_paths(['x.jpg']), center, scale, joints=joints[None, :, :2], visibility=joints[None, :, 2]
         )
-        samples = TrainSamples(
-            records, UNTOUCHED, dataset.flip_pairs, (), (height, width), whole_joints=dataset.whole_joints, seed=0
-        )
+        records.integer = np.array([dataset is coco.COCO])
+        samples = TrainSamples(records, UNTOUCHED, dataset.flip_pairs, (), (height, width), seed=0)
         keypoints = samples.sample(0, plain_draws(rotation=rotation, flip=flip))['keypoints']
         expected = np.vstack([matrix @ mirror_matrix(image_width) if flip else matrix, [0, 0, 1]])
         corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]]).T
@@ -206,6 +206,29 @@ def test_half_body_needs_more_joints_than_the_config_says(drawn):
     few_whole = samples.sample(0, plain_draws())
     few_half = samples.sample(0, plain_draws(half_body=True))
     np.testing.assert_array_equal(few_whole['image'], few_half['image'])
+
+
+def test_joints_are_truncated_as_their_record_has_them(tmp_path):
+    """The published code keeps a person's joints as numpy reads them: integers stay integers in the crop; one number
+    with a decimal point, be it a visibility, and none of that person's is truncated."""
+    joints = [10, 20, 2] * 17
+    people = [joints, [10.0, *joints[1:]], [*joints[:-1], 2.0], joints]
+    annotations = [
+        {'image_id': 1, 'bbox': [5, 5, 30, 40], 'num_keypoints': 17, 'keypoints': keypoints} for keypoints in people
+    ]
+    write_json(
+        tmp_path / coco.COCO.train_json, {'images': [{'id': 1, 'file_name': 'a.png'}], 'annotations': annotations}
+    )
+    (tmp_path / 'images').mkdir()
+    cv2.imwrite(str(tmp_path / 'images/a.png'), np.zeros((60, 50, 3), np.uint8))
+    cfg = load_config('mspn.2xstg.coco')
+    cfg.DATASET.ROOT = str(tmp_path)
+    for codec, expected in (('standard', [True, False, False, True]), ('udp', [False] * 4)):
+        cfg.CODEC = codec
+        samples = train_samples(cfg)
+        moved = [samples.sample(i, plain_draws(scale_factor=0.9))['keypoints'][:, :2] for i in range(4)]
+        assert [bool((xy == np.trunc(xy)).all()) for xy in moved] == expected
+        np.testing.assert_array_equal(np.trunc(moved[1]), np.trunc(moved[0]))
 
 
 def test_crop_matrix_geometry():

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from lib.datasets.coco_categories import PERSON
+
 FIGURES = ('AP', 'AP50', 'AP75', 'APM', 'APL', 'AR', 'AR50', 'AR75', 'ARM', 'ARL')
 # So many detections of an image count, those of the highest scores.
 MOST_DETECTIONS = 20
@@ -45,6 +47,8 @@ def keypoint_figures(
 ) -> dict[str, float] | None:
     """The ten figures of a results.json, in 0 .. 1, -1 where there is nothing to measure.
 
+    Those of people: annotations of other categories are left alone.
+
     sigmas: (K,) the joints' OKS constants; library: 'pycocotools', 'faster-coco-eval', or None: the fastest there is
     None where the truth has no annotations, as COCO's test-dev has none that are public.
     """
@@ -55,6 +59,7 @@ def keypoint_figures(
             return None
         evaluation = judge(truth, truth.loadRes(str(results)), 'keypoints')
         evaluation.params.kpt_oks_sigmas = np.array(sigmas)
+        evaluation.params.catIds = [PERSON]
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

@@ -42,6 +42,7 @@ class Records:
     scale:      (n, 2) float32, the box's size in units of 200 image pixels
     joints:     (n, K, 2) float32, in image pixels (training)
     visibility: (n, K) float32: 0 unlabelled, 1 occluded, 2 visible (training)
+    integer:    (n,) bool, whether the file has the joints as integers; None: nobody's (training)
     ids:        (n,) int64, of the images (testing)
     scores:     (n,) float64, of the boxes (testing)
     boxes_from: what the boxes are (testing): 'detector', 'annotation'
@@ -53,6 +54,7 @@ class Records:
     scale: np.ndarray
     joints: np.ndarray | None = None
     visibility: np.ndarray | None = None
+    integer: np.ndarray | None = None
     ids: np.ndarray | None = None
     scores: np.ndarray | None = None
     boxes_from: str = ''
@@ -136,9 +138,9 @@ class TrainSamples(Dataset):
     """Training samples: a dictionary of image (H, W, 3) uint8 BGR and keypoints (K, 3) float32: x and y in crop
     pixels, visibility. Two arrays and no more: each costs its own hand-over from worker to trainer.
 
-    whole_joints: the data set's joints are whole numbers, and so are those moved into the crop (truncated towards
-    zero before the test whether they lie inside, as the published code has it for COCO). Not with codecs that read
-    between cells: half a pixel would be lost.
+    A person's joints that are integers in the file, as COCO's are, are integers in the crop too: truncated towards
+    zero before the test whether they lie inside, as the published code has it. Not with codecs that read between
+    cells: half a pixel would be lost.
     """
 
     def __init__(
@@ -148,7 +150,6 @@ class TrainSamples(Dataset):
         flip_pairs: Sequence[Sequence[int]],
         upper_body_ids: Sequence[int],
         input_shape: Sequence[int],
-        whole_joints: bool,
         seed: int,
         codec: str = 'standard',
     ) -> None:
@@ -157,7 +158,6 @@ class TrainSamples(Dataset):
         self.permutation = mirror_permutation(records.joints.shape[1], flip_pairs)
         self.upper_body_ids = upper_body_ids
         self.input_shape = input_shape
-        self.whole_joints = whole_joints and not CODECS[codec].sub_cell
         self.seed = seed
         self.codec = codec
 
@@ -194,7 +194,7 @@ class TrainSamples(Dataset):
         else:
             matrix = crop_matrix(center, scale, draws.rotation, self.input_shape, self.codec)
         joints = joints @ matrix[:, :2].T + matrix[:, 2]
-        if self.whole_joints:
+        if records.integer is not None and records.integer[index] and not CODECS[self.codec].sub_cell:
             joints = np.trunc(joints)
         inside = ((joints >= 0) & (joints <= [width - 1, height - 1])).all(axis=1)
         return {

@@ -8,7 +8,7 @@ import numpy as np
 
 from cvpack.errors import InputError
 from cvpack.files import read_json
-from lib.datasets import coco, coco_json, mpii, mpii_json
+from lib.datasets import coco, coco_categories, coco_json, mpii, mpii_json
 from lib.datasets.checks import Kind, Report, Rows
 from lib.datasets.description import Description
 from lib.utils.transforms import PIXELS_PER_SCALE
@@ -55,26 +55,32 @@ def coco_listing(dataset: Description, split: str, report: Report) -> Listing:
     det_file = dataset.boxes(split) if split != 'train' else None
     path, joints = dataset.annotations(split), len(dataset.joint_names)
     content = _read(path, report)
-    listed = coco_json.listed_images(content, path, report) if content is not None else {}
     folder = dataset.image_folder(split)
+    listed = coco_json.listed_images(content, path, report, folder) if content is not None else {}
+    names = coco.image_paths(listed, folder, path, report)
     if not listed:
         return Listing(folder, {})
-    names = coco.image_paths(listed)
-    listing = Listing(folder, {names[i]: _told_size(image) for i, image in listed.items()})
-    coco_json.check_joint_names(content, path, dataset.joint_names, report)
+    listing = Listing(folder, {name: _told_size(listed[i]) for i, name in names.items()})
+    coco_categories.check_joint_names(content, path, dataset.joint_names, report)
     if split != 'test' or 'annotations' in content:  # COCO's test-dev has none
         people = coco_json.labelled_people(content, path, listed, joints, 1, report)
         _compare_counts(people, report)
         _report_uncounted(content, path, report)
-        listing.people = Group([names[i] for i in people.image_ids], people.boxes, people.keypoints, people.rows)
+        listing.people = _group(names, people.image_ids, people.boxes, people.keypoints, people.rows)
         if split != 'train':
             coco_json.check_truth(content, path, joints, report)
     detections = _read(det_file, report) if det_file else None
     if detections is not None:
         boxes = coco_json.person_boxes(detections, det_file, listed, report)
         no_joints = np.empty((len(boxes.boxes), 0, 3))
-        listing.boxes = Group([names[i] for i in boxes.image_ids], boxes.boxes, no_joints, boxes.rows)
+        listing.boxes = _group(names, boxes.image_ids, boxes.boxes, no_joints, boxes.rows)
     return listing
+
+
+def _group(names: dict[int, str], image_ids: np.ndarray, boxes: np.ndarray, keypoints: np.ndarray, rows: Rows) -> Group:
+    """Those whose images have a path. names: ids -> paths in `images`"""
+    named = np.isin(image_ids, list(names))
+    return Group([names[i] for i in image_ids[named].tolist()], boxes[named], keypoints[named], rows.only(named))
 
 
 def mpii_listing(dataset: Description, split: str, report: Report) -> Listing:
@@ -84,7 +90,7 @@ def mpii_listing(dataset: Description, split: str, report: Report) -> Listing:
     folder = dataset.image_folder(split)
     if content is None:
         return Listing(folder, {})
-    people = mpii_json.read_people(content, path, len(dataset.joint_names), split != 'test', report)
+    people = mpii_json.read_people(content, path, len(dataset.joint_names), split != 'test', report, folder)
     if split == 'val' and truth.is_file():
         try:
             mpii_json.read_truth(truth, len(content))
