@@ -24,7 +24,8 @@ from lib.pictures import sample_sheet
 from lib.testing import predict, ready_to_test
 from lib.training import Trainer
 
-MAIN_FIGURE = {'COCO': 'AP', 'MPII': 'Mean'}
+# What tests are ranked by: as these are printed, the first that differs decides. The first is in every row.
+MAIN_FIGURES = {'COCO': ('AP', 'PCK@0.1', 'PCK@0.05', 'AR'), 'MPII': ('Mean', 'Mean@0.1')}
 PER_CENT = {'COCO': 100, 'MPII': 1}  # times a figure
 FILE = 'validation.json'
 PICTURES = 4
@@ -66,7 +67,7 @@ class Validation:
         self.folder.mkdir(parents=True, exist_ok=True)
         if cfg.TEST.DURING_TRAINING_IMAGES:
             self.dataset, self.records = part(self.dataset, self.records, cfg.TEST.DURING_TRAINING_IMAGES, self.folder)
-        self.figure = MAIN_FIGURE[self.dataset.format]
+        self.figure = MAIN_FIGURES[self.dataset.format][0]
         # Of what comes after the checkpoint that this run goes on from, nothing has happened yet.
         self.rows = [row for row in read_rows(self.output, self.figure) if row['iteration'] <= trainer.start]
         self.done = dist.broadcast({row['iteration'] for row in self.rows})
@@ -113,10 +114,12 @@ class Validation:
         self.logger.info(f'validation at iteration {iteration}: {table}')
 
     def best(self) -> int | None:
-        """The iteration with the highest main figure on these very boxes, of those whose checkpoint is there."""
+        """The iteration of the highest rank on these very boxes, of those whose checkpoint is there."""
         here = [row for row in self.rows if row['boxes'] == len(self.records)]
         there = set(checkpoint.iterations(self.output))
-        ranked = {row['iteration']: row['metrics'][self.figure] for row in here if row['iteration'] in there}
+        ranked = {
+            row['iteration']: rank(row['metrics'], self.dataset.format) for row in here if row['iteration'] in there
+        }
         return max(ranked, key=ranked.get, default=None)
 
     def _mark_best(self) -> None:
@@ -165,12 +168,25 @@ def read_rows(folder: Path, figure: str) -> list[dict[str, Any]]:
     return [rows[iteration] for iteration in sorted(rows)]
 
 
+def rank(metrics: dict[str, float], form: str) -> list[float]:
+    """What orders tests on data of a format, the better one higher; figures that print alike decide at last."""
+    values = [PER_CENT[form] * metrics.get(name, -1) for name in MAIN_FIGURES[form]]
+    return [round(value, 1) for value in values] + values
+
+
+def telling_figure(rows: list[dict[str, Any]], form: str) -> str:
+    """The main figure that tells the rows apart, as it is printed; the first where none does."""
+    columns = zip(MAIN_FIGURES[form], zip(*(rank(row['metrics'], form) for row in rows)))
+    return next((name for name, column in columns if len({*column}) > 1), MAIN_FIGURES[form][0])
+
+
 def save_curves(cfg: EasyDict, logger: logging.Logger) -> None:
     """Draws the run's curves.png, or says in a line why not."""
-    file, figure = Path(cfg.OUTPUT_DIR) / 'curves.png', MAIN_FIGURE[cfg.DATASET.FORMAT]
+    file, form = Path(cfg.OUTPUT_DIR) / 'curves.png', cfg.DATASET.FORMAT
     try:
-        rows = read_rows(file.parent, figure)
-        values = [PER_CENT[cfg.DATASET.FORMAT] * row['metrics'][figure] for row in rows]
+        rows = read_rows(file.parent, MAIN_FIGURES[form][0])
+        figure = telling_figure(rows, form)
+        values = [PER_CENT[form] * row['metrics'].get(figure, np.nan) for row in rows]
         validated = [row['iteration'] for row in rows], values
         draw_curves(file, read_scalars(Path(cfg.TENSORBOARD_DIR), (LOSS, RATE)), figure, validated)
     except InputError as error:

@@ -105,6 +105,34 @@ def test_the_best_outlives_a_resume_and_the_newest(drawn, run, tmp_path, monkeyp
     assert 'best checkpoint so far: iteration 8' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ('form', 'worse', 'better', 'figure'),
+    [
+        ('COCO', {'AP': 0.0, 'PCK@0.1': 0.054}, {'AP': 0.0, 'PCK@0.1': 0.060}, 'PCK@0.1'),
+        ('COCO', {'AP': 2e-5, 'PCK@0.1': 0.054}, {'AP': 0.0, 'PCK@0.1': 0.060}, 'PCK@0.1'),
+        ('COCO', {'AP': 0.0, 'AR': 0.01}, {'AP': 0.0, 'AR': 0.02}, 'AR'),
+        ('COCO', {'AP': 0.5, 'PCK@0.1': 0.9}, {'AP': 0.51, 'PCK@0.1': 0.8}, 'AP'),
+        ('COCO', {'AP': 0.50001}, {'AP': 0.50002}, 'AP'),
+        ('MPII', {'Mean': 0.0, 'Mean@0.1': 1.0}, {'Mean': 0.0, 'Mean@0.1': 1.5}, 'Mean@0.1'),
+    ],
+)
+def test_the_figure_that_tells_checkpoints_apart(form, worse, better, figure):
+    ordered = [{'metrics': worse}, {'metrics': better}, {'metrics': worse}]
+    assert max(ordered, key=lambda row: validation.rank(row['metrics'], form)) is ordered[1]
+    assert validation.telling_figure(ordered, form) == figure
+
+
+def test_the_best_of_an_ap_of_nothing(drawn, run, tmp_path, monkeypatch):
+    """Validated on annotated boxes, where PCK tells what AP does not; the other way round, too."""
+    for shares, best in (((0.054, 0.060), 16), ((0.060, 0.054), 8)):
+        for iteration in (8, 16):
+            shutil.copy(run / f'iter-{iteration}.pth', tmp_path)
+        told = [{**row, 'metrics': {'AP': 0.0, 'PCK@0.1': share}} for row, share in zip(rows(run), shares)]
+        (tmp_path / 'validation.json').write_text(json.dumps({'figure': 'AP', 'rows': told}))
+        call(monkeypatch, engine.train, '-c', 'iter-16.pth', *settings(drawn, tmp_path, 'TEST.DURING_TRAINING=1'))
+        assert (tmp_path / 'iter-best.pth').resolve().name == f'iter-{best}.pth'
+
+
 def test_a_run_that_is_stopped_validates_when_it_goes_on(drawn, run, tmp_path, monkeypatch):
     """It ends at once; every figure and weight is that of a run that nobody stopped."""
     real = TrainStep.gradients

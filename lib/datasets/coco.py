@@ -13,7 +13,7 @@ from cvpack.files import read_json
 from cvpack.logger import LOGGER
 from lib.datasets.checks import Kind, Report, refuse
 from lib.datasets.coco_categories import PERSON, check_joint_names, is_labelled_person
-from lib.datasets.coco_eval import keypoint_figures
+from lib.datasets.coco_eval import keypoint_figures, pck
 from lib.datasets.coco_json import (
     Boxes,
     check_truth,
@@ -26,7 +26,7 @@ from lib.datasets.image_names import ImageFolder
 from lib.datasets.joints import Records, pack_paths
 from lib.datasets.nms import Scoring, scored
 from lib.datasets.submission import check_coco
-from lib.utils.transforms import PIXELS_PER_SCALE, centers_and_scales
+from lib.utils.transforms import centers_and_scales
 
 COCO = Description(
     name='COCO',
@@ -83,7 +83,6 @@ COCO = Description(
 
 PREPARE = 'prepare the data set (python -m lib.tools.prepare -h) or correct its description in config.py'
 PUBLISHED = Scoring()
-PCK_SHARES = (0.1, 0.05)  # of the longer side of the box
 
 
 def image_path(file_name: str) -> str:
@@ -246,18 +245,6 @@ def evaluate(dataset: Description, split: str, results: Path, records: Records) 
         rows = [person['keypoints'] for person in json.loads(results.read_text())]
         figures |= pck(np.array(rows).reshape(len(records), -1, 3), records)
     return figures
-
-
-def pck(predictions: np.ndarray, records: Records) -> dict[str, float]:
-    """Percentage of correct keypoints (Yang and Ramanan, PAMI 2013), in 0 .. 1: the share of labelled joints within
-    0.1 and 0.05 of the longer side of the person's box.
-
-    predictions: (n, K, 3), x, y in image pixels and score, of the records' people
-    """
-    errors = np.linalg.norm(predictions[..., :2] - records.joints, axis=2)
-    longer = records.scale.max(axis=1, keepdims=True) * PIXELS_PER_SCALE
-    near = (errors / longer)[records.visibility > 0]
-    return {f'PCK@{share}': float((near <= share).mean()) for share in PCK_SHARES}
 
 
 def truth(dataset: Description, split: str) -> dict[str, np.ndarray]:
