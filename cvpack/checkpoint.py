@@ -132,12 +132,9 @@ def load(path: Path) -> dict[str, Any]:
 def _read(path: Path) -> Any:
     try:
         return torch.load(path, map_location='cpu', weights_only=True)
-    except pickle.UnpicklingError as error:
-        try:
-            with stand_ins_for(path):
-                return settled(torch.load(path, map_location='cpu', weights_only=True))
-        except ValueError:  # there are no pickles in it
-            raise error from None
+    except pickle.UnpicklingError:
+        with stand_ins_for(path):
+            return settled(torch.load(path, map_location='cpu', weights_only=True))
 
 
 def _reason(error: Exception) -> str:

@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 from torch import serialization
 
 # Of Python's own library a sound file may name these; the others are what attacks are made of, and stay refused.
@@ -47,18 +47,19 @@ class DType:
     """For numpy.dtype, which would take over any flags from a file: here only the letter and the byte order count."""
 
     def __init__(self, code: str, *_: Any) -> None:
-        self.is_object = bool(OBJECT_DTYPE.fullmatch(code))
+        self.code, self.is_object = code, bool(OBJECT_DTYPE.fullmatch(code))
         if not self.is_object and not PLAIN_DTYPE.fullmatch(code):
             raise ValueError(f'numpy arrays of {code!r} are not read')
-        self.dtype = np.dtype('V' if self.is_object else code)
 
     def __setstate__(self, state: tuple) -> None:
         if state[1] in ('<', '>'):
-            self.dtype = self.dtype.newbyteorder(state[1])
+            self.code = state[1] + self.code.lstrip('<>|=')
 
-    def array(self, shape: tuple, content: bytes, order: str = 'C') -> np.ndarray:
-        """An array of its own memory. Raises TypeError unless the content is as large as its shape."""
-        return np.ndarray(shape, self.dtype, memoryview(content), order=order).copy()
+    def array(self, shape: tuple, content: bytes, order: str = 'C') -> Any:
+        """A numpy array. Raises ValueError unless the content is as large as its shape."""
+        content = bytearray(memoryview(content))
+        flat = torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)
+        return flat.numpy().view(self.code).reshape(shape, order=order)
 
 
 class Array:
@@ -108,8 +109,9 @@ KNOWN = _known()
 
 
 def _names(path: Path) -> set[str]:
-    """All classes and functions that a file written by torch.save names, as module.name."""
-    with path.open('rb') as file, contextlib.ExitStack() as stack:
+    """The classes and functions that a file written by torch.save names, as module.name; none in a damaged file."""
+    named = set()
+    with path.open('rb') as file, contextlib.ExitStack() as stack, contextlib.suppress(ValueError):
         pickles = [file] * OLD_PICKLES
         if zipfile.is_zipfile(file):
             archive = stack.enter_context(zipfile.ZipFile(file))
@@ -117,17 +119,15 @@ def _names(path: Path) -> set[str]:
             pickles = [stack.enter_context(archive.open(name)) for name in members]
         else:
             file.seek(0)
-        steps = chain.from_iterable(map(pickletools.genops, pickles))
-        named = {argument for step, argument, _ in steps if step.name == 'GLOBAL'}
-    return {re.sub(r'\A__builtin__\b', 'builtins', name).replace(' ', '.') for name in named}
+        for step, argument, _ in chain.from_iterable(map(pickletools.genops, pickles)):
+            if step.name == 'GLOBAL':
+                named.add(re.sub(r'\A__builtin__\b', 'builtins', argument).replace(' ', '.'))
+    return named
 
 
 @contextlib.contextmanager
 def stand_ins_for(path: Path) -> Iterator[None]:
-    """While its body runs torch.load reads what the file names by stand-ins; `settled` makes plain values of them.
-
-    Raises ValueError for a file without pickles.
-    """
+    """While its body runs torch.load reads what the file names by stand-ins; `settled` makes plain values of them."""
     own = sys.stdlib_module_names
     names = [name for name in _names(path) if name.partition('.')[0] not in own or HARMLESS.fullmatch(name)]
     names = [name for name in names if not name.startswith('torch.')]

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from lib.datasets import joints
 from lib.datasets.checks import Kind
-from lib.datasets.image_files import decode, is_cut_short, is_image
+from lib.datasets.image_files import decode_upright, is_cut_short, is_image
 from lib.datasets.joints import crop, load_image
 from lib.utils.transforms import crop_matrix
 
@@ -81,7 +81,7 @@ def test_pictures_are_upright_whatever_the_version_of_opencv(form, orientation):
         data = encoded(form, orientation)
     except (KeyError, OSError):
         pytest.skip(f'this Pillow writes no {form}')
-    found = decode(data)
+    found = decode_upright(data)
     if found is None and form == 'AVIF':
         pytest.skip('this OpenCV reads no AVIF')
     upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
@@ -94,7 +94,7 @@ def test_damaged_notes_turn_nothing():
     data = encoded('WEBP', 6)
     start = data.index(b'\0*\0\0\0\x08') + 2  # of the place of the notes, that of a big-endian file
     for place in (b'\xff\xff\xff\xff', b'\0\0\0\x09', b'\0\0\0\x70'):
-        assert decode(data[:start] + place + data[start + 4 :]).shape == (60, 90, 3)
+        assert decode_upright(data[:start] + place + data[start + 4 :]).shape == (60, 90, 3)
 
 
 # ---------------------------------------------------------------------------------------------------- which files

@@ -49,7 +49,7 @@ def is_cut_short(jpeg: bytes) -> bool:
     return True
 
 
-def decode(data: bytes) -> np.ndarray | None:
+def decode_upright(data: bytes) -> np.ndarray | None:
     """(H, W, 3) uint8 BGR, upright as the file says; None where there is no image. Raises cv2.error for a huge one.
 
     OpenCV turns JPEG, PNG and TIFF; WebP from 4.13 on; AVIF not.

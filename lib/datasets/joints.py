@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from cvpack.errors import InputError
 from lib.datasets.checks import Kind
-from lib.datasets.image_files import JPEG, PNG, decode, is_cut_short
+from lib.datasets.image_files import JPEG, PNG, decode_upright, is_cut_short
 from lib.utils.codec import CODECS, aspect_ratio
 from lib.utils.transforms import (
     Augmentation,
@@ -82,7 +82,7 @@ def load_image(path: Path) -> np.ndarray | Kind:
     if data.startswith(JPEG) and is_cut_short(data):
         return Kind.DAMAGED
     try:
-        image = decode(data)
+        image = decode_upright(data)
     except cv2.error:  # it looks at the header's size before it takes memory
         return Kind.HUGE
     if image is None:
