@@ -1,17 +1,17 @@
 """Image files as people have them: which files are images, whether a JPEG is whole, which way up a picture is."""
 
 import re
-import struct
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from lib.datasets.exif import FIRST_TURNED, orientation
+
 # What files begin with, and a JPEG's picture ends with.
 JPEG, PNG, TIFF = b'\xff\xd8\xff', b'\x89PNG', (b'II*\0', b'MM\0*')
 END_OF_IMAGE = b'\xff\xd9'
-ORIENTATION = 0x0112  # the tag in EXIF data
-# What OpenCV's flip is told for the orientations of EXIF; from 5 on a transposition comes first.
+# What OpenCV's flip is told for the orientations of EXIF; those from FIRST_TURNED on are transposed first.
 FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
 # AVIF's quarter turns to the left, and the axis of a mirror.
 AVIF_TURN, AVIF_MIRROR = (re.compile(rb'\0\0\0\x09' + name + rb'(.)', re.DOTALL) for name in (b'irot', b'imir'))
@@ -59,42 +59,12 @@ def decode_upright(data: bytes) -> np.ndarray | None:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if image is None or not (is_webp or is_avif):
         return image
-    return _upright_webp(image, data) if is_webp else _upright_avif(image, data)
+    return _upright(image, orientation(data)) if is_webp else _upright_avif(image, data)
 
 
-def _upright_webp(image: np.ndarray, data: bytes) -> np.ndarray:
-    try:
-        orientation = _exif_orientation(_webp_chunk(data, b'EXIF'))
-    except struct.error:  # damaged, which is not the picture's fault
-        return image
-    image = cv2.transpose(image) if 5 <= orientation <= 8 else image
-    return cv2.flip(image, FLIPS[orientation]) if orientation in FLIPS else image
-
-
-def _webp_chunk(data: bytes, wanted: bytes) -> bytes:
-    """The content of a chunk; nothing where it lacks."""
-    position = 12
-    while position + 8 <= len(data):
-        name, size = struct.unpack_from('<4sI', data, position)
-        if name == wanted:
-            return data[position + 8 : position + 8 + size]
-        position += 8 + size + size % 2
-    return b''
-
-
-def _exif_orientation(exif: bytes) -> int:
-    """The orientation that EXIF data tells, 1 where it does not. Raises struct.error for damaged data."""
-    tiff = exif.removeprefix(b'Exif\0\0')
-    if not tiff.startswith(TIFF):
-        return 1
-    order = '<' if tiff.startswith(b'II') else '>'
-    (start,) = struct.unpack_from(f'{order}I', tiff, 4)
-    (count,) = struct.unpack_from(f'{order}H', tiff, start)
-    for i in range(count):
-        tag, kind, _, value = struct.unpack_from(f'{order}HHIH', tiff, start + 2 + 12 * i)
-        if (tag, kind) == (ORIENTATION, 3):
-            return value
-    return 1
+def _upright(image: np.ndarray, held: int) -> np.ndarray:
+    image = cv2.transpose(image) if held >= FIRST_TURNED else image
+    return cv2.flip(image, FLIPS[held]) if held in FLIPS else image
 
 
 def _upright_avif(image: np.ndarray, data: bytes) -> np.ndarray:

@@ -29,18 +29,15 @@ from lib.config import to_plain
 from lib.models.mmpose import by_own_names, is_mmpose, tensors, to_mmpose
 from lib.models.mspn import MSPN, build_mspn
 from lib.models.resnet import BACKBONES, BasicBlock
-from lib.models.weights import (
+from lib.models.resnet_names import (
     STEM,
     State,
-    check_against,
-    check_state,
-    choose,
     from_torchvision,
     is_torchvision,
-    read,
     to_torchvision,
     torchvision_remainder,
 )
+from lib.models.weights import check_against, check_state, choose, read
 from lib.saved import config_of
 
 TARGETS = ('own', 'published', 'torchvision', 'mmpose')
