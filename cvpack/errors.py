@@ -57,6 +57,11 @@ class Preempted(Ending):
         self.iteration = iteration
 
 
+def _printable(text: str) -> str:
+    """The text with what would steer a terminal, as names in files may, written out."""
+    return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
+
+
 def exits_cleanly(main: Callable) -> Callable:
     """Decorates a command's entry point: an Ending becomes one line on stderr and its exit code."""
 
@@ -67,7 +72,8 @@ def exits_cleanly(main: Callable) -> Callable:
         except Ending as error:
             # From a loader's worker it comes wrapped in that process's traceback, the message last.
             message = str(error).rstrip().rpartition('\n')[2]
-            print(f'error: {message.partition("InputError: ")[2] or message}', file=sys.stderr, flush=True)
+            message = message.partition('InputError: ')[2] or message
+            print(f'error: {_printable(message)}', file=sys.stderr, flush=True)
             sys.exit(error.exit_code)
 
     return wrapper

@@ -11,6 +11,7 @@ from torch import nn
 
 from cvpack.errors import InputError
 from lib.config import coco_defaults, mpii_defaults, override, run_config
+from lib.models.mmpose import by_own_names
 from lib.models.mspn import build_mspn
 from lib.models.weights import choose, load_state, read
 from lib.utils.codec import refuse_mixed_lengths
@@ -28,7 +29,7 @@ def load_experiment(path: Path, average: bool = False, experiment: Path | None =
     state = read(path)
     cfg = config_of(state, path, experiment)
     model = build_mspn(cfg)
-    load_state(model, choose(state, path, average), path)
+    load_state(model, by_own_names(choose(state, path, average), path), path)
     return cfg, model.eval()
 
 

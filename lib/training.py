@@ -1,9 +1,11 @@
 """A training run of an experiment: what it computes, saves and goes on from."""
 
+import contextlib
 import copy
 import inspect
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,21 @@ def keep_config(cfg: EasyDict) -> None:
     if dist.is_main():
         content = {'git_revision': git_revision(), 'config': to_plain(cfg)}
         write_json(Path(cfg.OUTPUT_DIR) / 'config.json', content)
+
+
+@contextlib.contextmanager
+def _too_few_values_refused(cfg: EasyDict) -> Iterator[None]:
+    """Raises InputError where a BatchNorm of the network, whichever that is, gets a single value to normalise."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:  # the latter of a compiled network
+        if 'more than 1 value per channel' not in str(error):
+            raise
+        shape, images = list(cfg.INPUT_SHAPE), cfg.SOLVER.IMS_PER_GPU
+        raise InputError(
+            f'INPUT_SHAPE = {shape} and SOLVER.IMS_PER_GPU = {images} leave a BatchNorm one value a channel, '
+            'which it cannot train on: make the one or the other larger'
+        ) from None
 
 
 class Trainer:
@@ -94,7 +111,7 @@ class Trainer:
         labels = heatmap.encode(
             joints, visibility, cfg.INPUT_SHAPE, cfg.OUTPUT_SHAPE, cfg.DATASET.TRAIN.GAUSSIAN_KERNELS, cfg.CODEC
         )
-        with autocast(device.type, cfg.SOLVER.PRECISION):
+        with autocast(device.type, cfg.SOLVER.PRECISION), _too_few_values_refused(cfg):
             outputs = self.parallel(normalize(image, cfg))
         return self.criterion(outputs, visibility, labels)
 

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from cvpack.errors import InputError
 from lib.datasets.checks import Kind
+from lib.datasets.image_files import JPEG, PNG, decode_upright, is_cut_short
 from lib.utils.codec import CODECS, aspect_ratio
 from lib.utils.transforms import (
     Augmentation,
@@ -27,10 +28,8 @@ from lib.utils.transforms import (
 )
 from lib.utils.views import View
 
-# What files begin with; markers in a JPEG.
-JPEG, PNG = b'\xff\xd8\xff', b'\x89PNG'
-JPEG_SCAN, JPEG_END = b'\xff\xda', b'\xff\xd9'
 SMALLEST_SIDE = 2  # pixels
+LARGEST_SOURCE = 32_766  # pixels a side: OpenCV 4 warps no larger image
 
 
 @dataclass
@@ -82,20 +81,15 @@ def load_image(path: Path) -> np.ndarray | Kind:
         return Kind.FOREIGN
     if not data:
         return Kind.EMPTY
-    if data.startswith(JPEG) and _is_cut_short(data):
+    if data.startswith(JPEG) and is_cut_short(data):
         return Kind.DAMAGED
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = decode_upright(data)
     except cv2.error:  # it looks at the header's size before it takes memory
         return Kind.HUGE
     if image is None:
         return Kind.DAMAGED if data.startswith((JPEG, PNG)) else Kind.FOREIGN
     return image if min(image.shape[:2]) >= SMALLEST_SIDE else Kind.TINY
-
-
-def _is_cut_short(jpeg: bytes) -> bool:
-    """Whether a JPEG lacks its end, which OpenCV 4 would fill up with grey: the marker of it, after the last scan's."""
-    return not jpeg.endswith(JPEG_END) and jpeg.rfind(JPEG_END) < jpeg.rfind(JPEG_SCAN)
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -108,7 +102,23 @@ def read_image(path: Path) -> np.ndarray:
 
 def crop(image: np.ndarray, matrix: np.ndarray, input_shape: Sequence[int]) -> np.ndarray:
     """(H, W, 3) uint8 crop by a (2, 3) matrix from image to crop pixels; black outside the image."""
+    if max(image.shape[:2]) > LARGEST_SOURCE:
+        image, matrix = _cut_out(image, matrix, input_shape)
     return cv2.warpAffine(image, matrix, (input_shape[1], input_shape[0]), flags=cv2.INTER_LINEAR)
+
+
+def _cut_out(image: np.ndarray, matrix: np.ndarray, input_shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The part of a large image that its crop needs, with fewer pixels if it is large itself; and the matrix for it."""
+    height, width = input_shape
+    inverse = cv2.invertAffineTransform(matrix)
+    corners = np.array([[0, 0], [width, 0], [0, height], [width, height]]) @ inverse[:, :2].T + inverse[:, 2]
+    size = np.array(image.shape[1::-1])
+    low = np.clip(np.floor(corners.min(axis=0)) - 2, 0, size - 1).astype(int)
+    high = np.clip(np.ceil(corners.max(axis=0)) + 3, low + 1, size).astype(int)
+    step = -((low - high) // LARGEST_SOURCE)
+    linear = matrix[:, :2]
+    part = image[low[1] : high[1] : step[1], low[0] : high[0] : step[0]]
+    return np.ascontiguousarray(part), np.column_stack([linear * step, matrix[:, 2] + linear @ low])
 
 
 def crop_person(

@@ -9,6 +9,7 @@ from torch import nn
 
 from cvpack import checkpoint
 from cvpack.errors import InputError, OtherRun
+from cvpack.stand_ins import Foreign
 from lib import optional
 from lib.models.resnet_names import (
     State,
@@ -29,7 +30,10 @@ def read(path: Path) -> dict:
     Raises InputError for a file that is absent, damaged, or holds anything but data.
     """
     if path.suffix != '.safetensors':
-        return checkpoint.load(path)
+        state = checkpoint.load(path)
+        if isinstance(state.get('model'), Foreign):
+            raise InputError(f"{path}: its 'model' is {state['model']}: save the state_dict() of that network alone")
+        return state
     if not path.is_file():
         raise InputError(f'{path} does not exist: name a weight file')
     safe_open = optional.load('safetensors', 'export').safe_open
@@ -51,6 +55,8 @@ def unwrap(state: object) -> State:
 
 def choose(state: dict, path: Path, average: bool) -> dict:
     """The part of a checkpoint with the moving average of the weights, or the last ones' whole. Raises InputError."""
+    if average and isinstance(state.get('ema_state_dict'), dict):  # mmengine's, which counts its steps in there too
+        return {key: value for key, value in state['ema_state_dict'].items() if str(key).startswith('module.')}
     if average and 'ema' not in state:
         raise InputError(f'{path} has no moving average of the weights: train with SOLVER.EMA, or go without --ema')
     return state['ema'] if average else state

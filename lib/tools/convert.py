@@ -12,8 +12,7 @@ A ResNet, torchvision's or renamed as in the published code, becomes
     torchvision      torchvision's
 
 What a file is, is seen from its names. A network without its configuration, as the published ones and mmpose's are,
-needs --experiment exps/NAME. mmpose's names are put together from what is commonly known, and were never tried on a
-file of mmpose's own: a file that has others is refused.
+needs --experiment exps/NAME. mmpose's names are those of its version 1.3.2: a file that has others is refused.
 """
 
 import argparse
@@ -27,7 +26,7 @@ from easydict import EasyDict
 from cvpack import checkpoint
 from cvpack.errors import InputError, exits_cleanly
 from lib.config import to_plain
-from lib.models.mmpose import from_mmpose, own_name, to_mmpose
+from lib.models.mmpose import by_own_names, is_mmpose, tensors, to_mmpose
 from lib.models.mspn import MSPN, build_mspn
 from lib.models.resnet import BACKBONES, BasicBlock
 from lib.models.resnet_names import (
@@ -38,7 +37,7 @@ from lib.models.resnet_names import (
     to_torchvision,
     torchvision_remainder,
 )
-from lib.models.weights import check_against, check_state, choose, read, unwrap
+from lib.models.weights import check_against, check_state, choose, read
 from lib.saved import config_of
 
 TARGETS = ('own', 'published', 'torchvision', 'mmpose')
@@ -67,24 +66,18 @@ class Weights:
 def read_weights(path: Path, average: bool, experiment: Path | None) -> Weights:
     """A weight file of any of the forms. Raises InputError unless its tensors are all those of a network."""
     content = read(path)
-    weights = _tensors(choose(content, path, average))
+    weights = tensors(choose(content, path, average))
     if is_torchvision(weights) or RENAMED in weights:
         return _read_resnet(weights, path)
     is_own = 'stage0.upsample.up1.u_skip.conv.weight' in weights
-    is_mmpose = any(own_name(key) for key in weights)
-    if not is_own and not is_mmpose:
+    if not is_own and not is_mmpose(weights):
         raise InputError(f"{path} has no tensors of MSPN's, nor of a ResNet: name another file")
     cfg = config_of(content, path, experiment)
     with torch.device('meta'):
         model = build_mspn(cfg)
-    state = check_state(model, from_mmpose(weights, path) if is_mmpose else weights, path)
-    form = 'mmpose' if is_mmpose else 'own' if 'config' in content else 'published'
+    state = check_state(model, by_own_names(weights, path), path)
+    form = 'mmpose' if is_mmpose(weights) else 'own' if 'config' in content else 'published'
     return Weights(_single_precision(state), f'{form} network', cfg, content.get('iteration'))
-
-
-def _tensors(content: dict) -> State:
-    """The tensors of a file; mmpose's lie in its `state_dict`."""
-    return unwrap(content.get('state_dict', content))
 
 
 def _read_resnet(weights: State, path: Path) -> Weights:
@@ -142,7 +135,7 @@ def written(weights: Weights, to: str, like: Path | None) -> tuple[dict, int, st
             raise InputError('--to mmpose takes a whole network, and this file is a ResNet: use --to torchvision')
         if like is None:
             raise InputError("--to mmpose needs --like FILE: a file of mmpose's of the same network, for its names")
-        theirs = to_mmpose(state, _tensors(read(like)), like)
+        theirs = to_mmpose(state, tensors(read(like)), like)
         return {'state_dict': theirs, 'meta': {}}, len(theirs), _taken_over(state)
     if to == 'torchvision':
         resnet = _stem_and_trunk(state) if is_network else state
