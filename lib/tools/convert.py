@@ -43,6 +43,7 @@ from lib.models.weights import (
     torchvision_remainder,
     unwrap,
 )
+from lib.network import OWN, network_in, network_of, own_file
 from lib.saved import config_of
 
 TARGETS = ('own', 'published', 'torchvision', 'mmpose')
@@ -72,6 +73,8 @@ def read_weights(path: Path, average: bool, experiment: Path | None) -> Weights:
     """A weight file of any of the forms. Raises InputError unless its tensors are all those of a network."""
     content = read(path)
     weights = _tensors(choose(content, path, average))
+    if network_in(content) == OWN or own_file(experiment):
+        return _read_own_network(content, weights, path, experiment)
     if is_torchvision(weights) or RENAMED in weights:
         return _read_resnet(weights, path)
     is_own = 'stage0.upsample.up1.u_skip.conv.weight' in weights
@@ -84,6 +87,14 @@ def read_weights(path: Path, average: bool, experiment: Path | None) -> Weights:
     state = check_state(model, from_mmpose(weights, path) if is_mmpose else weights, path)
     form = 'mmpose' if is_mmpose else 'own' if 'config' in content else 'published'
     return Weights(_single_precision(state), f'{form} network', cfg, content.get('iteration'))
+
+
+def _read_own_network(content: dict, weights: State, path: Path, experiment: Path | None) -> Weights:
+    """The weights of a network that an experiment's network.py builds."""
+    cfg = config_of(content, path, experiment)
+    build_model = network_of(cfg)
+    state = check_state(build_model(cfg), weights, path)
+    return Weights(_single_precision(state), f'network of {build_model}', cfg, content.get('iteration'))
 
 
 def _tensors(content: dict) -> State:
@@ -141,6 +152,8 @@ def written(weights: Weights, to: str, like: Path | None) -> tuple[dict, int, st
     like: for mmpose, the file with the names. Raises InputError for what cannot be.
     """
     state, is_network = weights.state, weights.cfg is not None
+    if is_network and weights.cfg.NETWORK == OWN and to in ('torchvision', 'mmpose'):
+        raise InputError(f'--to {to} takes an MSPN, and this is a {weights.form}: use --to own or published')
     if to == 'mmpose':
         if not is_network:
             raise InputError('--to mmpose takes a whole network, and this file is a ResNet: use --to torchvision')
@@ -193,7 +206,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--to', required=True, choices=TARGETS)
     parser.add_argument('--output', type=Path, required=True, metavar='FILE')
     parser.add_argument('--ema', action='store_true', dest='average', help="the weights' moving average (SOLVER.EMA)")
-    parser.add_argument('--experiment', type=Path, metavar='DIR', help='whose configuration a network has')
+    parser.add_argument(
+        '--experiment', type=Path, metavar='DIR', help='whose configuration a network has, and network.py'
+    )
     parser.add_argument('--like', type=Path, metavar='FILE', help="mmpose's file to take names from")
     return parser
 
