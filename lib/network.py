@@ -33,7 +33,7 @@ FILE = 'network.py'
 MSPN, OWN = 'mspn', 'own'
 LEVELS = 4
 # Where an experiment's own code does not lie.
-LIBRARIES = ('<', str(Path(__file__).parent), *(sysconfig.get_path(name) for name in ('stdlib', 'purelib', 'platlib')))
+LIBRARIES = '<', str(Path(__file__).parent), sysconfig.get_path('stdlib')
 IMAGES = 2  # one alone would leave a BatchNorm of 1x1 maps without statistics
 
 
@@ -159,8 +159,12 @@ def in_one_line(what: str) -> Iterator[None]:
 def _in_words(error: Exception) -> str:
     """An exception in a line, with the innermost place that is not a library's."""
     message = ' '.join(f'{type(error).__name__}: {error}'.split())[:300]
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(LIBRARIES)]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_librarys(frame.filename)]
     return message if not frames else f'{message} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})'
+
+
+def _is_librarys(file: str) -> bool:
+    return file.startswith(LIBRARIES) or 'site-packages' in Path(file).parts
 
 
 def refuse_other_network(state: dict, cfg: EasyDict | None, path: Path) -> None:
