@@ -52,8 +52,9 @@ class Preempted(Ending):
 
     exit_code = 75
 
-    def __init__(self, iteration: int) -> None:
-        super().__init__(f'stopped after iteration {iteration} as asked; go on with --resume auto')
+    def __init__(self, iteration: int, remedy: str = 'start it again to go on') -> None:
+        super().__init__(f'stopped after iteration {iteration} as asked; {remedy}')
+        self.iteration = iteration
 
 
 def exits_cleanly(main: Callable) -> Callable:

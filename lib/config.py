@@ -7,7 +7,6 @@ script it prints what it resolves to:
     python config.py -log     also links ./log to the output folder
 """
 
-import ast
 import functools
 import getpass
 import json
@@ -16,12 +15,13 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from easydict import EasyDict
 
+import lib.clone  # noqa: F401
 from cvpack.errors import InputError, exits_cleanly
 from lib.config_checks import check_keys, check_values
+from lib.config_overrides import assign
 from lib.datasets import coco, mpii
 from lib.datasets.description import Description
 from lib.experiment import importing_from, set_folder
@@ -30,6 +30,9 @@ from lib.network import OWN, own_file
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 OUTPUT_STRIDE = 4
+
+# SOLVER.MAX_ITER and CHECKPOINT_PERIOD are written for this many GPUs.
+REFERENCE_GPUS = 8
 
 
 def home() -> Path:
@@ -75,7 +78,7 @@ def coco_defaults(dataset: Description = coco.COCO) -> EasyDict:
             STAGE_NUM=2,
             UPSAMPLE_CHANNEL_NUM=256,
             WEIGHT='lib/models/resnet-50_rename.pth',  # relative to the repository; '' starts from scratch
-            WEIGHT_STAGES='all',  # 'all' or 'first': the trunks that WEIGHT goes into
+            WEIGHT_STAGES='all',  # or 'first', 'stem': what WEIGHT's ResNet goes into (lib/models/weights.py)
             DEVICE='cuda',
             SYNC_BN=False,
         ),
@@ -121,6 +124,7 @@ def coco_defaults(dataset: Description = coco.COCO) -> EasyDict:
         OUTPUT_DIR='',  # '': home()/model_logs/<user>/<experiment>
         TEST_DIR=None,  # derived
         TENSORBOARD_DIR=None,  # derived
+        USER=dict(),  # an experiment's own keys; values that json holds
     )
 
 
@@ -178,8 +182,8 @@ def _user() -> str:
     """The user's name; in a container that knows none, the number."""
     try:
         return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
+    except (KeyError, OSError, ImportError):
+        return str(os.getuid()) if hasattr(os, 'getuid') else 'user'
 
 
 def override(cfg: EasyDict, assignments: list[str]) -> None:
@@ -188,26 +192,8 @@ def override(cfg: EasyDict, assignments: list[str]) -> None:
     A value is read as a Python literal where it is one, else as a string. Raises InputError as finalize does.
     """
     for assignment in assignments:
-        key, equals, text = assignment.partition('=')
-        if not equals:
-            raise InputError(f'--set {assignment}: write it as KEY=VALUE, for example SOLVER.BASE_LR=1e-3')
-        *parents, name = key.split('.')
-        node = cfg
-        for parent in parents:
-            node = node.get(parent) if isinstance(node, dict) else None
-        if not isinstance(node, dict) or name not in node:
-            raise InputError(f'--set {assignment}: there is no key {key}')
-        if name in ('EXPERIMENT', 'NETWORK', 'OUTPUT_SHAPE', 'TEST_DIR', 'TENSORBOARD_DIR'):
-            raise InputError(f'--set {assignment}: {key} follows from the folder, INPUT_SHAPE or OUTPUT_DIR; set these')
-        node[name] = _parse(text)
+        assign(cfg, assignment)
     _check_and_derive(cfg)
-
-
-def _parse(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def _check_and_derive(cfg: EasyDict) -> None:

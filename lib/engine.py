@@ -19,14 +19,19 @@ from cvpack.errors import InputError, NotFinite, Preempted, exits_cleanly
 from cvpack.logger import DataTimer, TrainLog, get_logger
 from cvpack.preemption import StopRequest
 from cvpack.trainer import train_loop
+from cvpack.workers import starved_workers_end_the_job
 from lib.config import REPOSITORY, git_revision, override
-from lib.ensemble import ensemble_name, load_network
-from lib.loader import dataset_of, format_of, train_loader, train_samples
+from lib.datasets.sides import unpaired_sides
+from lib.ensemble import load_network
+from lib.loader import FEWER_WORKERS, dataset_of, format_of, train_loader, train_samples
 from lib.models.weights import load_pretrained
 from lib.network import BuildModel, choose_network
+from lib.results import claimed, describe, refuse_another, test_folder
 from lib.testing import predict, report, save_pictures
 from lib.training import Trainer, build_schedule, keep_config
 from lib.validation import Validation, save_curves
+
+GO_ON = '--resume auto'
 
 
 def _parser(description: str) -> argparse.ArgumentParser:
@@ -54,6 +59,8 @@ def _start(cfg: EasyDict, args: argparse.Namespace) -> tuple[torch.device, loggi
     if wants_cuda and device.type == 'cpu':
         logger.info("MODEL.DEVICE is 'cuda' but this machine has no CUDA device: going on with the CPU")
     logger.info(f'{cfg.OUTPUT_DIR}: revision {git_revision()}, {dist.world_size()} process(es) on {device.type}')
+    for line in unpaired_sides(cfg)[:1]:  # the others: lib.tools.check_data
+        logger.warning(f'warning: {line}: mirrored images will confuse the two')
     return device, logger
 
 
@@ -95,14 +102,15 @@ def train(cfg: EasyDict, build_model: BuildModel) -> None:
     make_ready(device, spare_memory=cfg.RUN_EFFICIENT)
     build_model = choose_network(cfg, build_model, device, training=True, logger=logger)
     torch.manual_seed(cfg.SOLVER.SEED)
-    with StopRequest() as stop, dist.lost_peers_end_the_job():
+    peers = dist.lost_peers_end_the_job(f'started again with {GO_ON} the run goes on')
+    with StopRequest() as stop, peers, starved_workers_end_the_job(FEWER_WORKERS):
         trainer = Trainer(cfg, build_model(cfg), build_schedule(cfg), device)
         _begin(cfg, args, trainer, logger)
         try:
             _train(cfg, trainer, device, logger, stop)
-        except Preempted:
+        except Preempted as error:
             dist.barrier()  # a process that ends now would have the launcher end the one that is still writing
-            raise
+            raise Preempted(error.iteration, f'go on with {GO_ON}') from None
         dist.cleanup()
 
 
@@ -129,7 +137,8 @@ def _train(cfg: EasyDict, trainer: Trainer, device: torch.device, logger: loggin
     folder, schedule, start = Path(cfg.OUTPUT_DIR), trainer.schedule, trainer.start
     accumulate = cfg.SOLVER.ACCUM_STEPS
     samples = train_samples(cfg, folder)
-    logger.info(f'{len(samples)} people to train on; iterations {start + 1} to {schedule.max_iter}')
+    plan = f'iterations {start + 1} to {schedule.max_iter}, warm-up to {schedule.warmup_iters}'
+    logger.info(f'{len(samples)} people to train on; {plan}')
     with _writing(cfg):
         keep_config(cfg)
     loader = train_loader(cfg, samples, trainer.first, max(schedule.max_iter - start, 0) * accumulate)
@@ -189,24 +198,9 @@ def _weight_file(cfg: EasyDict) -> Path:
 def test(cfg: EasyDict, build_model: BuildModel) -> None:
     """Tests an experiment's checkpoints; the command line's arguments are read here.
 
-    cfg: finalized; build_model: configuration -> network with MSPN's output in eval mode;
-    a network.py in the experiment's folder has the last word
+    cfg: finalized; build_model: configuration -> network with MSPN's output in eval mode, as in train
     """
-    parser = _parser('Test this experiment.')
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument('-i', '--iter', nargs='+', default=[], metavar='N', help="iterations, 'last' or 'best'")
-    which.add_argument(
-        '--weights',
-        nargs='+',
-        type=Path,
-        metavar='FILE',
-        help='a checkpoint file; of several, their ensemble',
-    )
-    parser.add_argument('--gt-boxes', action='store_true', help="the annotated boxes instead of a detector's")
-    parser.add_argument('--split', choices=('val', 'test'), default='val', help='test: write the submission file')
-    parser.add_argument('--ema', action='store_true', help="the weights' moving average (SOLVER.EMA)")
-    parser.add_argument('--pictures', type=int, default=0, metavar='N', help='draw N images, truth beside prediction')
-    args = parser.parse_args()
+    args = _test_parser().parse_args()
     device, logger = _start(cfg, args)
     make_ready(device)
     build_model = choose_network(cfg, build_model, device, training=False, logger=logger)
@@ -217,15 +211,23 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
     records = reader.test_records(dataset, args.split, args.gt_boxes)
     if cfg.TEST.NMS == 'oks' and records.joints is not None:
         raise InputError("TEST.NMS = 'oks' removes people found twice, of whom annotated boxes have none: take 'none'")
-    for files in tests:
+    folders = [test_folder(cfg, files, args) for files in tests]
+    facts = [describe(cfg, records, files, args) if dist.is_main() else None for files in tests]
+    for folder, one in zip(folders, facts):
+        refuse_another(folder, one)
+    for files, folder, one in zip(tests, folders, facts):
         network = load_network(cfg, build_model, files, args.ema, device, logger)
-        keypoints, scores = predict(cfg, network, records, device)
-        if not dist.is_main():
-            continue
-        with _writing(cfg):
-            folder = _test_folder(cfg, files, args)
-            weights = files if len(files) > 1 else files[0]
-            report(cfg, records, keypoints, scores, folder, weights, args.split, logger)
+        refuse_another(folder, one)  # again: another may have begun meanwhile
+        with contextlib.ExitStack() as stack:
+            if dist.is_main():
+                with _writing(cfg):
+                    stack.enter_context(claimed(folder, one))
+            with starved_workers_end_the_job(FEWER_WORKERS):
+                keypoints, scores = predict(cfg, network, records, device)
+            if not dist.is_main():
+                continue
+            with _writing(cfg):
+                report(cfg, records, keypoints, scores, folder, one, logger)
         if args.pictures > 0:
             picture = folder / 'predictions.jpg'
             truth = reader.truth(dataset, args.split)
@@ -235,11 +237,14 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
     dist.cleanup()
 
 
-def _test_folder(cfg: EasyDict, files: list[Path], args: argparse.Namespace) -> Path:
-    """Where a test's files go: a folder for each checkpoint, or ensemble of them, and way of testing it."""
-    variant = [name for name in ('gt_boxes', 'ema') if getattr(args, name)]
-    variant += [args.split] if args.split != 'val' else []
-    name = ensemble_name(files) if len(files) > 1 else files[0].resolve().stem
-    folder = Path(cfg.TEST_DIR) / '.'.join([name, *variant])
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _test_parser() -> argparse.ArgumentParser:
+    parser = _parser('Test this experiment.')
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument('-i', '--iter', nargs='+', default=[], metavar='N', help="iterations, 'last' or 'best'")
+    which.add_argument('--weights', nargs='+', type=Path, metavar='FILE', help='a checkpoint; of several, the ensemble')
+    parser.add_argument('--gt-boxes', action='store_true', help="the annotated boxes instead of a detector's")
+    parser.add_argument('--split', choices=('val', 'test'), default='val', help='test: write the submission file')
+    parser.add_argument('--ema', action='store_true', help="the weights' moving average (SOLVER.EMA)")
+    parser.add_argument('--name', help="added to the name of the results' folder, to tell another way of testing apart")
+    parser.add_argument('--pictures', type=int, default=0, metavar='N', help='draw N images, truth beside prediction')
+    return parser

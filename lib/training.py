@@ -20,7 +20,7 @@ from cvpack.files import write_json
 from cvpack.precision import autocast
 from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_schedule
 from cvpack.trainer import Losses, TrainStep
-from lib.config import git_revision, to_plain
+from lib.config import REFERENCE_GPUS, git_revision, to_plain
 from lib.loader import memory_format, normalize
 from lib.models.loss import build_loss
 from lib.models.weights import check_state, load_state
@@ -33,7 +33,9 @@ def build_schedule(cfg: EasyDict) -> Schedule:
     """The learning rate of this run's number of processes and batches."""
     s = cfg.SOLVER
     gpus = dist.world_size() * s.ACCUM_STEPS
-    return scale_schedule(s.BASE_LR, s.MAX_ITER, s.CHECKPOINT_PERIOD, s.WARMUP_ITERS, s.WARMUP_FACTOR, gpus)
+    return scale_schedule(
+        s.BASE_LR, s.MAX_ITER, s.CHECKPOINT_PERIOD, s.WARMUP_ITERS, s.WARMUP_FACTOR, gpus, REFERENCE_GPUS
+    )
 
 
 def keep_config(cfg: EasyDict) -> None:
@@ -137,7 +139,7 @@ class Trainer:
             raise OtherRun(f'{path} was trained with CODEC {trained_codec(state)}: set that, or begin a new run')
         refuse_other_network(state, self.cfg, path)
         weights = check_state(self.model, state, path)
-        load_optimizer(self.optimizer, state['optimizer'], path)
+        load_optimizer(self.optimizer, state['optimizer'], path, 'SOLVER.OPTIMIZER')
         self.model.load_state_dict(weights)
         if self.average is not None and 'ema' in state:
             load_state(self.average.module, state['ema'], path)

@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_survival import assert_same_checkpoints
 
 from cvpack import checkpoint
+from cvpack.dist import free_port
 from cvpack.files import read_json
 from cvpack.logger import TrainLog
 from cvpack.trainer import TrainStep
@@ -350,7 +351,7 @@ def test_mpii_needs_its_truth(drawn_mpii, tmp_path, monkeypatch, capsys):
     assert 'valid.mat, the truth to validate against, does not exist' in capsys.readouterr().err
 
 
-def _train_both(rank: int, folder: str, arguments: list[str]) -> None:
+def _train_both(rank: int, folder: str, arguments: list[str], ports: list[int]) -> None:
     """One of two processes: a run without validation, and one whose first evaluation takes longer than the timeout."""
     torch.set_num_threads(1)
     real, seconds = coco.evaluate, [6, 0]
@@ -360,7 +361,7 @@ def _train_both(rank: int, folder: str, arguments: list[str]) -> None:
         return real(*given)
 
     coco.evaluate = slow
-    for name, port, every in (('plain', 29641, 0), ('validated', 29642, 1)):
+    for name, port, every in zip(('plain', 'validated'), ports, (0, 1)):
         os.environ.update(world(rank, 2, port))
         more = [f'OUTPUT_DIR={folder}/{name}', f'TEST.DURING_TRAINING={every}', 'SOLVER.TIMEOUT=4']
         sys.argv = ['train.py', *arguments, *more]
@@ -374,7 +375,7 @@ def test_two_processes(drawn, tmp_path, monkeypatch):
     Slow: two processes that train twice, and an evaluation that takes six seconds on purpose.
     """
     arguments = settings(drawn, tmp_path)
-    torch.multiprocessing.spawn(_train_both, (str(tmp_path), arguments), nprocs=2)
+    torch.multiprocessing.spawn(_train_both, (str(tmp_path), arguments, [free_port(), free_port()]), nprocs=2)
     plain, validated = tmp_path / 'plain', tmp_path / 'validated'
     assert_same_checkpoints(plain / 'iter-8.pth', validated / 'iter-8.pth')
     assert [row['iteration'] for row in rows(validated)] == [4, 8]

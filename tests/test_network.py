@@ -144,7 +144,7 @@ def test_folded_batch_norm_is_the_same_function():
 
 
 def test_initialisation_of_trunk_and_rest():
-    """Kaiming normal, fan-out, in the trunks (SPEC 1); PyTorch's default elsewhere."""
+    """Kaiming normal, fan-out, in the trunks; PyTorch's default elsewhere."""
     model = small(backbone='Res-50', num_stages=1).float()
     conv = model.stage0.downsample.layer4[0].conv_bn_relu2.conv
     assert conv.weight.std().item() == pytest.approx((2 / (512 * 9)) ** 0.5, rel=0.02)

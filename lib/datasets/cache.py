@@ -11,7 +11,7 @@ import numpy as np
 
 from cvpack import dist
 from cvpack.files import replacing
-from cvpack.logger import NAME
+from cvpack.logger import LOGGER
 from lib.datasets import checks, coco_json, joints, mpii_json
 from lib.datasets.description import Description
 from lib.datasets.joints import Records
@@ -23,7 +23,7 @@ def train_records(reader: ModuleType, dataset: Description, min_keypoints: int, 
     The same: the json's bytes, the arguments and the code that reads it. Rank 0 reads the json and writes `file`,
     the others find it. Raises what reader.train_records raises.
     """
-    logger = logging.getLogger(NAME)
+    logger = logging.getLogger(LOGGER)
     with dist.main_first():
         fingerprint = _fingerprint(reader, dataset, min_keypoints)
         records = _load(file, fingerprint)

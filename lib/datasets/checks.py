@@ -47,6 +47,17 @@ class Kind(Enum):
     BOX_OUTSIDE = 'box that misses the image', False
     SIZE = 'image of another size than its record says', False
 
+    # What fits badly together: labels and images, train and val, names and pairs.
+    RATIOS = 'box or joints that look like ratios of the image (0 to 1), not pixels', False
+    CORNERS = 'box that looks like x1, y1, x2, y2, not x, y, width, height', False
+    FAR = 'person with labelled joints far outside the box', False
+    UNCOUNTED = 'person left out because num_keypoints is 0, although joints are labelled', False
+    STORED = 'image whose labels fit it as it is stored, not as EXIF turns it upright', False
+    EXIF = 'image that EXIF turns or mirrors: its labels have to fit the upright picture', False
+    HOLE = 'JPEG with damaged data, part of which looks wrong', False
+    SHARED = 'image of val or test that is in train, too', False
+    SIDES = 'left and right joint, by their names, that are no flip pair', False
+
 
 Report = Callable[[Kind, str], None]
 
@@ -57,7 +68,14 @@ LONGEST_NAME = 1000
 UNSAFE_NAME = re.compile(r'\A/|(?:\A|/)\.\.(?:/|\Z)|[\x00-\x1f\x7f-\x9f\ud800-\udfff]')
 REMEDY = 'correct or remove it'
 
-_repr = reprlib.Repr()
+
+class _Repr(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write out numbers of more than some thousand digits.
+        return super().repr_int(x, level) if x.bit_length() < 10_000 else f'a number of {x.bit_length()} bits'
+
+
+_repr = _Repr()
 _repr.maxstring = _repr.maxother = 100
 shown: Callable[[Any], str] = _repr.repr  # a value as messages show it: escaped, and of bearable length
 

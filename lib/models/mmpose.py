@@ -11,8 +11,9 @@ import re
 from pathlib import Path
 
 from cvpack.errors import InputError
-from lib.models.weights import STEM as OWN_STEM
-from lib.models.weights import State, check_against, with_biases, without_biases
+from lib.models.resnet_names import STEM as OWN_STEM
+from lib.models.resnet_names import State, with_biases, without_biases
+from lib.models.weights import check_against
 
 STEM = re.compile(r'backbone\.top\.top\.0\.(conv|bn)\.(\w+)')
 BLOCK = re.compile(r'backbone\.multi_stage_mspn\.(\d+)\.downsample\.(layer\d\.\d+)\.(conv|bn)([123])\.(\w+)')

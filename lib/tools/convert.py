@@ -30,19 +30,15 @@ from lib.config import to_plain
 from lib.models.mmpose import from_mmpose, own_name, to_mmpose
 from lib.models.mspn import MSPN, build_mspn
 from lib.models.resnet import BACKBONES, BasicBlock
-from lib.models.weights import (
+from lib.models.resnet_names import (
     STEM,
     State,
-    check_against,
-    check_state,
-    choose,
     from_torchvision,
     is_torchvision,
-    read,
     to_torchvision,
     torchvision_remainder,
-    unwrap,
 )
+from lib.models.weights import check_against, check_state, choose, read, unwrap
 from lib.network import OWN, network_in, network_of, own_file
 from lib.saved import config_of
 

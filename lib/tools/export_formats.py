@@ -15,7 +15,7 @@ import torch
 from easydict import EasyDict
 from torch import nn
 
-from cvpack import optional
+from lib import optional
 from lib.deployed import Deployed, build_deployed
 from lib.network import network_of
 
