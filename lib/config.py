@@ -7,7 +7,6 @@ script it prints what it resolves to:
     python config.py -log     also links ./log to the output folder
 """
 
-import argparse
 import functools
 import getpass
 import json
@@ -25,6 +24,8 @@ from lib.config_checks import check_keys, check_values
 from lib.config_overrides import assign
 from lib.datasets import coco, mpii
 from lib.datasets.description import Description
+from lib.experiment import importing_from, set_folder
+from lib.network import OWN, own_file
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -119,6 +120,7 @@ def coco_defaults(dataset: Description = coco.COCO) -> EasyDict:
         ),
         RUN_EFFICIENT=False,  # activation checkpointing
         EXPERIMENT=None,  # derived: the name of the experiment's folder
+        NETWORK=None,  # derived: 'own' with a network.py in it; training says so, or 'mspn'
         OUTPUT_DIR='',  # '': home()/model_logs/<user>/<experiment>
         TEST_DIR=None,  # derived
         TENSORBOARD_DIR=None,  # derived
@@ -162,11 +164,15 @@ def finalize(cfg: EasyDict, file: str) -> None:
         return
     exits_cleanly(_finalize)(cfg, file.parent)
     if script == file:
-        exits_cleanly(_command)(cfg)
+        from lib.config_command import main  # which needs what needs this module
+
+        exits_cleanly(main)(cfg)
 
 
 def _finalize(cfg: EasyDict, experiment: Path) -> None:
     cfg.EXPERIMENT = experiment.name
+    cfg.NETWORK = OWN if own_file(experiment) else None
+    set_folder(cfg, experiment)
     if not cfg.get('OUTPUT_DIR'):
         cfg.OUTPUT_DIR = str(home() / 'model_logs' / _user() / experiment.name)
     _check_and_derive(cfg)
@@ -209,7 +215,8 @@ def run_config(experiment: Path) -> EasyDict:
     file = experiment / 'config.py'
     if not file.is_file():
         raise InputError(f'{file} does not exist: name the folder of an experiment, like exps/mspn.2xstg.coco')
-    return runpy.run_path(str(file))['cfg']
+    with importing_from(experiment):
+        return runpy.run_path(str(file))['cfg']
 
 
 @functools.cache
@@ -223,25 +230,3 @@ def git_revision() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return 'unknown'
-
-
-def _command(cfg: EasyDict) -> None:
-    """`python config.py`: prints what the configuration resolves to."""
-    parser = argparse.ArgumentParser(description='Print the resolved configuration, parameters and GMACs.')
-    parser.add_argument('-log', action='store_true', help='link ./log to the output folder')
-    args = parser.parse_args()
-    from lib.models.mspn import count_cost
-
-    print(json.dumps(cfg, indent=2))
-    parameters, macs, test_macs = count_cost(cfg)
-    size = 'x'.join(map(str, cfg.INPUT_SHAPE))
-    print(f'parameters: {parameters:,}')
-    print(f'GMACs: {macs / 1e9:.2f} a {size} image ({test_macs / 1e9:.2f} in testing, which needs one head)')
-    if args.log:
-        link = Path('log')
-        if link.exists() and not link.is_symlink():
-            raise InputError(f'{link.absolute()} is in the way: move it, then run `python config.py -log` again')
-        Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
-        link.unlink(missing_ok=True)
-        link.symlink_to(cfg.OUTPUT_DIR)
-        print(f'log -> {cfg.OUTPUT_DIR}')

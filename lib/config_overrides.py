@@ -8,7 +8,7 @@ from easydict import EasyDict
 from cvpack.errors import InputError
 from lib.datasets.checks import shown
 
-DERIVED = ('EXPERIMENT', 'OUTPUT_SHAPE', 'TEST_DIR', 'TENSORBOARD_DIR')
+DERIVED = ('EXPERIMENT', 'NETWORK', 'OUTPUT_SHAPE', 'TEST_DIR', 'TENSORBOARD_DIR')
 
 
 def assign(cfg: EasyDict, assignment: str) -> None:

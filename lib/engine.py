@@ -1,18 +1,17 @@
 """What an experiment runs: train(cfg, build_model) and test(cfg, build_model).
 
-An experiment hands over a callable that builds its network from the configuration, so that a new network is one
-more file in the experiment and one changed import.
+An experiment hands over a callable that builds its network from the configuration; a new network is one more file in
+its folder, network.py, whose build_model then takes that callable's place (lib/network.py).
 """
 
 import argparse
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from easydict import EasyDict
-from torch import nn
 
 from cvpack import checkpoint, dist
 from cvpack.device import make_ready
@@ -26,12 +25,11 @@ from lib.datasets.sides import unpaired_sides
 from lib.ensemble import load_network
 from lib.loader import FEWER_WORKERS, dataset_of, format_of, train_loader, train_samples
 from lib.models.weights import load_pretrained
+from lib.network import BuildModel, choose_network
 from lib.results import claimed, describe, refuse_another, test_folder
 from lib.testing import predict, report, save_pictures
 from lib.training import Trainer, build_schedule, keep_config
 from lib.validation import Validation, check_validation, save_curves
-
-BuildModel = Callable[[EasyDict], nn.Module]
 
 GO_ON = '--resume auto'
 
@@ -84,7 +82,8 @@ def _writing(cfg: EasyDict) -> Iterator[None]:
 def train(cfg: EasyDict, build_model: BuildModel) -> None:
     """Trains an experiment; the command line's arguments are read here.
 
-    cfg: finalized; build_model: configuration -> network with MSPN's outputs in train mode
+    cfg: finalized; build_model: configuration -> network with MSPN's outputs in train mode;
+    a network.py in the experiment's folder has the last word
     """
     parser = _parser('Train this experiment.')
     how = parser.add_mutually_exclusive_group()
@@ -101,6 +100,7 @@ def train(cfg: EasyDict, build_model: BuildModel) -> None:
     args = parser.parse_args()
     device, logger = _start(cfg, args)
     make_ready(device, spare_memory=cfg.RUN_EFFICIENT)
+    build_model = choose_network(cfg, build_model, device, training=True, logger=logger)
     torch.manual_seed(cfg.SOLVER.SEED)
     peers = dist.lost_peers_end_the_job(f'started again with {GO_ON} the run goes on')
     with StopRequest() as stop, peers, starved_workers_end_the_job(FEWER_WORKERS):
@@ -199,11 +199,12 @@ def _weight_file(cfg: EasyDict) -> Path:
 def test(cfg: EasyDict, build_model: BuildModel) -> None:
     """Tests an experiment's checkpoints; the command line's arguments are read here.
 
-    cfg: finalized; build_model: configuration -> network with MSPN's output in eval mode
+    cfg: finalized; build_model: configuration -> network with MSPN's output in eval mode, as in train
     """
     args = _test_parser().parse_args()
     device, logger = _start(cfg, args)
     make_ready(device)
+    build_model = choose_network(cfg, build_model, device, training=False, logger=logger)
     tests = [args.weights] if args.weights else [[checkpoint.find(Path(cfg.OUTPUT_DIR), i)] for i in args.iter]
     reader, dataset = format_of(cfg), dataset_of(cfg)
     if not getattr(dataset, f'{args.split}_json'):

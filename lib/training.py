@@ -26,6 +26,7 @@ from lib.config import REFERENCE_GPUS, git_revision, to_plain
 from lib.loader import memory_format, normalize
 from lib.models.loss import build_loss
 from lib.models.weights import check_state, load_state
+from lib.network import refuse_other_network
 from lib.utils import heatmap
 from lib.utils.codec import trained_codec
 
@@ -153,6 +154,7 @@ class Trainer:
             raise InputError(f'{path} has no {missing[0]!r}: it holds weights alone, which -c cannot go on from')
         if trained_codec(state) != self.cfg.CODEC:
             raise OtherRun(f'{path} was trained with CODEC {trained_codec(state)}: set that, or begin a new run')
+        refuse_other_network(state, self.cfg, path)
         weights = check_state(self.model, state, path)
         load_optimizer(self.optimizer, state['optimizer'], path, 'SOLVER.OPTIMIZER')
         self.model.load_state_dict(weights)

@@ -38,6 +38,7 @@ from lib.models.resnet_names import (
     torchvision_remainder,
 )
 from lib.models.weights import check_against, check_state, choose, read
+from lib.network import OWN, network_in, network_of, own_file
 from lib.saved import config_of
 
 TARGETS = ('own', 'published', 'torchvision', 'mmpose')
@@ -67,6 +68,8 @@ def read_weights(path: Path, average: bool, experiment: Path | None) -> Weights:
     """A weight file of any of the forms. Raises InputError unless its tensors are all those of a network."""
     content = read(path)
     weights = tensors(choose(content, path, average))
+    if network_in(content) == OWN or own_file(experiment):
+        return _read_own_network(content, weights, path, experiment)
     if is_torchvision(weights) or RENAMED in weights:
         return _read_resnet(weights, path)
     is_own = 'stage0.upsample.up1.u_skip.conv.weight' in weights
@@ -78,6 +81,14 @@ def read_weights(path: Path, average: bool, experiment: Path | None) -> Weights:
     state = check_state(model, by_own_names(weights, path), path)
     form = 'mmpose' if is_mmpose(weights) else 'own' if 'config' in content else 'published'
     return Weights(_single_precision(state), f'{form} network', cfg, content.get('iteration'))
+
+
+def _read_own_network(content: dict, weights: State, path: Path, experiment: Path | None) -> Weights:
+    """The weights of a network that an experiment's network.py builds."""
+    cfg = config_of(content, path, experiment)
+    build_model = network_of(cfg)
+    state = check_state(build_model(cfg), weights, path)
+    return Weights(_single_precision(state), f'network of {build_model}', cfg, content.get('iteration'))
 
 
 def _read_resnet(weights: State, path: Path) -> Weights:
@@ -130,6 +141,8 @@ def written(weights: Weights, to: str, like: Path | None) -> tuple[dict, int, st
     like: for mmpose, the file with the names. Raises InputError for what cannot be.
     """
     state, is_network = weights.state, weights.cfg is not None
+    if is_network and weights.cfg.NETWORK == OWN and to in ('torchvision', 'mmpose'):
+        raise InputError(f'--to {to} takes an MSPN, and this is a {weights.form}: use --to own or published')
     if to == 'mmpose':
         if not is_network:
             raise InputError('--to mmpose takes a whole network, and this file is a ResNet: use --to torchvision')
@@ -182,7 +195,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--to', required=True, choices=TARGETS)
     parser.add_argument('--output', type=Path, required=True, metavar='FILE')
     parser.add_argument('--ema', action='store_true', dest='average', help="the weights' moving average (SOLVER.EMA)")
-    parser.add_argument('--experiment', type=Path, metavar='DIR', help='whose configuration a network has')
+    parser.add_argument(
+        '--experiment', type=Path, metavar='DIR', help='whose configuration a network has, and network.py'
+    )
     parser.add_argument('--like', type=Path, metavar='FILE', help="mmpose's file to take names from")
     return parser
 

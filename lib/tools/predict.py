@@ -132,7 +132,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar='S',
         help=f'leave out boxes with a lower score (default: {DETECTOR_SCORE} of a detector, none of a file)',
     )
-    parser.add_argument('--experiment', type=Path, metavar='DIR', help='exps/NAME, for a published checkpoint')
+    parser.add_argument(
+        '--experiment', type=Path, metavar='DIR', help='exps/NAME, for a published checkpoint or an own network'
+    )
     parser.add_argument('--ema', action='store_true', help="the weights' moving average (SOLVER.EMA)")
     parser.add_argument('--device', choices=('cpu', 'cuda'), help='default: cuda where there is one')
     return parser
