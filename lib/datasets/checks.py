@@ -166,9 +166,7 @@ class Rows:
         """
         values = self.column(field, default)
         fits = [isinstance(value, types) and value % 1 == 0 and abs(value) < 2**63 for value in values]
-        point = '' if float in types else ' without a decimal point'
-        text = f'should be a whole number{point}'
-        self.require(fits, field, Kind.FIELD, lambda i: f'{field} = {shown(values[i])} {text}')
+        self.require(fits, field, Kind.FIELD, lambda i: _not_whole(field, values[i]))
         return np.array([value if fit else 0 for value, fit in zip(values, fits)], np.int64)
 
     def names(self, field: str, folder: Path | None = None) -> list[str]:
@@ -189,6 +187,11 @@ class Rows:
         again = np.ones(len(ids), bool)
         again[known[np.unique(ids[known], return_index=True)[1]]] = False
         self.require(~again, field, Kind.TWICE, lambda i: f'{field} {ids[i]} is given twice')
+
+
+def _not_whole(field: str, value: Any) -> str:
+    point = ' without a decimal point' if isinstance(value, float) and value % 1 == 0 else ''
+    return f'{field} = {shown(value)} should be a whole number{point}'
 
 
 def _as_array(values: list, shape: tuple[int, ...]) -> np.ndarray | None:

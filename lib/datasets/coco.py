@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,18 @@ from pycocotools.cocoeval import Params
 
 from cvpack.files import read_json
 from cvpack.logger import LOGGER
-from lib.datasets.checks import Kind, Report, refuse
 from lib.datasets.coco_categories import PERSON, check_joint_names, is_labelled_person
 from lib.datasets.coco_eval import keypoint_figures, pck
 from lib.datasets.coco_json import (
     Boxes,
     check_truth,
+    image_paths,
     labelled_people,
     listed_images,
     person_boxes,
 )
 from lib.datasets.description import Description
-from lib.datasets.image_names import ImageFolder
+from lib.datasets.image_names import image_path as image_path
 from lib.datasets.joints import Records, pack_paths
 from lib.datasets.nms import Scoring, scored
 from lib.datasets.submission import check_coco
@@ -85,12 +84,6 @@ PREPARE = 'prepare the data set (python -m lib.tools.prepare -h) or correct its 
 PUBLISHED = Scoring()
 
 
-def image_path(file_name: str) -> str:
-    """An annotated file name -> its path in `images`: COCO 2014's names tell the folder, others are paths."""
-    match = re.match(r'COCO_(\w+?)_\d+\.', file_name)
-    return f'{match[1]}/{file_name}' if match else file_name
-
-
 def annotated_boxes(annotations: list[dict]) -> list[dict]:
     """The boxes of the labelled people in the form of a detector's, marked as what they are."""
     return [
@@ -104,26 +97,6 @@ def annotated_boxes(annotations: list[dict]) -> list[dict]:
         for annotation in annotations
         if is_labelled_person(annotation)
     ]
-
-
-def image_paths(listed: dict[int, dict], folder: Path, source: Path, report: Report = refuse) -> dict[int, str]:
-    """Ids of listed images -> their paths in the folder of the images.
-
-    Names that do not tell where the image lies are looked for in the folder, then in `train2014` and `val2014` in it.
-    report: gets those, listed in `source`, that are in both. They have no path, nor have images without a name.
-    """
-    names = {image_id: image['file_name'] for image_id, image in listed.items() if image['file_name']}
-    paths = {image_id: image_path(name) for image_id, name in names.items()}
-    images = ImageFolder(folder)
-    for image_id, name in names.items() if images.folders else ():
-        found = images.find(name) if paths[image_id] == name else []
-        if len(found) > 1:
-            del paths[image_id]
-            text = f'file_name = {name!r} is in {" and in ".join(path.split("/")[0] for path in found)}'
-            report(Kind.NAME, f'{source}: image (id {image_id}): {text}: write the folder that is meant in front of it')
-        elif found:
-            paths[image_id] = found[0]
-    return paths
 
 
 def train_records(dataset: Description, min_keypoints: int) -> Records:

@@ -15,6 +15,7 @@ import numpy as np
 
 from lib.datasets.checks import Kind, Report, Rows, refuse, shown
 from lib.datasets.coco_categories import PERSON, has_joints, joint_count, of_people
+from lib.datasets.image_names import ImageFolder, image_path
 
 VISIBILITIES = (0, 1, 2)
 
@@ -69,6 +70,26 @@ def listed_images(content: Any, path: Path, report: Report = refuse, folder: Pat
     rows.unique('id', ids)
     named = [row if row.get('file_name') == name else {**row, 'file_name': name} for row, name in zip(rows.rows, names)]
     return {ids[i].item(): named[i] for i in np.flatnonzero(~rows.wrong('id'))}
+
+
+def image_paths(listed: dict[int, dict], folder: Path, source: Path, report: Report = refuse) -> dict[int, str]:
+    """Ids of listed images -> their paths in the folder of the images.
+
+    Names that do not tell where the image lies are looked for in the folder, then in `train2014` and `val2014` in it.
+    report: gets those, listed in `source`, that are in both. They have no path, nor have images without a name.
+    """
+    names = {image_id: image['file_name'] for image_id, image in listed.items() if image['file_name']}
+    paths = {image_id: image_path(name) for image_id, name in names.items()}
+    images = ImageFolder(folder)
+    for image_id, name in names.items() if images.folders else ():
+        found = images.find(name) if paths[image_id] == name else []
+        if len(found) > 1:
+            del paths[image_id]
+            text = f'file_name = {name!r} is in {" and in ".join(path.split("/")[0] for path in found)}'
+            report(Kind.NAME, f'{source}: image (id {image_id}): {text}: write the folder that is meant in front of it')
+        elif found:
+            paths[image_id] = found[0]
+    return paths
 
 
 def labelled_people(

@@ -37,6 +37,12 @@ def times(root: Path) -> list[int]:
     return [folder.stat().st_mtime_ns for folder in folders if folder.is_dir()]
 
 
+def image_path(file_name: str) -> str:
+    """An annotated file name -> its path in `images`: COCO 2014's names tell the folder, others are paths."""
+    match = re.match(r'COCO_(\w+?)_\d+\.', file_name)
+    return f'{match[1]}/{file_name}' if match else file_name
+
+
 class ImageFolder:
     """A folder of images. Each directory in it is listed once, when it is first needed: that takes far less time than
     to ask for every file.

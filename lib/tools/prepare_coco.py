@@ -6,8 +6,9 @@ from typing import Any
 
 from cvpack.errors import InputError
 from cvpack.files import read_json
-from lib.datasets.coco import COCO, annotated_boxes, image_path
+from lib.datasets.coco import COCO, annotated_boxes
 from lib.datasets.coco_json import PERSON, check_truth, joint_count, labelled_people, listed_images, person_boxes
+from lib.datasets.image_names import image_path
 from lib.tools.layout import as_json, count_absent, place
 
 ADDRESS = 'http://images.cocodataset.org'
