@@ -1,9 +1,12 @@
 """Checkpoints: written whole or not at all, read as data and never as code.
 
 A folder of checkpoints holds `iter-N.pth` and the links `iter-last.pth` to the newest and, where a run is validated,
-`iter-best.pth` to the best.
+`iter-best.pth` to the best; on a file system without links these are text files that hold the name.
+A checkpoint whose name a newer one needs becomes `iter-N.earlier-1.pth` (cvpack/order.py tells which is newer).
 """
 
+import itertools
+import math
 import os
 import pickle
 import re
@@ -15,27 +18,45 @@ from typing import Any
 import torch
 
 from cvpack.errors import InputError
-from cvpack.files import replacing
+from cvpack.files import follow, point, replacing
+from cvpack.order import LATEST, in_order, newest, newest_saved, samples, samples_of
 from cvpack.stand_ins import settled, stand_ins_for
 
-LATEST = 'iter-last.pth'
 BEST = 'iter-best.pth'
 
 
+class NotPointed(OSError):
+    """A checkpoint is whole, but `iter-last.pth` could not be pointed at it."""
+
+
 def save(folder: Path, iteration: int, state: dict[str, Any]) -> Path:
-    """Writes `iter-N.pth`, whole or not at all, then points `iter-last.pth` at it. Raises OSError if it cannot."""
+    """Writes `iter-N.pth`, whole or not at all, then points `iter-last.pth` at it.
+
+    Another place of the run under this name (batches had another size) is renamed. Raises OSError if it cannot write,
+    NotPointed if the checkpoint is whole and only the second step failed.
+    """
     path = folder / f'iter-{iteration}.pth'
+    if path.exists() and samples(path) != samples_of(state):
+        _rename(path)
     write(path, state)
-    point(folder / LATEST, path)
+    try:
+        point(folder / LATEST, path)
+    except OSError as error:
+        raise NotPointed(f'{path} is saved, but {LATEST} cannot be pointed at it ({error.strerror or error})') from None
     return path
 
 
-def point(link: Path, path: Path) -> None:
-    """Makes `link` one to a file beside it, in one step: there is never none. Raises OSError if it cannot."""
-    temporary = link.with_name(f'{link.name}.tmp')
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(path.name)
-    os.replace(temporary, link)
+def _rename(path: Path) -> None:
+    """Makes room for another checkpoint of this name. One that cannot be read is out of the way for good."""
+    if math.isinf(samples(path)):
+        names = (f'{path.name}.unreadable-{number}' for number in itertools.count(1))
+    else:
+        names = (f'{path.stem}.earlier-{number}.pth' for number in itertools.count(1))
+    other = next(other for other in map(path.with_name, names) if not os.path.lexists(other))
+    for link in (path.with_name(LATEST), path.with_name(BEST)):
+        if follow(link) == path:
+            point(link, other)
+    path.rename(other)
 
 
 def write(path: Path, state: dict[str, Any]) -> None:
@@ -50,9 +71,9 @@ def write(path: Path, state: dict[str, Any]) -> None:
 class Writer:
     """Saves checkpoints in the background, from copies in host memory: training waits for the copy alone.
 
-    keep:   of the checkpoints up to the one just written, so many of the newest stay, and the best; 0: all
-    report: is told in a line what could not be written. The earlier checkpoints are whole then, and the next save
-            may succeed.
+    keep:   of the checkpoints up to the one just written, so many of the newest stay, and the best; 0: all. What cannot
+            be read stays too
+    report: is told in a line what went wrong. The earlier checkpoints are whole then, and the next save may succeed.
 
     What an earlier run that was killed left half-written is removed.
     """
@@ -84,18 +105,30 @@ class Writer:
             raise InputError(self.failure)
 
     def _write(self, iteration: int, state: dict[str, Any]) -> None:
+        path = self.folder / f'iter-{iteration}.pth'
+        self.failure = f'{path} was not written'
         try:
             save(self.folder, iteration, state)
-            self.failure = None
-            known = [number for number in iterations(self.folder) if number <= iteration]
-            best = (self.folder / BEST).resolve()
-            for old in known[: -self.keep] if self.keep else []:
-                if (path := self.folder / f'iter-{old}.pth').resolve() != best:
-                    path.unlink()
+        except NotPointed as error:
+            self.report(str(error))
         except OSError as error:
-            path = self.folder / f'iter-{iteration}.pth'
-            self.failure = f'{path} could not be written ({error.strerror or error}): make room; earlier ones are whole'
+            reason = error.strerror or error
+            self.failure = f'{path} could not be written ({reason}): make room; {newest_saved(self.folder)}'
             self.report(self.failure)
+            return
+        self.failure = None
+        if self.keep:
+            self._prune(samples_of(state), iteration)
+
+    def _prune(self, samples: float, iteration: int) -> None:
+        known = [saved for saved in in_order(self.folder) if saved[:2] <= (samples, iteration)]
+        best = follow(self.folder / BEST).resolve()
+        for old in known[: -self.keep]:
+            if old.path.resolve() != best:
+                try:
+                    old.path.unlink()
+                except OSError as error:
+                    self.report(f'{old.path}, an old checkpoint, cannot be removed ({error.strerror or error})')
 
 
 def _on_host(value: Any) -> Any:
@@ -113,10 +146,12 @@ def load(path: Path) -> dict[str, Any]:
     """Reads a file written by torch.save onto the CPU: tensors, plain values and numpy arrays.
 
     Objects of other packages, as other projects keep beside their weights, become Foreign ones, which do nothing; what
-    could do harm is refused by its name, and nothing in the file is run.
+    could do harm is refused by its name, and nothing in the file is run. Of a link, and of the text file in its place,
+    the file that it stands for.
 
     Raises InputError for a file that is absent, damaged, or not made of data.
     """
+    path = follow(path)
     if not path.is_file():
         raise InputError(f'{path} does not exist: name a file written by train.py or torch.save')
     try:
@@ -145,18 +180,19 @@ def _reason(error: Exception) -> str:
 
 
 def iterations(folder: Path) -> list[int]:
-    """The iterations whose checkpoints lie in the folder, rising."""
+    """The numbers of the checkpoints in the folder, rising."""
     names = (re.fullmatch(r'iter-(\d+)\.pth', path.name) for path in folder.glob('iter-*.pth'))
     return sorted(int(match[1]) for match in names if match)
 
 
 def find(folder: Path, iteration: str) -> Path:
-    """The checkpoint of an iteration given as on a command line: a number, 'last' or 'best'.
+    """The checkpoint of an iteration given as on a command line: a number, 'last' (the newest) or 'best'.
 
     Raises InputError that lists the ones there are.
     """
-    path = folder / f'iter-{iteration}.pth'
-    if path.is_file():
+    name = folder / f'iter-{iteration}.pth'
+    path = newest(folder) if iteration == 'last' else follow(name)
+    if path is not None and path.is_file():
         return path
     there = ', '.join(map(str, iterations(folder))) or 'none'
-    raise InputError(f'no checkpoint {path.name} in {folder}; iterations there: {there}')
+    raise InputError(f'no checkpoint {name.name} in {folder}; iterations there: {there}')

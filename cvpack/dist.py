@@ -21,7 +21,7 @@ from typing import Any
 import torch
 import torch.distributed as torch_dist
 
-from cvpack.errors import InputError, PeerLost
+from cvpack.errors import Ending, InputError, PeerLost
 
 # Seconds.
 DEFAULT_TIMEOUT = 600
@@ -202,6 +202,20 @@ def on_main(work: Callable[[], Any]) -> Any:
         while any_rank(future is not None and bool(wait([future], timeout=POLL).not_done))[0]:
             pass
     return future.result() if future is not None else None
+
+
+def agree(work: Callable[[], Any]) -> Any:
+    """What `work`, which rank 0 alone does, returns or raises as an Ending: the same on every rank."""
+    result, error = None, None
+    if is_main():
+        try:
+            result = work()
+        except Ending as ending:
+            error = ending
+    result, error = broadcast((result, error))
+    if error is not None:
+        raise error
+    return result
 
 
 def cleanup() -> None:

@@ -1,7 +1,7 @@
 """How a command ends that cannot go on: one clear line instead of a traceback, and an exit code.
 
 0   done
-2   the user's input cannot be used
+2   the user's input cannot be used, or what was trained could not be saved
 3   a loss or gradient is not finite
 4   another process of the job died or hangs
 75  asked to stop (SIGTERM, SIGUSR1): saved, to be started again (EX_TEMPFAIL)

@@ -4,11 +4,14 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from cvpack.errors import InputError
+
+MAX_POINTER_BYTES = 256
 
 
 def read_json(path: Path, remedy: str = 'get it again') -> Any:
@@ -50,3 +53,29 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def point(link: Path, path: Path) -> None:
+    """Makes `link` one to a file beside it, in one step: there is never none. Raises OSError if it cannot.
+
+    Where the file system has no links, it becomes a text file that holds the name, for `follow`.
+    """
+    temporary = link.with_name(f'{link.name}.tmp')
+    temporary.unlink(missing_ok=True)
+    try:
+        temporary.symlink_to(path.name)
+        os.replace(temporary, link)
+    except (OSError, NotImplementedError):
+        with replacing(link) as file:
+            file.write(f'{path.name}\n'.encode())
+
+
+def follow(path: Path) -> Path:
+    """The file that a link, or the text file in its place, stands for; any other path as it is."""
+    try:
+        if path.is_symlink():
+            return path.parent / path.readlink()
+        name = path.read_text().strip() if path.stat().st_size <= MAX_POINTER_BYTES else ''
+    except (OSError, ValueError):  # absent, or no text
+        return path
+    return path.with_name(name) if re.fullmatch(rf'[\w.-]+{re.escape(path.suffix)}', name) else path

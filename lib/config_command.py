@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -25,9 +26,17 @@ def main(cfg: EasyDict) -> None:
         link = Path('log')
         if link.exists() and not link.is_symlink():
             raise InputError(f'{link.absolute()} is in the way: move it, then run `python config.py -log` again')
-        Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
-        link.unlink(missing_ok=True)
-        link.symlink_to(cfg.OUTPUT_DIR)
+        new = link.with_name('log.tmp')
+        try:
+            Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
+            new.unlink(missing_ok=True)
+            new.symlink_to(cfg.OUTPUT_DIR)
+            os.replace(new, link)
+        except (OSError, NotImplementedError) as error:
+            reason = getattr(error, 'strerror', None) or error
+            raise InputError(
+                f'cannot link {link.absolute()} to {cfg.OUTPUT_DIR} ({reason}): look for the outputs there'
+            ) from None
         print(f'log -> {cfg.OUTPUT_DIR}')
 
 

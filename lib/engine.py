@@ -16,15 +16,17 @@ from easydict import EasyDict
 from cvpack import checkpoint, dist
 from cvpack.device import make_ready
 from cvpack.errors import InputError, NotFinite, Preempted, exits_cleanly
+from cvpack.files import follow
 from cvpack.logger import DataTimer, TrainLog, get_logger
+from cvpack.order import LATEST
 from cvpack.preemption import StopRequest
 from cvpack.trainer import train_loop
 from cvpack.workers import starved_workers_end_the_job
-from lib.config import REPOSITORY, git_revision, override
+from lib.begin import begin
+from lib.config import git_revision, override
 from lib.datasets.sides import unpaired_sides
 from lib.ensemble import load_network
 from lib.loader import FEWER_WORKERS, dataset_of, format_of, train_loader, train_samples
-from lib.models.weights import load_pretrained
 from lib.network import BuildModel, choose_network
 from lib.results import claimed, describe, refuse_another, test_folder
 from lib.testing import predict, report, save_pictures
@@ -92,7 +94,7 @@ def train(cfg: EasyDict, build_model: BuildModel) -> None:
         '--continue',
         dest='checkpoint',
         metavar='FILE',
-        help="checkpoint to go on from: a file, or its name in the output folder, or 'last'",
+        help="checkpoint to go on from: a file, or its name or iteration in the output folder, or 'last'",
     )
     how.add_argument(
         '--resume', choices=('auto',), help='go on from the newest good checkpoint, or begin where there is none'
@@ -105,31 +107,13 @@ def train(cfg: EasyDict, build_model: BuildModel) -> None:
     peers = dist.lost_peers_end_the_job(f'started again with {GO_ON} the run goes on')
     with StopRequest() as stop, peers, starved_workers_end_the_job(FEWER_WORKERS):
         trainer = Trainer(cfg, build_model(cfg), build_schedule(cfg), device)
-        _begin(cfg, args, trainer, logger)
+        begin(cfg, args, trainer, logger)
         try:
             _train(cfg, trainer, device, logger, stop)
         except Preempted as error:
             dist.barrier()  # a process that ends now would have the launcher end the one that is still writing
             raise Preempted(error.iteration, f'go on with {GO_ON}') from None
         dist.cleanup()
-
-
-def _begin(cfg: EasyDict, args: argparse.Namespace, trainer: Trainer, logger: logging.Logger) -> None:
-    """Has the trainer go on from a checkpoint, or begin, provided that no earlier run would be overwritten."""
-    folder = Path(cfg.OUTPUT_DIR)
-    earlier = dist.broadcast(checkpoint.iterations(folder))
-    if args.checkpoint:
-        trainer.resume(_named_checkpoint(folder, args.checkpoint), logger)
-        return
-    if earlier and not args.resume:
-        raise InputError(
-            f'{folder} holds checkpoints of an earlier run (to iteration {earlier[-1]}): '
-            'continue it with -c last, move it away, or choose another folder with --set OUTPUT_DIR=...'
-        )
-    resumed = bool(earlier) and trainer.resume_newest(folder, logger)
-    if not resumed and cfg.MODEL.WEIGHT:
-        for line in load_pretrained(trainer.model, _weight_file(cfg), cfg.MODEL.WEIGHT_STAGES).splitlines():
-            logger.info(line)
 
 
 def _train(cfg: EasyDict, trainer: Trainer, device: torch.device, logger: logging.Logger, stop: StopRequest) -> None:
@@ -162,34 +146,35 @@ def _train(cfg: EasyDict, trainer: Trainer, device: torch.device, logger: loggin
             validation(start)  # what a run that ended between saving and validating left undone
         train_loop(trainer.step, timer, start, schedule, log, save, accumulate, stop)
     except NotFinite as error:
+        dist.on_main(lambda: writer.wait())
         raise trainer.explain(error, loader) from None
+    except Preempted as stopped:
+        _finish_saving(writer, f'stopped after iteration {stopped.iteration} as asked, but not saved: ')
+        raise
     finally:
         log.close()
         if writer is not None:
             writer.wait()  # whatever ended training: what was begun is saved
-    if writer is not None:
-        writer.close()
-        save_curves(cfg, logger)
-    logger.info(f'trained: {folder / checkpoint.LATEST}')
+    _finish_saving(writer)
+    if dist.is_main():
+        save_curves(trainer, logger)
+    logger.info(f'trained: {folder / LATEST}')
 
 
-def _named_checkpoint(folder: Path, name: str) -> Path:
-    """The file that -c means."""
-    if name == 'last':
-        return checkpoint.find(folder, name)
-    return Path(name) if Path(name).is_file() else folder / name
+def _finish_saving(writer: checkpoint.Writer | None, ending: str = '') -> None:
+    """Waits, on every rank, for the last checkpoint. Raises InputError on all of them if it could not be written.
 
+    A process that ended before would have the launcher end the one that is still writing.
+    """
 
-def _weight_file(cfg: EasyDict) -> Path:
-    """The pretrained ResNet's file, relative to the repository or absolute."""
-    path = REPOSITORY / cfg.MODEL.WEIGHT
-    if not path.is_file():
-        raise InputError(
-            f'MODEL.WEIGHT: {path} does not exist: get it with '
-            f'`python -m lib.tools.prepare weights --backbone {cfg.MODEL.BACKBONE}` and name what that writes, '
-            "or train from scratch with --set MODEL.WEIGHT=''"
-        )
-    return path
+    def close() -> None:
+        try:
+            writer.close()
+        except InputError as error:
+            raise InputError(f'{ending}{error}') from None
+
+    dist.on_main(lambda: writer.wait())
+    dist.agree(close)
 
 
 # ---------------------------------------------------------------------------------------------------- testing
@@ -205,7 +190,9 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
     device, logger = _start(cfg, args)
     make_ready(device)
     build_model = choose_network(cfg, build_model, device, training=False, logger=logger)
-    tests = [args.weights] if args.weights else [[checkpoint.find(Path(cfg.OUTPUT_DIR), i)] for i in args.iter]
+    output = Path(cfg.OUTPUT_DIR)
+    # Training may go on meanwhile: what is last or best is looked up once.
+    tests = dist.agree(lambda: [[checkpoint.find(output, i)] for i in args.iter] or [list(map(follow, args.weights))])
     reader, dataset = format_of(cfg), dataset_of(cfg)
     if not getattr(dataset, f'{args.split}_json'):
         raise InputError(f'--split {args.split}: config: DATASET.{args.split.upper()}_JSON names no file: set it')

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from cvpack import checkpoint, dist
 from cvpack.errors import InputError, NotFinite, OtherRun
 from cvpack.files import write_json
+from cvpack.order import in_order, newest_saved
 from cvpack.precision import autocast
 from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_schedule
 from cvpack.trainer import Losses, TrainStep
@@ -92,6 +93,7 @@ class Trainer:
         self.samples_an_iteration = solver.IMS_PER_GPU * dist.world_size() * solver.ACCUM_STEPS
         # Where in the run this process began, and the position in the data that belongs to it.
         self.start, self.first = 0, 0
+        self.earlier_batch = self.samples_an_iteration  # of the checkpoint that this run goes on from
 
     def _parallel(self) -> nn.Module:
         """The network as every process calls it; statistics of BatchNorm stay each process's own."""
@@ -123,6 +125,14 @@ class Trainer:
         copied.load_state_dict(statistics, strict=False)
         return copied
 
+    def samples(self, iteration: int) -> int:
+        """How many samples training has seen by the end of an iteration; those before `start` had other batches."""
+        return self.first + (iteration - self.start) * self.samples_an_iteration
+
+    def iteration(self, samples: int) -> int:
+        """The iteration of the present batches by whose end so many samples have been seen."""
+        return self.start + round((samples - self.first) / self.samples_an_iteration)
+
     def state(self, iteration: int) -> dict[str, Any]:
         """What a checkpoint of an iteration holds: the published code's keys, and what else resuming needs."""
         state: dict[str, Any] = {
@@ -130,7 +140,7 @@ class Trainer:
             'optimizer': self.optimizer.state_dict(),
             'scheduler': asdict(self.schedule),
             'iteration': iteration,
-            'samples': self.first + (iteration - self.start) * self.samples_an_iteration,
+            'samples': self.samples(iteration),
             'samples_an_iteration': self.samples_an_iteration,
             'config': to_plain(self.cfg),
             'git_revision': git_revision(),
@@ -170,22 +180,9 @@ class Trainer:
     def resume_newest(self, folder: Path, logger: logging.Logger) -> bool:
         """Goes on from the newest checkpoint in the folder that can be gone on from; says which could not.
 
-        Raises InputError where there is none, but one that a fresh start might write over: of another run.
+        Raises InputError where a newer one is of another run, which must not be mixed with this one.
         """
-        chosen = other = None
-        for iteration in reversed(checkpoint.iterations(folder)) if dist.is_main() else ():
-            path = folder / f'iter-{iteration}.pth'
-            try:
-                self.resume(path, logger)
-            except InputError as error:
-                logger.info(f'{error}; trying the checkpoint before')
-                other = other or (str(error) if isinstance(error, OtherRun) else None)
-            else:
-                chosen = path
-                break
-        chosen, other = dist.broadcast((chosen, other))
-        if chosen is None and other is not None:
-            raise InputError(f'{other}; or choose another folder with --set OUTPUT_DIR=...')
+        chosen = dist.agree(lambda: self._resume_first_good(folder, logger))
         if chosen is None:
             logger.info(f'{folder} has no checkpoint to go on from: a fresh start')
             return False
@@ -194,8 +191,23 @@ class Trainer:
         logger.info(f'going on from {chosen}')
         return True
 
+    def _resume_first_good(self, folder: Path, logger: logging.Logger) -> Path | None:
+        """Rank 0's part of resume_newest; the checkpoint that was good."""
+        for saved in reversed(in_order(folder)):
+            try:
+                self.resume(saved.path, logger)
+                return saved.path
+            except OtherRun as error:
+                raise InputError(f'{error}; or choose another folder with --set OUTPUT_DIR=...') from None
+            except InputError as error:
+                logger.info(f'{error}; trying the checkpoint before')
+        return None
+
     def explain(self, error: NotFinite, loader: DataLoader) -> NotFinite:
-        """Writes which images of which ranks the iteration had, with their losses; returns the error that says so."""
+        """Writes which images of which ranks the iteration had, with their losses; returns the error that says so.
+
+        To be called on every rank, once no checkpoint is being written any more.
+        """
         accumulate = self.cfg.SOLVER.ACCUM_STEPS
         first = (error.iteration - self.start - 1) * accumulate
         batches = [loader.batch_sampler.batch(first + number) for number in range(accumulate)]
@@ -207,18 +219,25 @@ class Trainer:
         }
         ranks = dist.gather(own)
         file = Path(self.cfg.OUTPUT_DIR) / f'not-finite-iter-{error.iteration}.json'
-        if dist.is_main():
-            write_json(file, {'iteration': error.iteration, 'ranks': ranks})
+
+        def report() -> str:
+            try:
+                write_json(file, {'iteration': error.iteration, 'ranks': ranks})
+                where = f'its images and losses are in {file}'
+            except OSError as full:
+                where = f'its images and losses could not be written to {file} ({full.strerror or full})'
+            return f'{where}; {newest_saved(file.parent)}'
+
         return NotFinite(
             error.iteration,
             error.losses,
-            f'{error}: its images and losses are in {file}; the weights of earlier checkpoints are good; look at the '
-            'images, lower SOLVER.BASE_LR, or train in another SOLVER.PRECISION',
+            f'{error}: {dist.agree(report)}; look at the images, lower SOLVER.BASE_LR, or train in another '
+            'SOLVER.PRECISION',
         )
 
     def _take_place(self, path: Path, state: dict[str, Any], logger: logging.Logger) -> None:
         batch = state.get('samples_an_iteration', self.samples_an_iteration)
-        self.start = state['iteration']
+        self.start, self.earlier_batch = state['iteration'], batch
         self.first = state.get('samples', self.start * batch)
         if batch != self.samples_an_iteration:
             self.start = self.first // self.samples_an_iteration

@@ -17,6 +17,7 @@ from cvpack import checkpoint, dist
 from cvpack.errors import InputError
 from cvpack.files import read_json, replacing
 from cvpack.logger import TrainLog
+from cvpack.order import Saved, in_order
 from lib.curves import LOSS, RATE, draw_curves, read_scalars
 from lib.datasets.part import evenly, part, take
 from lib.loader import dataset_of, format_of
@@ -35,7 +36,8 @@ class Validation:
     """Tests a run's network at every so many of its checkpoints, and has iter-best.pth point at the best of them.
 
     validation.json beside the checkpoints holds all figures so far: {'figure': the main one's name, 'rows': [...]},
-    a row {'iteration', 'boxes', 'boxes_from', 'metrics'} each. validation/ holds the newest results, and the truth on
+    a row {'iteration', 'samples', 'boxes', 'boxes_from', 'metrics'} each, in the order of the samples that training had
+    seen: with batches of another size iterations count anew. validation/ holds the newest results, and the truth on
     the chosen images where these are a part.
 
     log:    the run's, for TensorBoard; writer: of its checkpoints, None on ranks but 0
@@ -69,8 +71,9 @@ class Validation:
             self.dataset, self.records = part(self.dataset, self.records, cfg.TEST.DURING_TRAINING_IMAGES, self.folder)
         self.figure = MAIN_FIGURES[self.dataset.format][0]
         # Of what comes after the checkpoint that this run goes on from, nothing has happened yet.
-        self.rows = [row for row in read_rows(self.output, self.figure) if row['iteration'] <= trainer.start]
-        self.done = dist.broadcast({row['iteration'] for row in self.rows})
+        rows = read_rows(self.output, self.figure, trainer.earlier_batch)
+        self.rows = [row for row in rows if row['samples'] <= trainer.first]
+        self.done = dist.broadcast({row['samples'] for row in self.rows})
         if dist.is_main():
             self._mark_best()
         logger.info(f'to be validated on {len(self.records)} boxes from {self.records.boxes_from}s')
@@ -79,7 +82,7 @@ class Validation:
         """Validates if the iteration's turn has come and was not taken before; to be called on every rank."""
         period = self.trainer.schedule.checkpoint_period * self.cfg.TEST.DURING_TRAINING
         due = iteration % period == 0 or iteration == self.trainer.schedule.max_iter
-        if not iteration or not due or iteration in self.done:
+        if not iteration or not due or self.trainer.samples(iteration) in self.done:
             return
         device = self.trainer.device
         # A loader draws a seed for its workers.
@@ -90,7 +93,7 @@ class Validation:
                 sheet = sample_sheet(self.cfg, network, self.people, device)
                 self.log.add(iteration, {}, {'samples': np.ascontiguousarray(sheet[..., ::-1])})
             dist.on_main(lambda: self._evaluate(iteration, keypoints, scores))
-        self.done.add(iteration)
+        self.done.add(self.trainer.samples(iteration))
 
     def _evaluate(self, iteration: int, keypoints: np.ndarray, scores: np.ndarray) -> None:
         """Figures of predictions: written, told, and the checkpoint made the best one if it is. Rank 0's part.
@@ -101,8 +104,8 @@ class Validation:
         try:
             results = self.reader.write_results(self.records, keypoints, scores, self.folder)
             metrics = self.reader.evaluate(self.dataset, 'val', results, self.records)
-            row = {'iteration': iteration, 'boxes': len(self.records), 'boxes_from': self.records.boxes_from}
-            self.rows.append({**row, 'metrics': metrics})
+            row = {'iteration': iteration, 'samples': self.trainer.samples(iteration), 'boxes': len(self.records)}
+            self.rows.append({**row, 'boxes_from': self.records.boxes_from, 'metrics': metrics})
             self._write()
             self._mark_best()
         except OSError as error:
@@ -113,20 +116,29 @@ class Validation:
         table = ' | '.join(f'{name} {value}' for name, value in self.reader.format_metrics(metrics).items())
         self.logger.info(f'validation at iteration {iteration}: {table}')
 
-    def best(self) -> int | None:
-        """The iteration of the highest rank on these very boxes, of those whose checkpoint is there."""
-        here = [row for row in self.rows if row['boxes'] == len(self.records)]
-        there = set(checkpoint.iterations(self.output))
-        ranked = {
-            row['iteration']: rank(row['metrics'], self.dataset.format) for row in here if row['iteration'] in there
-        }
+    def best(self) -> Saved | None:
+        """The checkpoint of the highest rank on these very boxes."""
+        rows = [row for row in self.rows if row['boxes'] == len(self.records)]
+        here = {row['samples']: rank(row['metrics'], self.dataset.format) for row in rows}
+        # A published checkpoint does not say how many samples are behind it.
+        counted = {row['iteration']: row['samples'] for row in self.rows}
+        ranked = {}
+        for saved in in_order(self.output):
+            samples = counted.get(saved.iteration) if saved.samples < 0 else saved.samples
+            if samples in here:
+                ranked[saved] = here[samples]
         return max(ranked, key=ranked.get, default=None)
 
     def _mark_best(self) -> None:
         best = self.best()
-        if best is not None:
-            checkpoint.point(self.output / checkpoint.BEST, self.output / f'iter-{best}.pth')
-            self.logger.info(f'best checkpoint so far: iteration {best}')
+        if best is None:
+            return
+        try:
+            checkpoint.point(self.output / checkpoint.BEST, best.path)
+            self.logger.info(f'best checkpoint so far: iteration {best.iteration} ({best.path.name})')
+        except OSError as error:
+            reason = error.strerror or error
+            self.logger.error(f'{best.path} is the best, but {checkpoint.BEST} cannot be pointed at it ({reason})')
 
     def _write(self) -> None:
         with replacing(self.output / FILE) as file:
@@ -137,22 +149,24 @@ def check_validation(cfg: EasyDict) -> None:
     """Raises InputError, on every rank, where the validation set's annotations are there but a test would refuse them:
     that is better known before training than after it.
     """
-    reader, dataset, fault = format_of(cfg), dataset_of(cfg), ''
-    if dist.is_main() and dataset.annotations('val').is_file():
+    reader, dataset = format_of(cfg), dataset_of(cfg)
+
+    def check() -> None:
+        if not dataset.annotations('val').is_file():
+            return
         try:
             reader.check_validation(dataset)
         except InputError as error:
-            fault = f'{error} (a test would stop at this; python -m lib.tools.check_data tells all)'
-    fault = dist.broadcast(fault)
-    if fault:
-        raise InputError(fault)
+            raise InputError(f'{error} (a test would stop at this; python -m lib.tools.check_data tells all)') from None
+
+    dist.agree(check)
 
 
-def read_rows(folder: Path, figure: str) -> list[dict[str, Any]]:
-    """The rows of a run's validation.json, by rising iteration; none where there is no such file.
+def read_rows(folder: Path, figure: str, batch: int = 1) -> list[dict[str, Any]]:
+    """The rows of a run's validation.json, by rising number of samples; none where there is no such file.
 
-    figure: the main one's name, which every row has. Raises InputError where the file is damaged, or of another format
-    of data.
+    figure: the main one's name, which every row has; batch: samples an iteration, for rows that do not say how many had
+    been seen. Raises InputError where the file is damaged, or of another format of data.
     """
     file = folder / FILE
     if not file.exists():
@@ -160,12 +174,13 @@ def read_rows(folder: Path, figure: str) -> list[dict[str, Any]]:
     remedy = 'remove it'
     content = read_json(file, remedy)
     try:
-        rows = {int(row['iteration']): row for row in content['rows']}
-        for row in rows.values():
+        rows = [{**row, 'samples': int(row.get('samples', int(row['iteration']) * batch))} for row in content['rows']]
+        for row in rows:
             float(row['metrics'][figure]), int(row['boxes'])
     except (KeyError, TypeError, ValueError):
         raise InputError(f'{file} is no record of validations by their {figure}: {remedy}') from None
-    return [rows[iteration] for iteration in sorted(rows)]
+    by_samples = {row['samples']: row for row in rows}
+    return [by_samples[samples] for samples in sorted(by_samples)]
 
 
 def rank(metrics: dict[str, float], form: str) -> list[float]:
@@ -180,14 +195,15 @@ def telling_figure(rows: list[dict[str, Any]], form: str) -> str:
     return next((name for name, column in columns if len({*column}) > 1), MAIN_FIGURES[form][0])
 
 
-def save_curves(cfg: EasyDict, logger: logging.Logger) -> None:
-    """Draws the run's curves.png, or says in a line why not."""
+def save_curves(trainer: Trainer, logger: logging.Logger) -> None:
+    """Draws the run's curves.png, over iterations with batches of the size they now have; or says in a line why not."""
+    cfg = trainer.cfg
     file, form = Path(cfg.OUTPUT_DIR) / 'curves.png', cfg.DATASET.FORMAT
     try:
-        rows = read_rows(file.parent, MAIN_FIGURES[form][0])
+        rows = read_rows(file.parent, MAIN_FIGURES[form][0], trainer.earlier_batch)
         figure = telling_figure(rows, form)
         values = [PER_CENT[form] * row['metrics'].get(figure, np.nan) for row in rows]
-        validated = [row['iteration'] for row in rows], values
+        validated = [trainer.iteration(row['samples']) for row in rows], values
         draw_curves(file, read_scalars(Path(cfg.TENSORBOARD_DIR), (LOSS, RATE)), figure, validated)
     except InputError as error:
         logger.info(f'no {file.name}: {error}')

@@ -115,10 +115,35 @@ def tiny_settings(root: Path, output: Path) -> list[str]:
     ]
 
 
+def fast_settings(root: Path, output: Path) -> list[str]:
+    """The same for a run of 2 iterations on one process, a checkpoint at each."""
+    run = ['SOLVER.IMS_PER_GPU=1', 'SOLVER.ACCUM_STEPS=8', 'SOLVER.CHECKPOINT_PERIOD=1', 'SOLVER.MAX_ITER=2']
+    return [*tiny_settings(root, output), *run, 'DATALOADER.NUM_WORKERS=0', 'TEST.FLIP=False']
+
+
 def call(monkeypatch: pytest.MonkeyPatch, entry: Callable, *arguments: str, name: str = 'mspn.2xstg.coco') -> None:
     """The engine's `train` or `test` of an experiment in this process, with a command line."""
     monkeypatch.setattr(sys, 'argv', ['script.py', *arguments])
     entry(load_config(name), build_mspn)
+
+
+class OneLayer(torch.nn.Module):
+    """A network with MSPN's outputs and hardly any work, for tests of what is around it."""
+
+    def __init__(self, cfg: EasyDict) -> None:
+        super().__init__()
+        self.stages = cfg.MODEL.STAGE_NUM
+        self.layer = torch.nn.Conv2d(3, cfg.DATASET.KEYPOINT.NUM, kernel_size=4, stride=4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor | list[list[torch.Tensor]]:
+        maps = self.layer(images)
+        return [[maps] * 4] * self.stages if self.training else maps
+
+
+@pytest.fixture
+def one_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`call` trains and tests this network instead of MSPN."""
+    monkeypatch.setattr(sys.modules[__name__], 'build_mspn', OneLayer)
 
 
 def world(rank: int, count: int, port: int) -> dict[str, str]:

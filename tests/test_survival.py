@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import call, load_config, tiny_settings, world
+from conftest import OneLayer, call, fast_settings, load_config, tiny_settings, world
 from refusals import experiment, names_all, refused
 
 from cvpack import checkpoint
@@ -152,6 +153,63 @@ def test_a_full_disk_stops_no_training(tmp_path, monkeypatch):
     assert checkpoint.load(checkpoint.find(tmp_path, 'last'))['iteration'] == 3
 
 
+def stop_and_fail(patch: pytest.MonkeyPatch, *at: int, number: signal.Signals | None = signal.SIGTERM) -> None:
+    """Has these iterations' checkpoints find no room, and the first of them a signal, where one is given."""
+    gradients, write = TrainStep.gradients, checkpoint.write
+
+    def struck(self, iteration, batches):
+        if number is not None and iteration == at[0]:
+            os.kill(os.getpid(), number)
+        return gradients(self, iteration, batches)
+
+    def full(path, state):
+        if state['iteration'] in at:
+            raise OSError(28, 'No space left on device')
+        write(path, state)
+
+    patch.setattr(TrainStep, 'gradients', struck)
+    patch.setattr(checkpoint, 'write', full)
+
+
+@pytest.mark.usefixtures('one_layer')
+@pytest.mark.parametrize(
+    ('number', 'at', 'left'),
+    [
+        (signal.SIGTERM, (1,), 'no checkpoint is whole'),
+        (signal.SIGUSR1, (2,), 'the newest whole checkpoint is iter-1.pth'),
+        (None, (2,), 'the newest whole checkpoint is iter-1.pth'),
+    ],
+)
+def test_what_could_not_be_saved_is_not_called_saved(number, at, left, drawn, tmp_path, monkeypatch, capsys):
+    """Neither of a run that was asked to stop, nor of one that came to its end."""
+    stop_and_fail(monkeypatch, *at, number=number)
+    error = refused(capsys, experiment(engine.train, monkeypatch), '--set', *fast_settings(drawn, tmp_path))
+    names_all(error, f'iter-{at[-1]}.pth could not be written (No space left on device): make room', left)
+    assert (f'stopped after iteration {at[0]} as asked, but not saved: ' in error) == (number is not None)
+    assert checkpoint.iterations(tmp_path) == list(range(1, at[0]))
+
+
+def _stop_unsaved(rank: int, port: int, settings: list[str]) -> None:
+    os.environ.update(world(rank, 2, port))
+    torch.set_num_threads(1)
+    sys.argv = ['train.py', '--set', *settings]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
+        stop_and_fail(patch, 2, number=signal.SIGTERM if rank else None)
+        engine.train(load_config(EXPERIMENT), OneLayer)
+    assert stop.value.code == 2
+
+
+@pytest.mark.slow
+def test_ranks_agree_that_nothing_was_saved(drawn, tmp_path):
+    """Slow: two processes."""
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        port = server.getsockname()[1]
+    torch.multiprocessing.spawn(
+        _stop_unsaved, (port, [*fast_settings(drawn, tmp_path), 'SOLVER.ACCUM_STEPS=4']), nprocs=2
+    )
+    assert checkpoint.iterations(tmp_path) == [1]
+
+
 @pytest.mark.slow
 def test_a_signal_to_one_rank_stops_all_after_a_save(drawn, tmp_path):
     """And the run goes on bit for bit. Slow: four starts of two processes."""
@@ -225,6 +283,20 @@ def test_numbers_gone_wrong_on_one_rank_stop_all(drawn, tmp_path):
     assert isinstance(good, float) and bad == 'nan'
     for rank in report['ranks']:
         assert len(rank['images']) == 3 and all(Path(image).is_file() for image in rank['images'])
+
+
+@pytest.mark.usefixtures('one_layer')
+def test_what_went_wrong_is_told_on_a_full_disk(drawn, tmp_path, monkeypatch, capsys):
+    """The images cannot be listed, and there may be no checkpoint: the line promises neither."""
+
+    def full(*_):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(TrainStep, 'is_finite', lambda *_: False)
+    monkeypatch.setattr(Path, 'write_text', full)
+    monkeypatch.setattr(engine, 'keep_config', lambda _: None)
+    error = refused(capsys, experiment(engine.train, monkeypatch), '--set', *fast_settings(drawn, tmp_path), code=3)
+    names_all(error, 'iteration 1', 'not-finite-iter-1.json (No space left on device)', 'no checkpoint is whole')
 
 
 @pytest.mark.parametrize('where', ['loss', 'gradient'])

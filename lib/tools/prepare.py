@@ -6,8 +6,8 @@
     python -m lib.tools.prepare toy [--train 2000] [--val 250] [--seed 0]
 
 Each takes --target DIR; the defaults are dataset/COCO, dataset/MPII, lib/models and dataset/TOY. Images are
-linked, never copied. A command can be run again: what is there and right stays; what is there and different
-is named and left alone. Every step prints a line with its counts.
+linked, and copied only where there can be no links. A command can be run again: what is there and right stays;
+what is there and different is named and left alone. Every step prints a line with its counts.
 """
 
 import argparse

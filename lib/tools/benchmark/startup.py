@@ -13,6 +13,7 @@ from cvpack.files import read_json
 from lib.datasets.coco import COCO
 from lib.loader import train_loader, train_samples
 from lib.tools.benchmark.measure import Options, Row, compare
+from lib.tools.layout import place
 
 PEOPLE = 150_000
 WORKERS = 2
@@ -51,7 +52,7 @@ def _write_large_data_set(root: Path, large: Path) -> None:
     images = [{**image, 'id': image['id'] + copy * step} for copy in range(copies) for image in content['images']]
     (large / COCO.train_json).parent.mkdir(parents=True)
     (large / COCO.train_json).write_text(json.dumps({**content, 'images': images, 'annotations': repeated[:PEOPLE]}))
-    (large / 'images').symlink_to((root / 'images').resolve())
+    place(large / 'images', (root / 'images').resolve())
 
 
 def _seconds_to_first_batch(cfg: EasyDict, cache: Path) -> float:
