@@ -6,7 +6,8 @@
     python -m lib.tools.benchmark --json FILE             # also as a list of rows
 
 Prints the machine and a row for each figure: the median, the floor, their ratio, the ratio to reach. The sections
-data, test and startup need images: dataset/COCO, or another data set in its layout (--root).
+data, test and startup need images: dataset/COCO, or another data set in its layout (--root). On a CPU without AVX-512
+bf16 is left out.
 """
 
 import argparse

@@ -16,7 +16,6 @@ from lib.tools.benchmark.measure import Options, Row, take_turns
 # So many that the loop's start and end hardly count.
 BATCHES = {'cpu': 8, 'cuda': 128}
 REACH = {'cpu': '<= 0.1', 'cuda': '<= 0.25'}
-PRECISIONS = ('fp32', 'bf16')
 
 
 def test(options: Options) -> Iterator[Row]:
@@ -24,7 +23,7 @@ def test(options: Options) -> Iterator[Row]:
     options.needs_data()
     people = coco.test_records(coco.COCO.at(options.root), 'val', gt_boxes=True)
     records = _repeated(people, BATCHES[options.device.type], options)
-    for precision in PRECISIONS:
+    for precision in ('fp32', 'bf16') if options.has_bf16 else ('fp32',):
         yield from _share_of_the_rest(options, records, precision)
 
 

@@ -55,6 +55,11 @@ class Options:
         """The same options for another device and batch."""
         return dataclasses.replace(self, device=device, batch=batch)
 
+    @property
+    def has_bf16(self) -> bool:
+        """Whether the device computes in bfloat16: a CPU without AVX-512 takes minutes for a step."""
+        return self.device.type == 'cuda' or torch.backends.cpu.get_cpu_capability() not in ('DEFAULT', 'AVX2')
+
     def needs_data(self) -> None:
         """Raises InputError unless there is a data set."""
         if not (self.root / 'gt_json').is_dir():

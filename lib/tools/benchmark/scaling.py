@@ -11,7 +11,7 @@ from cvpack import dist
 from cvpack.device import make_ready
 from lib.models.mspn import count_cost
 from lib.tools.benchmark.measure import Options, Row, compare, take_turns
-from lib.tools.benchmark.step import BF16, Steps
+from lib.tools.benchmark.step import Steps, fastest_settings
 
 PROCESSES = (1, 2, 4)
 # Of each process: a network and images small enough for a CPU, on one thread.
@@ -62,9 +62,10 @@ def _train(rank: int, count: int, port: int, options: Options, seconds: torch.mu
 
 def _computed(options: Options) -> Iterator[Row]:
     """Rows of the model: from a step measured here and the bytes of the gradients."""
-    (step,) = take_turns(options.repeats, Steps(options, BF16), device=options.device)
+    precision, settings = fastest_settings(options)
+    (step,) = take_turns(options.repeats, Steps(options, settings), device=options.device)
     parameters, *_ = count_cost(options.config())
-    what = f'{options.stages} stages, batch {options.batch}, bf16'
+    what = f'{options.stages} stages, batch {options.batch}, {precision}'
     yield Row('scaling', f'{what}: a step here, ms', 1000 * step)
     for gpus in GPUS:
         for gigabytes in GIGABYTES_PER_SECOND:

@@ -12,16 +12,17 @@ from lib.training import Trainer, build_schedule
 
 PLAIN = ('SOLVER.PRECISION=fp32', 'SOLVER.CHANNELS_LAST=False')
 BF16 = ('SOLVER.PRECISION=bf16', 'SOLVER.CHANNELS_LAST=True')
-VARIANTS = {
-    'fp32, channels-last': ('SOLVER.PRECISION=fp32', 'SOLVER.CHANNELS_LAST=True'),
-    'bf16, channels-last': BF16,
-}
-COMPILED = {'bf16, channels-last, compiled': (*BF16, 'SOLVER.COMPILE=True')}
+FP32 = ('SOLVER.PRECISION=fp32', 'SOLVER.CHANNELS_LAST=True')
 # What an optimised step must reach against the plain one, where the aim is set.
 GPU_REACH = '>= 3'
 # With fewer images weights and optimiser would hide what the activations take.
 MEMORY_BATCH = 16
 STEPS_FOR_MEMORY = 2
+
+
+def fastest_settings(options: Options) -> tuple[str, tuple[str, ...]]:
+    """The name and the settings of the precision that the device is fastest in."""
+    return ('bf16', BF16) if options.has_bf16 else ('fp32', FP32)
 
 
 class Steps:
@@ -47,7 +48,10 @@ class Steps:
 
 def step(options: Options) -> Iterator[Row]:
     """Speed of each kind of step, then memory with and without activation checkpointing."""
-    variants = VARIANTS | (COMPILED if options.compile else {})
+    precision, fastest = fastest_settings(options)
+    variants = {'fp32, channels-last': FP32, f'{precision}, channels-last': fastest}
+    if options.compile:
+        variants[f'{precision}, channels-last, compiled'] = (*fastest, 'SOLVER.COMPILE=True')
     runs = [Steps(options, settings) for settings in (PLAIN, *variants.values())]
     plain, *others = (options.batch / t for t in take_turns(options.repeats, *runs, device=options.device))
     what = f'{options.stages} stages, batch {options.batch}'
