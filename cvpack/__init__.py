@@ -1,1 +1,1 @@
-"""A small training toolkit that knows nothing of poses: torch, tqdm and the standard library only."""
+"""A small training toolkit that knows nothing of its task: torch with tensorboard, tqdm and the standard library."""

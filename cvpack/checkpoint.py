@@ -8,6 +8,7 @@ A checkpoint whose name a newer one needs becomes `iter-N.earlier-1.pth` (cvpack
 import itertools
 import math
 import os
+import pickle
 import re
 import threading
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import torch
 from cvpack.errors import InputError
 from cvpack.files import follow, point, replacing
 from cvpack.order import LATEST, in_order, newest, newest_saved, samples, samples_of
+from cvpack.stand_ins import settled, stand_ins_for
 
 BEST = 'iter-best.pth'
 
@@ -142,22 +144,40 @@ def _on_host(value: Any) -> Any:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Reads a file written by torch.save onto the CPU; only tensors and plain values are accepted.
+    """Reads a file written by torch.save onto the CPU: tensors, plain values and numpy arrays.
 
-    Of a link, and of the text file in its place, the file that it stands for. Raises InputError for a file that is
-    absent, damaged, or holds anything else.
+    Objects of other packages, as other projects keep beside their weights, become Foreign ones, which do nothing; what
+    could do harm is refused by its name, and nothing in the file is run. Of a link, and of the text file in its place,
+    the file that it stands for.
+
+    Raises InputError for a file that is absent, damaged, or not made of data.
     """
     path = follow(path)
     if not path.is_file():
         raise InputError(f'{path} does not exist: name a file written by train.py or torch.save')
     try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
+        content = _read(path)
     except Exception as error:  # a damaged file makes torch raise a dozen kinds
-        first_line = f'{type(error).__name__}: {error}'.strip().split('\n')[0]
-        raise InputError(f'{path} is not a readable checkpoint ({first_line[:150]}): get it again') from None
+        reason = _reason(error)
+        raise InputError(f'{path} is not a readable checkpoint ({reason[:150]}): get it again') from None
     if not isinstance(content, dict):
         raise InputError(f'{path} holds a {type(content).__name__}, not a checkpoint: name another file')
     return content
+
+
+def _read(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError:
+        with stand_ins_for(path):
+            return settled(torch.load(path, map_location='cpu', weights_only=True))
+
+
+def _reason(error: Exception) -> str:
+    """An error of torch.load in a line, without its advice and its codes for terminals."""
+    text = re.sub(r'\x1b\[[\d;]*m', '', str(error)).rpartition('WeightsUnpickler error: ')[2].strip()
+    name = re.search(r'GLOBAL (\S+)', text)
+    return f'it names {name[1]}, which is not data' if name else f'{type(error).__name__}: {text}'.split('\n')[0]
 
 
 def iterations(folder: Path) -> list[int]:

@@ -1,9 +1,16 @@
 """The device that a process computes on: made ready, and how much of its memory was used."""
 
 import ctypes
-import resource
+import math
+import sys
+from collections.abc import Callable
 
 import torch
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 # glibc's malloc.h
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -26,10 +33,9 @@ def keep_freed_memory() -> None:
     again, page by page: nearly half of its time on a CPU. What lies free between blocks takes up to a quarter
     more memory, with activation checkpointing 40 %.
     """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, 'mallopt'):
-        libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, -1)
+    if mallopt := c_function('mallopt'):
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def give_back_freed_memory() -> None:
@@ -37,13 +43,26 @@ def give_back_freed_memory() -> None:
 
     As long as they share a page, the parent's next write to it is a copy.
     """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, 'malloc_trim'):
-        libc.malloc_trim(0)
+    if malloc_trim := c_function('malloc_trim'):
+        malloc_trim(0)
+
+
+def c_function(name: str) -> Callable | None:
+    """A function of the system's C library; None where it has none of that name, or cannot be asked, as on Windows."""
+    try:
+        return getattr(ctypes.CDLL(None), name, None)
+    except (OSError, TypeError):
+        return None
 
 
 def peak_memory_gb(device: torch.device) -> float:
-    """Peak memory of this process in GB (1e9 bytes): the GPU's allocations, or the resident set on a CPU."""
+    """Peak memory of this process in GB (1e9 bytes): the GPU's allocations, or the resident set on a CPU.
+
+    NaN where the system does not tell, as on Windows.
+    """
     if device.type == 'cuda':
         return torch.cuda.max_memory_allocated(device) / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    if resource is None:
+        return math.nan
+    unit = 1 if sys.platform == 'darwin' else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import ipaddress
 import os
+import random
 import re
 import socket
 import time
@@ -25,11 +26,21 @@ from cvpack.errors import Ending, InputError, PeerLost
 # Seconds.
 DEFAULT_TIMEOUT = 600
 POLL = 0.5
+# Below the ports that systems give to outgoing connections, one of which could take it first.
+FREE_PORTS = range(20000, 30000)
 # How gloo, nccl and the store say that the other side is gone.
 LOST = re.compile(r'timed? ?out|closed by peer|connection (reset|refused|closed)|broken pipe|nccl', re.IGNORECASE)
 
 # Where GPUs have nccl between them: the same processes, joined by gloo.
 _host_group: torch_dist.ProcessGroup | None = None
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on, for processes that are about to meet there."""
+    while True:
+        port = random.choice(FREE_PORTS)
+        with contextlib.suppress(OSError), socket.create_server(('127.0.0.1', port)):
+            return port
 
 
 def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
@@ -157,8 +168,8 @@ def broadcast(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def lost_peers_end_the_job() -> Iterator[None]:
-    """Turns the many errors of a collective whose other side died or hangs into PeerLost."""
+def lost_peers_end_the_job(remedy: str) -> Iterator[None]:
+    """Turns the many errors of a collective whose other side died or hangs into PeerLost, which ends in `remedy`."""
     try:
         yield
     except RuntimeError as error:
@@ -166,8 +177,7 @@ def lost_peers_end_the_job() -> Iterator[None]:
         if not is_distributed() or not LOST.search(str(error)):
             raise
         raise PeerLost(
-            f'rank {rank()}: another process died or hangs ({reason[:200]}): see what that one said; '
-            'started again with --resume auto the run goes on'
+            f'rank {rank()}: another process died or hangs ({reason[:200]}): see what that one said; {remedy}'
         ) from None
 
 

@@ -52,9 +52,14 @@ class Preempted(Ending):
 
     exit_code = 75
 
-    def __init__(self, iteration: int) -> None:
-        super().__init__(f'stopped after iteration {iteration} as asked; go on with --resume auto')
+    def __init__(self, iteration: int, remedy: str = 'start it again to go on') -> None:
+        super().__init__(f'stopped after iteration {iteration} as asked; {remedy}')
         self.iteration = iteration
+
+
+def _printable(text: str) -> str:
+    """The text with what would steer a terminal, as names in files may, written out."""
+    return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
 
 
 def exits_cleanly(main: Callable) -> Callable:
@@ -67,7 +72,8 @@ def exits_cleanly(main: Callable) -> Callable:
         except Ending as error:
             # From a loader's worker it comes wrapped in that process's traceback, the message last.
             message = str(error).rstrip().rpartition('\n')[2]
-            print(f'error: {message.partition("InputError: ")[2] or message}', file=sys.stderr, flush=True)
+            message = message.partition('InputError: ')[2] or message
+            print(f'error: {_printable(message)}', file=sys.stderr, flush=True)
             sys.exit(error.exit_code)
 
     return wrapper

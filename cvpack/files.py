@@ -27,7 +27,7 @@ def read_json(path: Path, remedy: str = 'get it again') -> Any:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes content as json for people to read. Raises OSError."""
+    """Writes content as indented json. Raises OSError."""
     path.write_text(json.dumps(content, indent=2) + '\n')
 
 

@@ -6,6 +6,7 @@ The line that a run leaves every `PERIOD` iterations:
 
 import contextlib
 import logging
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -21,7 +22,7 @@ from cvpack import dist
 from cvpack.device import peak_memory_gb
 
 PERIOD = 20
-NAME = 'mspn'
+LOGGER = 'cvpack'
 
 
 class _ConsoleHandler(logging.Handler):
@@ -34,7 +35,7 @@ class _ConsoleHandler(logging.Handler):
 
 def get_logger(file: Path | None = None) -> logging.Logger:
     """The run's logger: console and, when given, a file that is appended to. Silent on ranks but 0."""
-    logger = logging.getLogger(NAME)
+    logger = logging.getLogger(LOGGER)
     logger.propagate = False
     logger.setLevel(logging.INFO if dist.is_main() else logging.ERROR)
     for handler in logger.handlers[:]:
@@ -111,10 +112,11 @@ class TrainLog:
         data_share = (wait - last_wait) / elapsed
         memory = peak_memory_gb(self.device)
         left = timedelta(seconds=round((self.max_iter - iteration) * elapsed / count))
+        told = 'unknown' if math.isnan(memory) else f'{memory:.1f} GB'
         terms = ' | '.join(f'{name} {value:.4f}' for name, value in values.items())
         self.logger.info(
             f'iter {iteration}/{self.max_iter} | lr {lr:.3e} | {terms} | {speed:.1f} img/s | '
-            f'data {data_share:.0%} | mem {memory:.1f} GB | left {left}'
+            f'data {data_share:.0%} | mem {told} | left {left}'
         )
         scalars = {
             **values,

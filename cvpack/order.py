@@ -15,7 +15,7 @@ import torch
 from cvpack.files import follow
 
 LATEST = 'iter-last.pth'
-NAME = re.compile(r'iter-(\d+)(\.earlier-\d+)?\.pth')
+PATTERN = re.compile(r'iter-(\d+)(\.earlier-\d+)?\.pth')
 
 
 class Saved(NamedTuple):
@@ -58,7 +58,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def in_order(folder: Path) -> list[Saved]:
     """The checkpoints in a folder, the least work first; those that cannot be read last: they may be the newest."""
-    names = ((path, NAME.fullmatch(path.name)) for path in folder.glob('iter-*.pth'))
+    names = ((path, PATTERN.fullmatch(path.name)) for path in folder.glob('iter-*.pth'))
     counts = []
     for path, match in names:
         if match and (state := _read(path)) is not None:

@@ -9,9 +9,6 @@ from torch import nn
 
 from cvpack.errors import InputError
 
-# The published schedules are written for this many GPUs.
-REFERENCE_GPUS = 8
-
 OPTIMIZERS = ('Adam', 'SGD')
 
 
@@ -41,17 +38,21 @@ def scale_schedule(
     warmup_iters: int,
     warmup_factor: float,
     gpus: int,
+    reference_gpus: int,
 ) -> Schedule:
-    """The published batch rule: the LR grows with the number of GPUs, the iterations shrink, the warm-up stays.
+    """The linear batch rule: the LR grows with the number of GPUs, the iterations shrink, the warm-up stays.
 
-    base_lr is a GPU's; max_iter and checkpoint_period are those of 8 GPUs.
+    A warm-up of more than two thirds of the iterations is shortened to these, or the LR would never decay.
+
+    base_lr is a GPU's; max_iter and checkpoint_period are those of `reference_gpus`.
     gpus: a GPU that accumulates the gradients of n batches counts for n
     """
+    iterations = max(max_iter * reference_gpus // gpus, 1)
     return Schedule(
         base_lr=base_lr * gpus,
-        max_iter=max_iter * REFERENCE_GPUS // gpus,
-        checkpoint_period=max(checkpoint_period * REFERENCE_GPUS // gpus, 1),
-        warmup_iters=warmup_iters,
+        max_iter=iterations,
+        checkpoint_period=max(checkpoint_period * reference_gpus // gpus, 1),
+        warmup_iters=min(warmup_iters, max(2 * iterations // 3, 1)),
         warmup_factor=warmup_factor,
     )
 
@@ -71,9 +72,10 @@ def build_optimizer(
     raise ValueError(f'optimizer {name!r} is none of {OPTIMIZERS}')
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, state: dict, path: Path) -> None:
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict, path: Path, setting: str = 'the optimiser') -> None:
     """Takes the moments and steps of a saved optimiser; the options (weight decay, fused, ...) stay this run's.
 
+    setting: what the user chooses the kind of optimiser by
     Raises InputError, by path, for another kind of optimiser, or one of another number of parameters.
     """
     options = [{name: group[name] for name in group if name != 'params'} for group in optimizer.param_groups]
@@ -84,7 +86,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict, path: Path) ->
     if [len(group['params']) for group in groups] != [len(group['params']) for group in optimizer.param_groups]:
         raise InputError(f'{path} holds the optimiser of another number of parameters: is it of the same network?')
     if [('betas' in group) for group in groups] != [('betas' in group) for group in options]:
-        raise InputError(f'{path} was trained with another optimiser: set SOLVER.OPTIMIZER to that one')
+        raise InputError(f'{path} was trained with another optimiser: set {setting} to that one')
     merged = [{**old, **new} for old, new in zip(groups, options)]
     optimizer.load_state_dict({**state, 'param_groups': merged})
 

@@ -7,8 +7,6 @@ script it prints what it resolves to:
     python config.py -log     also links ./log to the output folder
 """
 
-import argparse
-import ast
 import functools
 import getpass
 import json
@@ -17,18 +15,24 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from easydict import EasyDict
 
+import lib.clone  # noqa: F401
 from cvpack.errors import InputError, exits_cleanly
 from lib.config_checks import check_keys, check_values
+from lib.config_overrides import assign
 from lib.datasets import coco, mpii
 from lib.datasets.description import Description
+from lib.experiment import importing_from, set_folder
+from lib.network import OWN, own_file
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 OUTPUT_STRIDE = 4
+
+# SOLVER.MAX_ITER and CHECKPOINT_PERIOD are written for this many GPUs.
+REFERENCE_GPUS = 8
 
 
 def home() -> Path:
@@ -74,7 +78,7 @@ def coco_defaults(dataset: Description = coco.COCO) -> EasyDict:
             STAGE_NUM=2,
             UPSAMPLE_CHANNEL_NUM=256,
             WEIGHT='lib/models/resnet-50_rename.pth',  # relative to the repository; '' starts from scratch
-            WEIGHT_STAGES='all',  # 'all' or 'first': the trunks that WEIGHT goes into
+            WEIGHT_STAGES='all',  # or 'first', 'stem': what WEIGHT's ResNet goes into (lib/models/weights.py)
             DEVICE='cuda',
             SYNC_BN=False,
         ),
@@ -116,9 +120,11 @@ def coco_defaults(dataset: Description = coco.COCO) -> EasyDict:
         ),
         RUN_EFFICIENT=False,  # activation checkpointing
         EXPERIMENT=None,  # derived: the name of the experiment's folder
+        NETWORK=None,  # derived: 'own' with a network.py in it; training says so, or 'mspn'
         OUTPUT_DIR='',  # '': home()/model_logs/<user>/<experiment>
         TEST_DIR=None,  # derived
         TENSORBOARD_DIR=None,  # derived
+        USER=dict(),  # an experiment's own keys; values that json holds
     )
 
 
@@ -158,11 +164,15 @@ def finalize(cfg: EasyDict, file: str) -> None:
         return
     exits_cleanly(_finalize)(cfg, file.parent)
     if script == file:
-        exits_cleanly(_command)(cfg)
+        from lib.config_command import main  # which needs what needs this module
+
+        exits_cleanly(main)(cfg)
 
 
 def _finalize(cfg: EasyDict, experiment: Path) -> None:
     cfg.EXPERIMENT = experiment.name
+    cfg.NETWORK = OWN if own_file(experiment) else None
+    set_folder(cfg, experiment)
     if not cfg.get('OUTPUT_DIR'):
         cfg.OUTPUT_DIR = str(home() / 'model_logs' / _user() / experiment.name)
     _check_and_derive(cfg)
@@ -172,8 +182,8 @@ def _user() -> str:
     """The user's name; in a container that knows none, the number."""
     try:
         return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
+    except (KeyError, OSError, ImportError):
+        return str(os.getuid()) if hasattr(os, 'getuid') else 'user'
 
 
 def override(cfg: EasyDict, assignments: list[str]) -> None:
@@ -182,26 +192,8 @@ def override(cfg: EasyDict, assignments: list[str]) -> None:
     A value is read as a Python literal where it is one, else as a string. Raises InputError as finalize does.
     """
     for assignment in assignments:
-        key, equals, text = assignment.partition('=')
-        if not equals:
-            raise InputError(f'--set {assignment}: write it as KEY=VALUE, for example SOLVER.BASE_LR=1e-3')
-        *parents, name = key.split('.')
-        node = cfg
-        for parent in parents:
-            node = node.get(parent) if isinstance(node, dict) else None
-        if not isinstance(node, dict) or name not in node:
-            raise InputError(f'--set {assignment}: there is no key {key}')
-        if name in ('EXPERIMENT', 'OUTPUT_SHAPE', 'TEST_DIR', 'TENSORBOARD_DIR'):
-            raise InputError(f'--set {assignment}: {key} follows from the folder, INPUT_SHAPE or OUTPUT_DIR; set these')
-        node[name] = _parse(text)
+        assign(cfg, assignment)
     _check_and_derive(cfg)
-
-
-def _parse(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def _check_and_derive(cfg: EasyDict) -> None:
@@ -223,7 +215,8 @@ def run_config(experiment: Path) -> EasyDict:
     file = experiment / 'config.py'
     if not file.is_file():
         raise InputError(f'{file} does not exist: name the folder of an experiment, like exps/mspn.2xstg.coco')
-    return runpy.run_path(str(file))['cfg']
+    with importing_from(experiment):
+        return runpy.run_path(str(file))['cfg']
 
 
 @functools.cache
@@ -237,33 +230,3 @@ def git_revision() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return 'unknown'
-
-
-def _command(cfg: EasyDict) -> None:
-    """`python config.py`: prints what the configuration resolves to."""
-    parser = argparse.ArgumentParser(description='Print the resolved configuration, parameters and GMACs.')
-    parser.add_argument('-log', action='store_true', help='link ./log to the output folder')
-    args = parser.parse_args()
-    from lib.models.mspn import count_cost
-
-    print(json.dumps(cfg, indent=2))
-    parameters, macs, test_macs = count_cost(cfg)
-    size = 'x'.join(map(str, cfg.INPUT_SHAPE))
-    print(f'parameters: {parameters:,}')
-    print(f'GMACs: {macs / 1e9:.2f} a {size} image ({test_macs / 1e9:.2f} in testing, which needs one head)')
-    if args.log:
-        link = Path('log')
-        if link.exists() and not link.is_symlink():
-            raise InputError(f'{link.absolute()} is in the way: move it, then run `python config.py -log` again')
-        new = link.with_name('log.tmp')
-        try:
-            Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
-            new.unlink(missing_ok=True)
-            new.symlink_to(cfg.OUTPUT_DIR)
-            os.replace(new, link)
-        except (OSError, NotImplementedError) as error:
-            reason = getattr(error, 'strerror', None) or error
-            raise InputError(
-                f'cannot link {link.absolute()} to {cfg.OUTPUT_DIR} ({reason}): look for the outputs there'
-            ) from None
-        print(f'log -> {cfg.OUTPUT_DIR}')

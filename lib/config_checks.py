@@ -1,86 +1,65 @@
 """What a configuration may hold: keys, types, values. Each refusal is one line that names the key."""
 
+import json
 from typing import Any
 
 from easydict import EasyDict
 
 from cvpack.errors import InputError
-from cvpack.precision import DTYPES
-from cvpack.solver import OPTIMIZERS
-from lib.models.resnet import BACKBONES
-from lib.utils.codec import CODECS
-from lib.utils.heatmap import DECODE_PADDING
+from lib.config_ranges import CHOICES, INPUT_DIVISOR, LISTS, RANGES
+from lib.datasets.checks import shown
 
-# Every stage halves the input five times, and a level's map must be exactly half of the next.
-INPUT_DIVISOR = 32
-
-CHOICES = {
-    'CODEC': tuple(CODECS),
-    'DATASET.FORMAT': ('COCO', 'MPII'),
-    'MODEL.BACKBONE': tuple(BACKBONES),
-    'MODEL.DEVICE': ('cuda', 'cpu'),
-    'MODEL.WEIGHT_STAGES': ('all', 'first'),
-    'SOLVER.OPTIMIZER': OPTIMIZERS,
-    'SOLVER.PRECISION': tuple(DTYPES),
-    'TEST.PRECISION': tuple(DTYPES),
-    'TEST.NMS': ('none', 'oks', 'soft'),
-    'TEST.RESCORE': ('mean', 'confident'),
-}
-
-# A test's crops may show so many times the box.
-SCALES = 0.25, 4
-
-# Low and high, both allowed.
-RANGES = {
-    'MODEL.STAGE_NUM': (1, 100),
-    'MODEL.WIDTH': (1, 4096),
-    'MODEL.UPSAMPLE_CHANNEL_NUM': (1, 65536),
-    'SOLVER.IMS_PER_GPU': (1, 2**20),
-    'SOLVER.ACCUM_STEPS': (1, 2**20),
-    'SOLVER.MAX_ITER': (1, 2**40),
-    'SOLVER.CHECKPOINT_PERIOD': (1, 2**40),
-    'SOLVER.WARMUP_ITERS': (0, 2**40),
-    'SOLVER.WEIGHT_DECAY': (0, 1),
-    'SOLVER.EMA': (0, 0.999999),
-    'SOLVER.SEED': (0, 2**32 - 1),
-    'SOLVER.KEEP_CHECKPOINTS': (0, 2**40),
-    'SOLVER.TIMEOUT': (1, 2**20),
-    'DATALOADER.NUM_WORKERS': (0, 1024),
-    'TEST.IMS_PER_GPU': (1, 2**20),
-    'TEST.GAUSSIAN_KERNEL': (1, 2 * DECODE_PADDING - 1),
-    'TEST.DURING_TRAINING': (0, 2**40),
-    'TEST.DURING_TRAINING_IMAGES': (0, 2**40),
-    'TEST.NMS_THRESHOLD': (0, 1),
-}
-
-# Number of elements (0: any) and their type.
-LISTS = {
-    'INPUT_SHAPE': (2, int),
-    'INPUT.MEANS': (3, float),
-    'INPUT.STDS': (3, float),
-    'DATASET.TRAIN.GAUSSIAN_KERNELS': (5, int),
-    'DATASET.KEYPOINT.NAMES': (0, str),
-    'DATASET.KEYPOINT.UPPER_BODY_IDS': (0, int),
-    'DATASET.KEYPOINT.SIGMAS': (0, float),
-    'TEST.SHIFT_RATIOS': (0, float),
-    'TEST.SCALES': (0, float),
-}
+# Deeper than anybody writes down; what holds itself has no end.
+MAX_DEPTH = 50
 
 
 def check_keys(cfg: dict, defaults: dict, prefix: str = '') -> None:
-    """Refuses keys that the defaults do not have or lack, and values of another type than the default's."""
+    """Refuses keys that the defaults do not have or lack, and values of another type than the default's.
+
+    Below USER there may be any keys, and any values that json holds: they go into checkpoints.
+    """
     for name in defaults:
         if name not in cfg:
             raise InputError(f'config: {prefix}{name} is missing; begin with coco_defaults() or mpii_defaults()')
-    for name, value in cfg.items():
-        key = prefix + name
+    for name in cfg:
+        key, value = f'{prefix}{name}', cfg[name]
         if name not in defaults:
-            raise InputError(f'config: unknown key {key}; there are: {", ".join(sorted(defaults))}')
+            raise InputError(
+                f'config: unknown key {shown(key)[1:-1]}; there are: {", ".join(sorted(defaults))} '
+                '(your own go below USER)'
+            )
         default = defaults[name]
         if isinstance(default, dict) and isinstance(value, dict):
-            check_keys(value, default, key + '.')
+            _check_user(value, key) if key == 'USER' else check_keys(value, default, key + '.')
         elif default is not None and not _same_kind(value, default):
-            raise InputError(f'config: {key} = {value!r} should be a {type(default).__name__}, like {default!r}')
+            kind = 'dict' if isinstance(default, dict) else type(default).__name__
+            raise InputError(f'config: {key} = {shown(value)} should be a {kind}, like {shown(default)}')
+        elif isinstance(value, str) and not _is_text(value):
+            raise InputError(f'config: {key} = {shown(value)} holds characters that no path can: remove them')
+
+
+def _check_user(value: Any, key: str, depth: int = 0) -> None:
+    """Refuses what json cannot hold, and names that would hide a dictionary's own attributes."""
+    if depth > MAX_DEPTH:
+        raise InputError(f'config: {key[:100]}... is nested more than {MAX_DEPTH} deep: make it flatter')
+    if isinstance(value, dict):
+        for name in value:
+            if not isinstance(name, str) or hasattr(EasyDict, name):
+                raise InputError(f'config: {key} cannot have a key {shown(name)}, which dictionaries have: rename it')
+            _check_user(value[name], f'{key}.{name}', depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for index, entry in enumerate(value):
+            _check_user(entry, f'{key}[{index}]', depth + 1)
+    else:
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise InputError(f'config: {key} = {shown(value)} cannot be kept in a checkpoint: {error}') from None
+
+
+def _is_text(value: str) -> bool:
+    """Whether UTF-8 can hold it, and a path."""
+    return '\0' not in value and value.encode(errors='ignore').decode() == value
 
 
 def _same_kind(value: Any, default: Any) -> bool:
@@ -97,15 +76,18 @@ def check_values(cfg: EasyDict) -> None:
     """Refuses values that would fail later or, worse, would not."""
     for key, choices in CHOICES.items():
         if _get(cfg, key) not in choices:
-            raise InputError(f'config: {key} = {_get(cfg, key)!r} is none of {", ".join(choices)}')
-    for key, (low, high) in RANGES.items():
-        if not low <= _get(cfg, key) <= high:
-            raise InputError(f'config: {key} = {_get(cfg, key)} should be {low} to {high}, both included')
+            raise InputError(f'config: {key} = {shown(_get(cfg, key))} is none of {", ".join(choices)}')
     for key, (count, kind) in LISTS.items():
         if (count and len(_get(cfg, key)) != count) or not _all(kind, _get(cfg, key)):
             how_many = f'{count} ' if count else ''
-            raise InputError(f'config: {key} = {_get(cfg, key)} should be a list of {how_many}{kind.__name__}s')
+            raise InputError(f'config: {key} = {shown(_get(cfg, key))} should be a list of {how_many}{kind.__name__}s')
+    for key, (low, high) in RANGES.items():
+        value = _get(cfg, key)
+        # The comparison is false for NaN.
+        if not all(low <= number <= high for number in (value if isinstance(value, (list, tuple)) else [value])):
+            raise InputError(f'config: {key} = {shown(value)} should be {low} to {high}, both included')
     _check_shapes(cfg)
+    _check_train(cfg)
     _check_test(cfg)
     _check_joints(cfg)
     _check_description(cfg)
@@ -127,17 +109,28 @@ def _all(kind: type, values: list) -> bool:
 
 def _check_shapes(cfg: EasyDict) -> None:
     shape = list(cfg.INPUT_SHAPE)
-    if any(size <= 0 or size % INPUT_DIVISOR for size in shape):
+    if any(size % INPUT_DIVISOR for size in shape):
         raise InputError(f'config: INPUT_SHAPE = {shape} should be [height, width], both divisible by {INPUT_DIVISOR}')
     kernels = [*cfg.DATASET.TRAIN.GAUSSIAN_KERNELS, cfg.TEST.GAUSSIAN_KERNEL]
-    if any(kernel < 1 or kernel % 2 == 0 for kernel in kernels):
+    if any(kernel % 2 == 0 for kernel in kernels):
         raise InputError(f'config: GAUSSIAN_KERNELS and TEST.GAUSSIAN_KERNEL should be odd sizes, not {kernels}')
 
 
+def _check_train(cfg: EasyDict) -> None:
+    low, high = cfg.DATASET.TRAIN.SCALE_FACTOR_LOW, cfg.DATASET.TRAIN.SCALE_FACTOR_HIGH
+    if low > high:
+        raise InputError(f'config: DATASET.TRAIN.SCALE_FACTOR_LOW = {low} should be at most SCALE_FACTOR_HIGH = {high}')
+    if not 1 <= cfg.DATASET.KEYPOINT.LOAD_MIN_NUM <= cfg.DATASET.KEYPOINT.NUM:
+        raise InputError(
+            f'config: DATASET.KEYPOINT.LOAD_MIN_NUM = {shown(cfg.DATASET.KEYPOINT.LOAD_MIN_NUM)} should be between 1 '
+            f'and the {cfg.DATASET.KEYPOINT.NUM} joints'
+        )
+
+
 def _check_test(cfg: EasyDict) -> None:
-    test, (low, high) = cfg.TEST, SCALES
-    if not test.SCALES or not all(low <= scale <= high for scale in test.SCALES):
-        raise InputError(f'config: TEST.SCALES = {test.SCALES} should be numbers from {low} to {high}, at least one')
+    test = cfg.TEST
+    if not test.SCALES:
+        raise InputError('config: TEST.SCALES is empty: leave [1.0] for the box as it is')
     if cfg.DATASET.FORMAT == 'MPII' and (test.NMS != 'none' or test.RESCORE != 'mean'):
         raise InputError(
             f'config: TEST.NMS = {test.NMS!r}, TEST.RESCORE = {test.RESCORE!r}: people of DATASET.FORMAT MPII have no '
@@ -149,14 +142,14 @@ def _check_joints(cfg: EasyDict) -> None:
     keypoint = cfg.DATASET.KEYPOINT
     if not 1 <= cfg.LOSS.TOPK <= keypoint.NUM:
         raise InputError(
-            f'config: LOSS.TOPK = {cfg.LOSS.TOPK} should be between 1 and the {keypoint.NUM} joints: set it'
+            f'config: LOSS.TOPK = {shown(cfg.LOSS.TOPK)} should be between 1 and the {keypoint.NUM} joints: set it'
         )
     for key in ('FLIP_PAIRS', 'SKELETON'):
         pairs = keypoint[key]
         fit = all(isinstance(pair, (list, tuple)) and len(pair) == 2 and _all(int, pair) for pair in pairs)
         if not fit or not _are_joints([joint for pair in pairs for joint in pair], keypoint.NUM):
             raise InputError(
-                f'config: DATASET.KEYPOINT.{key} (pairs) should name joints 0 to {keypoint.NUM - 1}, not {pairs}'
+                f'config: DATASET.KEYPOINT.{key} (pairs) should name joints 0 to {keypoint.NUM - 1}, not {shown(pairs)}'
             )
     paired = [joint for pair in keypoint.FLIP_PAIRS for joint in pair]
     if len(set(paired)) < len(paired):
@@ -165,7 +158,7 @@ def _check_joints(cfg: EasyDict) -> None:
     if not _are_joints(keypoint.UPPER_BODY_IDS, keypoint.NUM):
         raise InputError(
             f'config: DATASET.KEYPOINT.UPPER_BODY_IDS should name joints 0 to {keypoint.NUM - 1}, '
-            f'not {keypoint.UPPER_BODY_IDS}'
+            f'not {shown(keypoint.UPPER_BODY_IDS)}'
         )
 
 
@@ -189,11 +182,13 @@ def _check_description(cfg: EasyDict) -> None:
     dataset, keypoint = cfg.DATASET, cfg.DATASET.KEYPOINT
     if len(keypoint.NAMES) != keypoint.NUM or len(set(keypoint.NAMES)) < keypoint.NUM:
         raise InputError(
-            f'config: DATASET.KEYPOINT.NAMES should be {keypoint.NUM} different names (NUM), not {keypoint.NAMES}'
+            f'config: DATASET.KEYPOINT.NAMES should be {keypoint.NUM} different names (NUM), not '
+            f'{shown(keypoint.NAMES)}'
         )
-    if dataset.FORMAT == 'COCO' and (len(keypoint.SIGMAS) != keypoint.NUM or min(keypoint.SIGMAS) <= 0):
+    if dataset.FORMAT == 'COCO' and len(keypoint.SIGMAS) != keypoint.NUM:
         raise InputError(
-            f'config: DATASET.KEYPOINT.SIGMAS should be {keypoint.NUM} numbers above 0 (NUM), not {keypoint.SIGMAS}'
+            f'config: DATASET.KEYPOINT.SIGMAS should be {keypoint.NUM} numbers above 0 (NUM), not '
+            f'{shown(keypoint.SIGMAS)}'
         )
     if dataset.FORMAT == 'MPII' and keypoint.SIGMAS:
         raise InputError(

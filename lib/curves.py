@@ -5,9 +5,9 @@ from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cvpack import optional
 from cvpack.errors import InputError
 from cvpack.files import replacing
+from lib import optional
 
 SIZE = (8, 9)  # inches
 DOTS_PER_INCH = 110

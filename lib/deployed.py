@@ -16,7 +16,7 @@ from lib.utils.transforms import PIXELS_PER_SCALE
 class Deployed(nn.Module):
     """Normalisation, network and, if wanted, decoding as one graph; no flip test inside.
 
-    network:      in eval mode; its heatmaps are float32 whatever its weights are
+    network:      in eval mode
     means, stds:  of BGR pixels / 255
     with_decode:  joints instead of heatmaps
     input_shape:  (H, W) of the crops; kernel, shifts, codec: see heatmap.decode
@@ -54,6 +54,7 @@ class Deployed(nn.Module):
         """
         images = (crops.float() * self.factor + self.offset).permute(0, 3, 1, 2)
         heatmaps = self.network(images.to(self.dtype))
+        heatmaps = heatmaps if heatmaps.dtype == torch.float32 else heatmaps.float()
         if not self.with_decode:
             return heatmaps
         return heatmap.decode(

@@ -1,18 +1,17 @@
 """What an experiment runs: train(cfg, build_model) and test(cfg, build_model).
 
-An experiment hands over a callable that builds its network from the configuration, so that a new network is one
-more file in the experiment and one changed import.
+An experiment hands over a callable that builds its network from the configuration; a new network is one more file in
+its folder, network.py, whose build_model then takes that callable's place (lib/network.py).
 """
 
 import argparse
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from easydict import EasyDict
-from torch import nn
 
 from cvpack import checkpoint, dist
 from cvpack.device import make_ready
@@ -22,15 +21,19 @@ from cvpack.logger import DataTimer, TrainLog, get_logger
 from cvpack.order import LATEST
 from cvpack.preemption import StopRequest
 from cvpack.trainer import train_loop
+from cvpack.workers import starved_workers_end_the_job
 from lib.begin import begin
 from lib.config import git_revision, override
-from lib.ensemble import ensemble_name, load_network
-from lib.loader import dataset_of, format_of, train_loader, train_samples
+from lib.datasets.sides import unpaired_sides
+from lib.ensemble import load_network
+from lib.loader import FEWER_WORKERS, dataset_of, format_of, train_loader, train_samples
+from lib.network import BuildModel, choose_network
+from lib.results import claimed, describe, refuse_another, test_folder
 from lib.testing import predict, report, save_pictures
 from lib.training import Trainer, build_schedule, keep_config
-from lib.validation import Validation, save_curves
+from lib.validation import Validation, check_validation, save_curves
 
-BuildModel = Callable[[EasyDict], nn.Module]
+GO_ON = '--resume auto'
 
 
 def _parser(description: str) -> argparse.ArgumentParser:
@@ -58,6 +61,8 @@ def _start(cfg: EasyDict, args: argparse.Namespace) -> tuple[torch.device, loggi
     if wants_cuda and device.type == 'cpu':
         logger.info("MODEL.DEVICE is 'cuda' but this machine has no CUDA device: going on with the CPU")
     logger.info(f'{cfg.OUTPUT_DIR}: revision {git_revision()}, {dist.world_size()} process(es) on {device.type}')
+    for line in unpaired_sides(cfg)[:1]:  # the others: lib.tools.check_data
+        logger.warning(f'warning: {line}: mirrored images will confuse the two')
     return device, logger
 
 
@@ -79,7 +84,8 @@ def _writing(cfg: EasyDict) -> Iterator[None]:
 def train(cfg: EasyDict, build_model: BuildModel) -> None:
     """Trains an experiment; the command line's arguments are read here.
 
-    cfg: finalized; build_model: configuration -> network with MSPN's outputs in train mode
+    cfg: finalized; build_model: configuration -> network with MSPN's outputs in train mode;
+    a network.py in the experiment's folder has the last word
     """
     parser = _parser('Train this experiment.')
     how = parser.add_mutually_exclusive_group()
@@ -96,15 +102,17 @@ def train(cfg: EasyDict, build_model: BuildModel) -> None:
     args = parser.parse_args()
     device, logger = _start(cfg, args)
     make_ready(device, spare_memory=cfg.RUN_EFFICIENT)
+    build_model = choose_network(cfg, build_model, device, training=True, logger=logger)
     torch.manual_seed(cfg.SOLVER.SEED)
-    with StopRequest() as stop, dist.lost_peers_end_the_job():
+    peers = dist.lost_peers_end_the_job(f'started again with {GO_ON} the run goes on')
+    with StopRequest() as stop, peers, starved_workers_end_the_job(FEWER_WORKERS):
         trainer = Trainer(cfg, build_model(cfg), build_schedule(cfg), device)
         begin(cfg, args, trainer, logger)
         try:
             _train(cfg, trainer, device, logger, stop)
-        except Preempted:
+        except Preempted as error:
             dist.barrier()  # a process that ends now would have the launcher end the one that is still writing
-            raise
+            raise Preempted(error.iteration, f'go on with {GO_ON}') from None
         dist.cleanup()
 
 
@@ -113,7 +121,9 @@ def _train(cfg: EasyDict, trainer: Trainer, device: torch.device, logger: loggin
     folder, schedule, start = Path(cfg.OUTPUT_DIR), trainer.schedule, trainer.start
     accumulate = cfg.SOLVER.ACCUM_STEPS
     samples = train_samples(cfg, folder)
-    logger.info(f'{len(samples)} people to train on; iterations {start + 1} to {schedule.max_iter}')
+    check_validation(cfg)
+    plan = f'iterations {start + 1} to {schedule.max_iter}, warm-up to {schedule.warmup_iters}'
+    logger.info(f'{len(samples)} people to train on; {plan}')
     with _writing(cfg):
         keep_config(cfg)
     loader = train_loader(cfg, samples, trainer.first, max(schedule.max_iter - start, 0) * accumulate)
@@ -174,25 +184,12 @@ def _finish_saving(writer: checkpoint.Writer | None, ending: str = '') -> None:
 def test(cfg: EasyDict, build_model: BuildModel) -> None:
     """Tests an experiment's checkpoints; the command line's arguments are read here.
 
-    cfg: finalized; build_model: configuration -> network with MSPN's output in eval mode
+    cfg: finalized; build_model: configuration -> network with MSPN's output in eval mode, as in train
     """
-    parser = _parser('Test this experiment.')
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument('-i', '--iter', nargs='+', default=[], metavar='N', help="iterations, 'last' or 'best'")
-    which.add_argument(
-        '--weights',
-        nargs='+',
-        type=Path,
-        metavar='FILE',
-        help='a checkpoint file; of several, their ensemble',
-    )
-    parser.add_argument('--gt-boxes', action='store_true', help="the annotated boxes instead of a detector's")
-    parser.add_argument('--split', choices=('val', 'test'), default='val', help='test: write the submission file')
-    parser.add_argument('--ema', action='store_true', help="the weights' moving average (SOLVER.EMA)")
-    parser.add_argument('--pictures', type=int, default=0, metavar='N', help='draw N images, truth beside prediction')
-    args = parser.parse_args()
+    args = _test_parser().parse_args()
     device, logger = _start(cfg, args)
     make_ready(device)
+    build_model = choose_network(cfg, build_model, device, training=False, logger=logger)
     output = Path(cfg.OUTPUT_DIR)
     # Training may go on meanwhile: what is last or best is looked up once.
     tests = dist.agree(lambda: [[checkpoint.find(output, i)] for i in args.iter] or [list(map(follow, args.weights))])
@@ -202,15 +199,23 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
     records = reader.test_records(dataset, args.split, args.gt_boxes)
     if cfg.TEST.NMS == 'oks' and records.joints is not None:
         raise InputError("TEST.NMS = 'oks' removes people found twice, of whom annotated boxes have none: take 'none'")
-    for files in tests:
+    folders = [test_folder(cfg, files, args) for files in tests]
+    facts = [describe(cfg, records, files, args) if dist.is_main() else None for files in tests]
+    for folder, one in zip(folders, facts):
+        refuse_another(folder, one)
+    for files, folder, one in zip(tests, folders, facts):
         network = load_network(cfg, build_model, files, args.ema, device, logger)
-        keypoints, scores = predict(cfg, network, records, device)
-        if not dist.is_main():
-            continue
-        with _writing(cfg):
-            folder = _test_folder(cfg, files, args)
-            weights = files if len(files) > 1 else files[0]
-            report(cfg, records, keypoints, scores, folder, weights, args.split, logger)
+        refuse_another(folder, one)  # again: another may have begun meanwhile
+        with contextlib.ExitStack() as stack:
+            if dist.is_main():
+                with _writing(cfg):
+                    stack.enter_context(claimed(folder, one))
+            with starved_workers_end_the_job(FEWER_WORKERS):
+                keypoints, scores = predict(cfg, network, records, device)
+            if not dist.is_main():
+                continue
+            with _writing(cfg):
+                report(cfg, records, keypoints, scores, folder, one, logger)
         if args.pictures > 0:
             picture = folder / 'predictions.jpg'
             truth = reader.truth(dataset, args.split)
@@ -220,11 +225,14 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
     dist.cleanup()
 
 
-def _test_folder(cfg: EasyDict, files: list[Path], args: argparse.Namespace) -> Path:
-    """Where a test's files go: a folder for each checkpoint, or ensemble of them, and way of testing it."""
-    variant = [name for name in ('gt_boxes', 'ema') if getattr(args, name)]
-    variant += [args.split] if args.split != 'val' else []
-    name = ensemble_name(files) if len(files) > 1 else files[0].resolve().stem
-    folder = Path(cfg.TEST_DIR) / '.'.join([name, *variant])
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _test_parser() -> argparse.ArgumentParser:
+    parser = _parser('Test this experiment.')
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument('-i', '--iter', nargs='+', default=[], metavar='N', help="iterations, 'last' or 'best'")
+    which.add_argument('--weights', nargs='+', type=Path, metavar='FILE', help='a checkpoint; of several, the ensemble')
+    parser.add_argument('--gt-boxes', action='store_true', help="the annotated boxes instead of a detector's")
+    parser.add_argument('--split', choices=('val', 'test'), default='val', help='test: write the submission file')
+    parser.add_argument('--ema', action='store_true', help="the weights' moving average (SOLVER.EMA)")
+    parser.add_argument('--name', help="added to the name of the results' folder, to tell another way of testing apart")
+    parser.add_argument('--pictures', type=int, default=0, metavar='N', help='draw N images, truth beside prediction')
+    return parser

@@ -11,8 +11,9 @@ from torch import nn
 
 from cvpack.errors import InputError
 from lib.models.mspn import build_mspn
-from lib.models.weights import choose, load_model, load_state, read
-from lib.saved import config_of
+from lib.models.weights import choose, load_state, read
+from lib.network import OWN, refuse_other_network, remark_other_experiment
+from lib.saved import saved_config
 from lib.testing import Member, ready_to_test
 from lib.utils.codec import refuse_mixed_lengths, trained_codec
 
@@ -30,20 +31,25 @@ def load_network(
     """What a test of a checkpoint, or of several together, predicts with; arguments and errors as load_members'."""
     if len(files) > 1:
         return load_members(cfg, build_model, files, average, device)
-    model = build_model(cfg)
-    _compare_with_training(cfg, load_model(model, files[0], average), files[0], logger)
+    (file,) = files
+    state, model = read(file), build_model(cfg)
+    _compare_with_training(cfg, state, file, logger)
+    load_state(model, choose(state, file, average), file)
     return ready_to_test(cfg, model, device)
 
 
-def _compare_with_training(cfg: EasyDict, rest: dict, file: Path, logger: logging.Logger) -> None:
+def _compare_with_training(cfg: EasyDict, state: dict, file: Path, logger: logging.Logger) -> None:
     """A network fits inputs of any size and may be decoded otherwise, but does best as it was trained.
 
-    Raises InputError where it would be decoded in other lengths.
+    Raises InputError where it would be decoded in other lengths, or is another network.
     """
-    refuse_mixed_lengths(rest, cfg.CODEC, file)
-    if trained_codec(rest) != cfg.CODEC:
-        logger.info(f'{file} was trained with CODEC {trained_codec(rest)}; this test decodes with {cfg.CODEC}')
-    trained = (rest.get('config') or {}).get('INPUT_SHAPE', list(cfg.INPUT_SHAPE))
+    refuse_other_network(state, cfg, file)
+    if remark := remark_other_experiment(state, cfg, file):
+        logger.info(remark)
+    refuse_mixed_lengths(state, cfg.CODEC, file)
+    if trained_codec(state) != cfg.CODEC:
+        logger.info(f'{file} was trained with CODEC {trained_codec(state)}; this test decodes with {cfg.CODEC}')
+    trained = (state.get('config') or {}).get('INPUT_SHAPE', list(cfg.INPUT_SHAPE))
     if trained != list(cfg.INPUT_SHAPE):
         logger.info(f'{file} was trained at INPUT_SHAPE {trained}; this test is at {list(cfg.INPUT_SHAPE)}')
 
@@ -67,8 +73,8 @@ def load_members(
     for file in files:
         state = read(file)
         if isinstance(state.get('config'), dict):
-            own = config_of(state, file, None)
-            model = build_mspn(own)
+            own = saved_config(state, file)
+            model = _builder(cfg, build_model, own, file)(own)
         else:
             own, model = cfg, build_model(cfg)
         _refuse_unlike(cfg, own, file)
@@ -76,6 +82,21 @@ def load_members(
         load_state(model, choose(state, file, average), file)
         members.append(Member(own, ready_to_test(own, model, device)))
     return members
+
+
+def _builder(
+    cfg: EasyDict, build_model: Callable[[EasyDict], nn.Module], own: EasyDict, file: Path
+) -> Callable[[EasyDict], nn.Module]:
+    """What rebuilds a member of the configuration `own`: of this experiment its build_model, of others build_mspn."""
+    is_ours = own.EXPERIMENT == cfg.EXPERIMENT
+    if own.NETWORK != OWN:
+        return build_model if is_ours and own.NETWORK is None else build_mspn
+    if not is_ours or cfg.NETWORK != OWN:
+        raise InputError(
+            f"{file} is of the own network of experiment {own.EXPERIMENT!r}: beside this experiment's, an ensemble can "
+            'rebuild MSPN alone'
+        )
+    return build_model
 
 
 def _refuse_unlike(cfg: EasyDict, own: EasyDict, file: Path) -> None:

@@ -1,12 +1,11 @@
 """Data loaders: from a configuration to batches of samples."""
 
-import ctypes
 import functools
 import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -16,8 +15,9 @@ from easydict import EasyDict
 from torch.utils.data import DataLoader
 
 from cvpack import dist
-from cvpack.device import give_back_freed_memory, keep_freed_memory
+from cvpack.device import c_function, give_back_freed_memory, keep_freed_memory
 from cvpack.samplers import TrainBatchSampler, shard
+from cvpack.workers import starting_workers
 from lib.config import home
 from lib.datasets import cache, coco, mpii
 from lib.datasets.description import Description
@@ -32,6 +32,8 @@ PR_SET_PDEATHSIG = 1
 LEAST_WIDTH = 16
 
 FORMATS = {'COCO': coco, 'MPII': mpii}
+
+FEWER_WORKERS = 'set DATALOADER.NUM_WORKERS to fewer (0: none)'
 
 
 def dataset_of(cfg: EasyDict) -> Description:
@@ -58,15 +60,25 @@ def _init_worker(_: int) -> None:
     It works on when the process group is asked to stop, for its trainer finishes the iteration, and dies with that.
     """
     cv2.setNumThreads(0)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if hasattr(signal, 'SIGUSR1'):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if hasattr(signal, 'SIGBUS'):
+        signal.signal(signal.SIGBUS, signal.SIG_DFL)  # too little shared memory: the trainer tells that, once
     if hasattr(signal, 'sigwaitinfo'):
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         threading.Thread(target=_obey_parent_alone, daemon=True).start()
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, 'prctl'):
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if prctl := c_function('prctl'):
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     give_back_freed_memory()
     keep_freed_memory()
+
+
+class Loader(DataLoader):
+    """A DataLoader; where the system refuses to start its workers a line says why."""
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        with starting_workers(FEWER_WORKERS):
+            return super().__iter__()
 
 
 def _options(cfg: EasyDict) -> dict:
@@ -95,7 +107,6 @@ def train_samples(cfg: EasyDict, folder: Path | None = None) -> TrainSamples:
         keypoint.FLIP_PAIRS,
         keypoint.UPPER_BODY_IDS,
         cfg.INPUT_SHAPE,
-        dataset.whole_joints,
         cfg.SOLVER.SEED,
         cfg.CODEC,
     )
@@ -115,7 +126,7 @@ def train_loader(cfg: EasyDict, samples: TrainSamples, first: int, batches: int)
         dist.rank(),
         dist.world_size(),
     )
-    return DataLoader(samples, batch_sampler=sampler, **_options(cfg))
+    return Loader(samples, batch_sampler=sampler, **_options(cfg))
 
 
 def test_loader(cfg: EasyDict, records: Records, views: Sequence[View] = ()) -> DataLoader:
@@ -125,7 +136,7 @@ def test_loader(cfg: EasyDict, records: Records, views: Sequence[View] = ()) -> 
     """
     samples = TestSamples(records, cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION, cfg.INPUT_SHAPE, cfg.CODEC, views)
     part = shard(len(samples), dist.rank(), dist.world_size())
-    return DataLoader(samples, batch_size=cfg.TEST.IMS_PER_GPU, sampler=part, **_options(cfg))
+    return Loader(samples, batch_size=cfg.TEST.IMS_PER_GPU, sampler=part, **_options(cfg))
 
 
 @functools.lru_cache(maxsize=8)

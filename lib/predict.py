@@ -45,7 +45,8 @@ class PosePredictor:
     weights:    a checkpoint
     device:     'cpu' or 'cuda'
     average:    take the moving average of its weights (SOLVER.EMA)
-    experiment: the folder of a config.py, for published checkpoints, which do not hold their configuration
+    experiment: the folder of a config.py, for published checkpoints, which do not hold their configuration, or of a
+                network.py, for those of a network of the experiment's own
 
     cfg: its configuration; joint_names: K of them; skeleton: pairs of joints
     Raises InputError for files that are unfit.
@@ -57,7 +58,7 @@ class PosePredictor:
         if device.startswith('cuda') and not torch.cuda.is_available():
             raise InputError(f'device {device}: this machine has no CUDA device: take cpu')
         self.weights, self.device = Path(weights), torch.device(device)
-        self.cfg, model = load_experiment(self.weights, average, Path(experiment) if experiment else None)
+        self.cfg, model = load_experiment(self.weights, average, Path(experiment) if experiment else None, self.device)
         self.model = ready_to_test(self.cfg, model, self.device)
         self.permutation = flip_permutation(self.cfg, self.device)
         dataset = dataset_of(self.cfg)

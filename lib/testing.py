@@ -2,9 +2,10 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,10 +16,9 @@ from tqdm import tqdm
 
 from cvpack import dist
 from cvpack.errors import InputError
-from cvpack.files import sha256, write_json
+from cvpack.files import write_json
 from cvpack.precision import autocast
 from lib.analysis.report import write_report
-from lib.config import git_revision, to_plain
 from lib.datasets.coco_eval import evaluator
 from lib.datasets.description import Description
 from lib.datasets.joints import Records, read_image
@@ -137,26 +137,20 @@ def _predict_own(cfg: EasyDict, members: Sequence[Member], records: Records, dev
     return torch.cat(parts).double().cpu().numpy()
 
 
-def _each(files: Path | Sequence[Path], tell: Callable[[Path], str]) -> str | list[str]:
-    """What there is to tell of a file, or of each of several."""
-    return tell(files) if isinstance(files, Path) else [tell(file) for file in files]
-
-
 def report(
     cfg: EasyDict,
     records: Records,
     keypoints: np.ndarray,
     scores: np.ndarray,
     folder: Path,
-    weights: Path | Sequence[Path],
-    split: str,
+    test: dict[str, Any],
     logger: logging.Logger,
 ) -> None:
     """Writes results.json, metrics.json and report.html into the folder and prints the table.
 
-    weights: the checkpoint's file; of an ensemble, a list of its members'
+    test: as lib.results.describe has it
     """
-    reader, dataset = format_of(cfg), dataset_of(cfg)
+    reader, dataset, split = format_of(cfg), dataset_of(cfg), test['split']
     scoring = Scoring(cfg.TEST.RESCORE, cfg.TEST.NMS, cfg.TEST.NMS_THRESHOLD, dataset.sigmas)
     results = reader.write_results(records, keypoints, scores, folder, scoring)
     for line in reader.check_submission(dataset, results, records) if split == 'test' else ():
@@ -166,19 +160,10 @@ def report(
     metrics = reader.evaluate(dataset, split, results, records)
     content = {
         'metrics': metrics,
-        'experiment': cfg.EXPERIMENT,
-        'weights': _each(weights, lambda file: str(file.resolve())),
-        'weights_sha256': _each(weights, sha256),
+        **test,
         'results': results.name,
         'evaluator': evaluator() if metrics and dataset.format == 'COCO' else None,
         'truth': str(reader.truth_file(dataset, split).resolve()) if metrics else None,
-        'sigmas': list(dataset.sigmas),
-        'boxes': len(records),
-        'boxes_from': records.boxes_from,
-        'flip': cfg.TEST.FLIP,
-        'split': split,
-        'git_revision': git_revision(),
-        'config': to_plain(cfg),
     }
     write_json(folder / 'metrics.json', content)
     logger.info(f'{results}: {len(records)} people, boxes from {records.boxes_from}s, flip {cfg.TEST.FLIP}')

@@ -1,9 +1,11 @@
 """A training run of an experiment: what it computes, saves and goes on from."""
 
+import contextlib
 import copy
 import inspect
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,11 @@ from cvpack.order import in_order, newest_saved
 from cvpack.precision import autocast
 from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_schedule
 from cvpack.trainer import Losses, TrainStep
-from lib.config import git_revision, to_plain
+from lib.config import REFERENCE_GPUS, git_revision, to_plain
 from lib.loader import memory_format, normalize
 from lib.models.loss import build_loss
 from lib.models.weights import check_state, load_state
+from lib.network import refuse_other_network
 from lib.utils import heatmap
 from lib.utils.codec import trained_codec
 
@@ -33,7 +36,9 @@ def build_schedule(cfg: EasyDict) -> Schedule:
     """The learning rate of this run's number of processes and batches."""
     s = cfg.SOLVER
     gpus = dist.world_size() * s.ACCUM_STEPS
-    return scale_schedule(s.BASE_LR, s.MAX_ITER, s.CHECKPOINT_PERIOD, s.WARMUP_ITERS, s.WARMUP_FACTOR, gpus)
+    return scale_schedule(
+        s.BASE_LR, s.MAX_ITER, s.CHECKPOINT_PERIOD, s.WARMUP_ITERS, s.WARMUP_FACTOR, gpus, REFERENCE_GPUS
+    )
 
 
 def keep_config(cfg: EasyDict) -> None:
@@ -41,6 +46,21 @@ def keep_config(cfg: EasyDict) -> None:
     if dist.is_main():
         content = {'git_revision': git_revision(), 'config': to_plain(cfg)}
         write_json(Path(cfg.OUTPUT_DIR) / 'config.json', content)
+
+
+@contextlib.contextmanager
+def _too_few_values_refused(cfg: EasyDict) -> Iterator[None]:
+    """Raises InputError where a BatchNorm of the network, whichever that is, gets a single value to normalise."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:  # the latter of a compiled network
+        if 'more than 1 value per channel' not in str(error):
+            raise
+        shape, images = list(cfg.INPUT_SHAPE), cfg.SOLVER.IMS_PER_GPU
+        raise InputError(
+            f'INPUT_SHAPE = {shape} and SOLVER.IMS_PER_GPU = {images} leave a BatchNorm one value a channel, '
+            'which it cannot train on: make the one or the other larger'
+        ) from None
 
 
 class Trainer:
@@ -94,7 +114,7 @@ class Trainer:
         labels = heatmap.encode(
             joints, visibility, cfg.INPUT_SHAPE, cfg.OUTPUT_SHAPE, cfg.DATASET.TRAIN.GAUSSIAN_KERNELS, cfg.CODEC
         )
-        with autocast(device.type, cfg.SOLVER.PRECISION):
+        with autocast(device.type, cfg.SOLVER.PRECISION), _too_few_values_refused(cfg):
             outputs = self.parallel(normalize(image, cfg))
         return self.criterion(outputs, visibility, labels)
 
@@ -144,8 +164,9 @@ class Trainer:
             raise InputError(f'{path} has no {missing[0]!r}: it holds weights alone, which -c cannot go on from')
         if trained_codec(state) != self.cfg.CODEC:
             raise OtherRun(f'{path} was trained with CODEC {trained_codec(state)}: set that, or begin a new run')
+        refuse_other_network(state, self.cfg, path)
         weights = check_state(self.model, state, path)
-        load_optimizer(self.optimizer, state['optimizer'], path)
+        load_optimizer(self.optimizer, state['optimizer'], path, 'SOLVER.OPTIMIZER')
         self.model.load_state_dict(weights)
         if self.average is not None and 'ema' in state:
             load_state(self.average.module, state['ema'], path)

@@ -25,7 +25,8 @@ from lib.pictures import sample_sheet
 from lib.testing import predict, ready_to_test
 from lib.training import Trainer
 
-MAIN_FIGURE = {'COCO': 'AP', 'MPII': 'Mean'}
+# What tests are ranked by: as these are printed, the first that differs decides. The first is in every row.
+MAIN_FIGURES = {'COCO': ('AP', 'PCK@0.1', 'PCK@0.05', 'AR'), 'MPII': ('Mean', 'Mean@0.1')}
 PER_CENT = {'COCO': 100, 'MPII': 1}  # times a figure
 FILE = 'validation.json'
 PICTURES = 4
@@ -68,7 +69,7 @@ class Validation:
         self.folder.mkdir(parents=True, exist_ok=True)
         if cfg.TEST.DURING_TRAINING_IMAGES:
             self.dataset, self.records = part(self.dataset, self.records, cfg.TEST.DURING_TRAINING_IMAGES, self.folder)
-        self.figure = MAIN_FIGURE[self.dataset.format]
+        self.figure = MAIN_FIGURES[self.dataset.format][0]
         # Of what comes after the checkpoint that this run goes on from, nothing has happened yet.
         rows = read_rows(self.output, self.figure, trainer.earlier_batch)
         self.rows = [row for row in rows if row['samples'] <= trainer.first]
@@ -116,8 +117,9 @@ class Validation:
         self.logger.info(f'validation at iteration {iteration}: {table}')
 
     def best(self) -> Saved | None:
-        """The checkpoint with the highest main figure on these very boxes."""
-        here = {row['samples']: row['metrics'][self.figure] for row in self.rows if row['boxes'] == len(self.records)}
+        """The checkpoint of the highest rank on these very boxes."""
+        rows = [row for row in self.rows if row['boxes'] == len(self.records)]
+        here = {row['samples']: rank(row['metrics'], self.dataset.format) for row in rows}
         ranked = {saved: here[saved.samples] for saved in in_order(self.output) if saved.samples in here}
         return max(ranked, key=ranked.get, default=None)
 
@@ -135,6 +137,23 @@ class Validation:
     def _write(self) -> None:
         with replacing(self.output / FILE) as file:
             file.write(json.dumps({'figure': self.figure, 'rows': self.rows}, indent=1).encode())
+
+
+def check_validation(cfg: EasyDict) -> None:
+    """Raises InputError, on every rank, where the validation set's annotations are there but a test would refuse them:
+    that is better known before training than after it.
+    """
+    reader, dataset = format_of(cfg), dataset_of(cfg)
+
+    def check() -> None:
+        if not dataset.annotations('val').is_file():
+            return
+        try:
+            reader.check_validation(dataset)
+        except InputError as error:
+            raise InputError(f'{error} (a test would stop at this; python -m lib.tools.check_data tells all)') from None
+
+    dist.agree(check)
 
 
 def read_rows(folder: Path, figure: str, batch: int = 1) -> list[dict[str, Any]]:
@@ -158,13 +177,26 @@ def read_rows(folder: Path, figure: str, batch: int = 1) -> list[dict[str, Any]]
     return [by_samples[samples] for samples in sorted(by_samples)]
 
 
+def rank(metrics: dict[str, float], form: str) -> list[float]:
+    """What orders tests on data of a format, the better one higher; figures that print alike decide at last."""
+    values = [PER_CENT[form] * metrics.get(name, -1) for name in MAIN_FIGURES[form]]
+    return [round(value, 1) for value in values] + values
+
+
+def telling_figure(rows: list[dict[str, Any]], form: str) -> str:
+    """The main figure that tells the rows apart, as it is printed; the first where none does."""
+    columns = zip(MAIN_FIGURES[form], zip(*(rank(row['metrics'], form) for row in rows)))
+    return next((name for name, column in columns if len({*column}) > 1), MAIN_FIGURES[form][0])
+
+
 def save_curves(trainer: Trainer, logger: logging.Logger) -> None:
     """Draws the run's curves.png, over iterations with batches of the size they now have; or says in a line why not."""
     cfg = trainer.cfg
-    file, figure = Path(cfg.OUTPUT_DIR) / 'curves.png', MAIN_FIGURE[cfg.DATASET.FORMAT]
+    file, form = Path(cfg.OUTPUT_DIR) / 'curves.png', cfg.DATASET.FORMAT
     try:
-        rows = read_rows(file.parent, figure, trainer.earlier_batch)
-        values = [PER_CENT[cfg.DATASET.FORMAT] * row['metrics'][figure] for row in rows]
+        rows = read_rows(file.parent, MAIN_FIGURES[form][0], trainer.earlier_batch)
+        figure = telling_figure(rows, form)
+        values = [PER_CENT[form] * row['metrics'].get(figure, np.nan) for row in rows]
         validated = [trainer.iteration(row['samples']) for row in rows], values
         draw_curves(file, read_scalars(Path(cfg.TENSORBOARD_DIR), (LOSS, RATE)), figure, validated)
     except InputError as error:

@@ -1,4 +1,4 @@
-"""Shared by all tests: the golden numbers and real data beside the repository, and networks to compare."""
+"""Shared by all tests: golden numbers, real data beside the repository, and networks to compare."""
 
 import importlib.util
 import os
@@ -30,17 +30,23 @@ PUBLISHED = (
 
 @pytest.fixture(scope='session')
 def shared() -> Path:
-    """The folder of golden numbers and real data ($MSPN_SHARED, default ../shared); skips where it is absent."""
+    """The folder of real data and what was computed from it ($MSPN_SHARED, default ../shared); skips where absent."""
     folder = Path(os.environ.get('MSPN_SHARED') or REPOSITORY.parent / 'shared')
     if not folder.is_dir():
-        pytest.skip(f'no golden numbers and real data at {folder} (set MSPN_SHARED)')
+        pytest.skip(f'no real data at {folder} (set MSPN_SHARED)')
     return folder.resolve()
 
 
 @pytest.fixture(scope='session')
-def golden(shared: Path) -> Path:
-    """The folder of numbers computed with the published implementation."""
+def shared_golden(shared: Path) -> Path:
+    """Numbers that the published implementation computed from the real images."""
     return shared / 'golden'
+
+
+@pytest.fixture(scope='session')
+def golden() -> Path:
+    """Numbers that the published implementation computed from made-up input (tests/golden/README.md)."""
+    return REPOSITORY / 'tests' / 'golden'
 
 
 def load_config(experiment: str, folder: Path = REPOSITORY / 'exps') -> EasyDict:

@@ -210,6 +210,34 @@ def test_output_that_cannot_be_written(in_the_way, entry, drawn, tmp_path, monke
     names_all(error, path, 'OUTPUT_DIR')
 
 
+LONE = ['INPUT_SHAPE=[32,32]', 'SOLVER.IMS_PER_GPU=1']
+
+
+def test_one_value_to_normalise(drawn, tmp_path, monkeypatch, capsys):
+    """At 1/32 of its size such an image is one pixel; with two images there are two values."""
+    settings = small(drawn, tmp_path / 'out')
+    train = experiment(engine.train, monkeypatch)
+    error = refused(capsys, train, '--set', *settings, *LONE)
+    names_all(error, 'INPUT_SHAPE = [32, 32] and SOLVER.IMS_PER_GPU = 1 leave a BatchNorm one value')
+    assert not list((tmp_path / 'out').glob('*.pth'))
+    train(['--set', *settings, *LONE, 'SOLVER.IMS_PER_GPU=2'])
+
+
+def test_a_network_without_such_a_norm_is_not_refused(drawn, tmp_path, monkeypatch):
+    class Plain(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = torch.nn.Conv2d(3, 17, 4, stride=4)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor | list[list[torch.Tensor]]:
+            heatmaps = self.head(images)
+            return [[heatmaps] * 4] if self.training else heatmaps
+
+    settings = [*small(drawn, tmp_path / 'out'), *LONE, 'MODEL.STAGE_NUM=1']
+    monkeypatch.setattr('sys.argv', ['train.py', '--set', *settings])
+    engine.train(load_config('mspn.1xstg.coco'), lambda cfg: Plain())
+
+
 def test_more_processes_than_gpus(drawn, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)

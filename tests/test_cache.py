@@ -13,8 +13,9 @@ from conftest import load_config, world
 from prepare_command import write_json
 
 from cvpack import dist
+from cvpack.dist import free_port
 from cvpack.files import read_json
-from cvpack.logger import NAME
+from cvpack.logger import LOGGER
 from lib.config import override
 from lib.datasets import cache, coco, mpii
 from lib.loader import train_loader, train_samples
@@ -102,10 +103,21 @@ def test_a_damaged_file_is_made_anew(root, damage):
     assert file.read_bytes() == whole
 
 
+def test_images_that_moved_are_found_again(root):
+    """Names may not tell the folder: where the images lay is no reason to look there."""
+    dataset, file = coco.COCO.at(root), root / 'out/train_records.npz'
+    for folder in ('train2014', 'val2014'):
+        (root / 'images' / folder).mkdir(parents=True)
+    (root / 'images/val2014/café.jpg').touch()
+    assert cache.train_records(coco, dataset, 1, file).path(0) == root / 'images/val2014/café.jpg'
+    (root / 'images/val2014/café.jpg').rename(root / 'images/train2014/café.jpg')
+    assert cache.train_records(coco, dataset, 1, file).path(0) == root / 'images/train2014/café.jpg'
+
+
 def test_a_folder_that_cannot_be_written_is_said(root, caplog):
     (root / 'blocked').write_text('a file')
-    logging.getLogger(NAME).propagate = True
-    with caplog.at_level(logging.INFO, NAME):
+    logging.getLogger(LOGGER).propagate = True
+    with caplog.at_level(logging.INFO, LOGGER):
         records = cache.train_records(coco, coco.COCO.at(root), 1, root / 'blocked' / 'train_records.npz')
     assert len(records) == 3
     assert 'train_records.npz cannot be written' in caplog.text
@@ -149,5 +161,5 @@ def _in_turn(rank: int, port: int, file: str, fails: bool) -> None:
 
 @pytest.mark.parametrize('fails', [False, True])
 def test_main_goes_first_and_keeps_nobody_waiting(tmp_path, fails):
-    mp.spawn(_in_turn, (29617 + fails, str(tmp_path / 'log'), fails), nprocs=2)
+    mp.spawn(_in_turn, (free_port(), str(tmp_path / 'log'), fails), nprocs=2)
     assert (tmp_path / 'log').read_text() == '01'

@@ -1,10 +1,8 @@
 """What docs/cluster.md says, as far as one machine can show it: restarts under torchrun, the Slurm script."""
 
 import os
-import random
 import shutil
 import signal
-import socket
 import sys
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 from campaign import TORCHRUN, compare_losses, compare_outputs
 from jobs import Job, send, train_command, write_experiment
 
+from cvpack.dist import free_port
 from lib.config import REPOSITORY
 
 ITERATIONS = 24
@@ -47,15 +46,6 @@ while os.environ['END'] == 'signal':
     time.sleep(0.1)
 sys.exit(int(os.environ['END']))
 """
-
-
-def free_port(low: int = 20000, high: int = 30000) -> int:
-    """A port that nobody listens on."""
-    while True:
-        port = random.randrange(low, high)
-        with socket.socket() as probe:
-            if probe.connect_ex(('127.0.0.1', port)) != 0:
-                return port
 
 
 def settings(output: Path) -> list[str]:
@@ -148,7 +138,7 @@ def test_slurm_requeues_a_run_that_was_asked_to_stop(tmp_path, end, code, requeu
 @pytest.mark.slow
 def test_slurm_script_trains_on_where_it_stopped(experiment, undisturbed, tmp_path):
     """The same script around real training: two submissions make the undisturbed run. Slow: two starts of two."""
-    job_id = str(free_port() - 20000)
+    job_id = str(free_port() - 20000)  # slurm.sh derives the port from it
     output = tmp_path / 'out'
     arguments = ('--set', *settings(output))
     with submit(experiment, tmp_path, *arguments, SLURM_JOB_ID=job_id) as first:

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import logging
 import math
 
 import numpy as np
 import pytest
 
 from cvpack.errors import InputError
+from cvpack.logger import LOGGER
 from lib.datasets import coco
 
 BOX = {'image_id': 1, 'category_id': 1, 'bbox': [0, 0, 0, 0], 'score': 0.9}
@@ -75,6 +77,8 @@ def test_a_file_names_the_joints_of_its_description(tmp_path):
     with pytest.raises(InputError, match="joint 1 is 'b' in its category, 'c' in DATASET"):
         coco.test_records(dataclasses.replace(own, joint_names=('a', 'c', 'b')), 'val', gt_boxes=False)
     assert len(coco.train_records(dataclasses.replace(own, joint_names=('a', 'b', 'see')), 1)) == 1
+    with pytest.raises(InputError, match="joint 1 is 'b' in its category, 'c' in DATASET"):  # though 'see' is new
+        coco.train_records(dataclasses.replace(own, joint_names=('a', 'c', 'see')), 1)
 
 
 def test_own_sigmas_and_pck(tmp_path):
@@ -115,6 +119,19 @@ def test_boxes_by_falling_score(tmp_path):
     # Annotated boxes that stand in a detector's file are still called what they are.
     write(tmp_path, [person()], coco.annotated_boxes([person()]))
     assert coco.test_records(coco.COCO.at(tmp_path), 'val', gt_boxes=False).boxes_from == 'annotation'
+
+
+@pytest.mark.parametrize('bbox', [[0, 0, 0, 10], [0, 0, 10, -1], [0, 0, math.nan, 10], [0, math.inf, 10, 10]])
+def test_a_bad_detection_is_left_out(tmp_path, caplog, bbox):
+    """And said once, whatever its score."""
+    good = {'image_id': 1, 'category_id': 1, 'bbox': [0, 0, 10, 10], 'score': 0.2}
+    write(tmp_path, [person()], [{**good, 'bbox': bbox, 'score': math.nan}, good, {**good, 'bbox': bbox}])
+    logging.getLogger(LOGGER).propagate = True
+    with caplog.at_level(logging.INFO, LOGGER):
+        records = coco.test_records(coco.COCO.at(tmp_path), 'val', gt_boxes=False)
+    assert records.scores.tolist() == [0.2]
+    [line] = set(caplog.messages)
+    assert line.startswith(f'{tmp_path / coco.COCO.val_boxes}: 2 boxes of no size')
 
 
 def test_no_boxes_is_an_error(tmp_path):

@@ -9,6 +9,7 @@ from analysis_cases import SIGMAS, random_files
 from cvpack.files import read_json, write_json
 from lib.datasets import coco_eval
 from lib.datasets.coco_eval import FAST, FIGURES, SLOW, evaluator, keypoint_figures
+from lib.datasets.coco_json import check_truth
 
 needs_both = pytest.mark.skipif(
     importlib.util.find_spec('faster_coco_eval') is None, reason="needs faster-coco-eval: pip install '.[eval]'"
@@ -50,6 +51,20 @@ def test_nothing_to_measure_in_both(tmp_path):
     write_json(truth, {**content, 'annotations': []})
     assert keypoint_figures(truth, results, tuple(SIGMAS), SLOW) is None
     assert keypoint_figures(truth, results, tuple(SIGMAS), FAST) is None
+
+
+@pytest.mark.parametrize('library', [SLOW, pytest.param(FAST, marks=needs_both)])
+def test_other_categories_are_left_alone(tmp_path, library):
+    """Boxes of things beside people, with nothing of what an evaluation of keypoints needs."""
+    truth, results = random_files(tmp_path, 3)
+    alone = keypoint_figures(truth, results, tuple(SIGMAS), library)
+    content = read_json(truth)
+    thing = {'image_id': content['images'][0]['id'], 'category_id': 2, 'bbox': [1, 2, 3, 4], 'area': 12, 'iscrowd': 0}
+    content['annotations'] += [{**thing, 'id': 10**6}, {**thing, 'id': 10**6 + 1}]
+    content['categories'].append({'id': 2, 'name': 'chair'})
+    write_json(truth, content)
+    check_truth(content, truth, 17)
+    assert keypoint_figures(truth, results, tuple(SIGMAS), library) == pytest.approx(alone)
 
 
 @pytest.mark.parametrize('library', [SLOW, pytest.param(FAST, marks=needs_both)])

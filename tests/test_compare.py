@@ -1,5 +1,6 @@
 """Whether a difference is told from noise, and what cannot be compared."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -12,7 +13,7 @@ from refusals import refused
 
 from cvpack.files import read_json
 from lib.analysis import bootstrap
-from lib.datasets import mpii
+from lib.datasets import coco, coco_eval, mpii
 from lib.tools import compare
 from lib.tools.compare import main
 
@@ -31,7 +32,7 @@ def world(tmp_path):
     directions = random.normal(size=(IMAGES, 17, 2))
     scores = random.uniform(0.2, 1, IMAGES)
 
-    def make(name: str, pixels: np.ndarray):
+    def make(name: str, pixels: np.ndarray, *more: str):
         folder = tmp_path / name
         folder.mkdir()
         found = points + directions * np.reshape(pixels, (-1, 1, 1))
@@ -45,27 +46,39 @@ def world(tmp_path):
             for i, (p, s) in enumerate(zip(found, scores))
         ]
         (folder / 'results.json').write_text(json.dumps(rows))
-        content = {'metrics': {'AP': 0.5}, 'results': 'results.json', 'truth': str(truth), 'sigmas': SIGMAS.tolist()}
-        return with_ap(folder / 'metrics.json', content)
+        content = {
+            'metrics': dict.fromkeys(('AP', *more), 0.5),
+            'results': 'results.json',
+            'truth': str(truth),
+            'sigmas': SIGMAS.tolist(),
+        }
+        return with_metrics(folder / 'metrics.json', content)
 
     return make
 
 
-def with_ap(path, content):
-    """Writes a metrics.json with the AP that its results have."""
-    path.write_text(json.dumps(content))
-    run = compare._coco_run(path, content, Path(content['truth']), path.parent / 'results.json')
-    content['metrics']['AP'] = run.figure(np.ones(IMAGES, np.int64))
-    path.write_text(json.dumps(content))
+def with_metrics(path, content):
+    """Writes a metrics.json with the metrics that its results have: COCO's ten, and PCK if it has that."""
+    truth, results = Path(content['truth']), path.parent / 'results.json'
+    metrics = coco_eval.keypoint_figures(truth, results, content['sigmas'])
+    if 'PCK@0.1' in content['metrics']:
+        dataset = dataclasses.replace(coco.COCO, root=truth.parent, val_json=truth.name, val_boxes='')
+        metrics = coco.evaluate(dataset, 'val', results, coco.test_records(dataset, 'val', True))
+    path.write_text(json.dumps({**content, 'metrics': metrics}))
     return path
 
 
-def table(capsys, *paths, draws='200') -> list[list[str]]:
-    """The cells of the printed lines."""
+def tables(capsys, *paths, images=IMAGES, draws='200') -> dict[str, list[list[str]]]:
+    """The cells of the printed tables' rows below their heads, by metric."""
     main([*map(str, paths), '--draws', draws])
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == f'{draws} draws of {IMAGES} images'
-    return [re.split(r'\s{2,}', line) for line in lines[:-1]]
+    *blocks, last = capsys.readouterr().out.strip().split('\n\n')
+    assert last == f'{draws} draws of {images} images'
+    found = {}
+    for block in blocks:
+        (name, *head), *rows = [re.split(r'\s{2,}', line) for line in block.splitlines()]
+        assert head[:3] == ['95 %', 'difference', '95 %'] and len(rows) == len(paths)
+        found[name] = rows
+    return found
 
 
 def test_better_worse_and_noise(world, capsys):
@@ -74,8 +87,9 @@ def test_better_worse_and_noise(world, capsys):
     first = world('first', base)
     flicker = world('flicker', base + np.random.default_rng(1).choice([-1.5, 1.5], IMAGES))
     good, bad = world('good', base - 4), world('bad', base + 4)
-    head, *rows = table(capsys, first, flicker, good, bad, first)
-    assert head[1:] == ['AP', 'AP 95 %', 'difference', '95 %']
+    found = tables(capsys, first, flicker, good, bad, first)
+    assert list(found) == [name for name in coco_eval.FIGURES if name not in ('APM', 'ARM')]  # nobody is of medium size
+    rows = found['AP']
     assert [row[-1] for row in rows[1:]] == ['noise', 'better', 'worse', 'no difference']
     assert rows[0][0] == str(first.parent) and len(rows[0]) == 3
     figures = [100 * read_json(path)['metrics']['AP'] for path in (first, flicker, good, bad)]
@@ -86,19 +100,44 @@ def test_better_worse_and_noise(world, capsys):
     assert rows[4][3:5] == ['+0.00', '+0.00 .. +0.00']
 
 
+def test_what_ap_cannot_tell_apart(world, capsys):
+    """Two tests of AP 0 on annotated boxes: nothing in COCO's ten, a clear difference in PCK."""
+    boxes = 'PCK@0.1', 'PCK@0.05'
+    first, second = (world(name, np.full(IMAGES, pixels), *boxes) for name, pixels in (('a', 90.0), ('b', 60.0)))
+    detector = world('c', np.full(IMAGES, 60.0))
+    found = tables(capsys, first, second, detector)
+    assert list(found)[-2:] == list(boxes)
+    for name, (one, other, third) in found.items():
+        told = [100 * read_json(path)['metrics'].get(name, np.nan) for path in (first, second)]
+        assert [float(row[1]) for row in (one, other)] == pytest.approx(told, abs=0.051)
+        in_pck = name in boxes
+        assert other[-1] == ('better' if in_pck else 'no difference') and (float(one[1]) > 0) == in_pck
+        assert third[1:] == ['-'] if in_pck else third[-1] == 'no difference'
+
+
+def test_pck_of_other_people(world, capsys):
+    path = world('a', np.full(IMAGES, 60.0), 'PCK@0.1', 'PCK@0.05')
+    content = read_json(path)
+    change(path, metrics={**content['metrics'], 'PCK@0.05': 0.9})
+    assert 'has PCK@0.05' in refused(capsys, main, path)
+    (path.parent / 'results.json').write_text(json.dumps(read_json(path.parent / 'results.json')[1:]))
+    change(path, metrics=content['metrics'])
+    assert '59 people' in refused(capsys, main, path)
+
+
 def test_pairing_narrows_the_interval(world):
     """Images are as hard for one test as for the other: their difference varies less than each of them."""
     hard = np.random.default_rng(2).choice([2.0, 25.0], IMAGES)
     runs = [compare.read_run(world(name, hard + plus), None) for name, plus in (('a', 0), ('b', 1))]
-    drawn = bootstrap.draws([run.figure for run in runs], IMAGES, 200)
-    assert np.std(drawn[:, 1] - drawn[:, 0]) < 0.3 * np.std(drawn[:, 0])
-    np.testing.assert_array_equal(drawn, bootstrap.draws([run.figure for run in runs], IMAGES, 200))
+    drawn = bootstrap.draws([run.metrics for run in runs], IMAGES, 200)
+    assert np.std(drawn[1][:, 0] - drawn[0][:, 0]) < 0.3 * np.std(drawn[0][:, 0])
+    np.testing.assert_array_equal(drawn, bootstrap.draws([run.metrics for run in runs], IMAGES, 200))
 
 
 def test_the_interval_of_a_mean():
     """Of a mean of 400 coin flips: standard error .025."""
     flips = np.arange(400) % 2
-    low, high = bootstrap.interval(bootstrap.draws([lambda w: flips @ w / w.sum()], 400, 2000)[:, 0])
+    low, high = bootstrap.interval(bootstrap.draws([lambda w: flips @ w / w.sum()], 400, 2000)[0])
     assert (low, high) == pytest.approx((0.5 - 1.96 * 0.025, 0.5 + 1.96 * 0.025), abs=0.006)
 
 
@@ -177,10 +216,12 @@ def test_mpii(tmp_path, capsys):
     """Mean PCKh over images, of which each has two people here."""
     first, second = mpii_test(tmp_path / 'a', 1, 18), mpii_test(tmp_path / 'b', 2, 18)
     better = mpii_test(tmp_path / 'c', 1, 14)
-    main([str(first), str(second), str(better), '--draws', '200'])
-    head, _, other, good, foot = capsys.readouterr().out.splitlines()
-    assert 'Mean@0.1' in head and 'Mean 95 %' in head and foot == '200 draws of 20 images'
-    assert other.endswith('noise') and good.endswith('better')
+    found = tables(capsys, first, second, better, images=20)
+    assert list(found) == list(read_json(first)['metrics'])
+    for name, figure in read_json(first)['metrics'].items():
+        assert float(found[name][0][1]) == pytest.approx(figure, abs=0.051)
+    for name in ('Mean', 'Mean@0.1'):
+        assert [row[-1] for row in found[name][1:]] == ['noise', 'better']
 
 
 def test_tests_on_other_images(tmp_path, world, capsys):
@@ -194,11 +235,11 @@ def test_tests_by_other_sigmas_or_another_truth(world, tmp_path, capsys):
     """The same predictions under larger sigmas have a higher AP, and are no better."""
     base = np.full(IMAGES, 12.0)
     first, lenient, other = world('first', base), world('lenient', base), world('other', base)
-    with_ap(lenient, {**read_json(lenient), 'sigmas': (2 * SIGMAS).tolist()})
+    with_metrics(lenient, {**read_json(lenient), 'sigmas': (2 * SIGMAS).tolist()})
     moved = tmp_path / 'other truth.json'
     truth = read_json(Path(read_json(other)['truth']))
     truth['annotations'][0]['area'] = 1e4
     moved.write_text(json.dumps(truth))
-    with_ap(other, {**read_json(other), 'truth': str(moved)})
+    with_metrics(other, {**read_json(other), 'truth': str(moved)})
     for second in (lenient, other):
         assert 'was measured by another truth or other sigmas than' in refused(capsys, main, first, second)

@@ -1,25 +1,61 @@
-"""Crops, joints and half bodies against the published code's, on the real images that it made them from."""
+"""Crops, joints and half bodies against the published code's: on real images, and on made-up people anywhere."""
+
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from conftest import load_config
+from prepare_command import write_json
 
 from cvpack.files import read_json
 from lib.datasets import coco, mpii
-from lib.datasets.joints import TestSamples
+from lib.datasets import joints as joints_module
+from lib.datasets.joints import Records, TestSamples, TrainSamples, pack_paths
 from lib.loader import dataset_of, format_of, train_samples
 from lib.utils.heatmap import encode
-from lib.utils.transforms import Draws, crop_matrix, draw, fit, half_body, mirror_permutation
+from lib.utils.transforms import (
+    Augmentation,
+    Draws,
+    crop_matrix,
+    draw,
+    fit,
+    half_body,
+    mirror_matrix,
+    mirror_permutation,
+)
 
 EXPERIMENTS = {'coco': 'mspn.2xstg.coco', 'mpii': 'mspn.2xstg.mpii'}
+DATASETS = {17: coco.COCO, 16: mpii.MPII}
+UNTOUCHED = Augmentation(
+    basic_extension=0.0,
+    random_extension=False,
+    x_extension=0.0,
+    y_extension=0.0,
+    scale_factor_low=0.0,
+    scale_factor_high=0.0,
+    scale_shrink_ratio=1.0,
+    rotation_factor=0.0,
+    prob_rotation=0.0,
+    prob_flip=0.0,
+    num_keypoints_half_body=8,
+    prob_half_body=0.0,
+    x_extension_half_body=0.0,
+    y_extension_half_body=0.0,
+)
 
 
 def config_on(shared, name: str):
     cfg = load_config(EXPERIMENTS[name])
     cfg.DATASET.ROOT = str(shared / 'data' / f'{name}_mini')
     return cfg
+
+
+def drawn_samples(drawn) -> TrainSamples:
+    cfg = load_config(EXPERIMENTS['coco'])
+    cfg.DATASET.ROOT = str(drawn)
+    return train_samples(cfg)
 
 
 def assert_same_image(image: np.ndarray, expected: np.ndarray) -> None:
@@ -43,9 +79,9 @@ def plain_draws(**changes) -> Draws:
 
 
 @pytest.mark.parametrize('name', EXPERIMENTS)
-def test_test_crops_are_the_published_ones(shared, golden, name):
+def test_test_crops_are_the_published_ones(shared, shared_golden, name):
     cfg = config_on(shared, name)
-    expected = np.load(golden / f'crops.val.{name}.npz')
+    expected = np.load(shared_golden / f'crops.val.{name}.npz')
     records = format_of(cfg).test_records(dataset_of(cfg), 'val', gt_boxes=False)
     samples = TestSamples(records, cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION, cfg.INPUT_SHAPE)
     assert len(samples) == len(expected['image'])
@@ -59,10 +95,10 @@ def test_test_crops_are_the_published_ones(shared, golden, name):
 
 
 @pytest.mark.parametrize('name', EXPERIMENTS)
-def test_training_crops_are_the_published_ones(shared, golden, name):
+def test_training_crops_are_the_published_ones(shared, shared_golden, name):
     """Under the recorded draws: rotation, mirroring, scale; visibility and targets too."""
     cfg = config_on(shared, name)
-    expected = np.load(golden / f'crops.train.{name}.npz')
+    expected = np.load(shared_golden / f'crops.train.{name}.npz')
     samples = train_samples(cfg)
     assert len(samples) == len(expected['image'])
     assert expected['flip'].any() and (expected['rotation'] != 0).any()
@@ -88,11 +124,38 @@ def test_training_crops_are_the_published_ones(shared, golden, name):
         np.testing.assert_allclose(labels, expected['labels'][i], atol=1e-3)
 
 
-def test_half_bodies_are_the_published_ones(shared, golden):
+def test_geometry_is_the_published_one(golden, monkeypatch):
+    """Matrices and moved joints of 240 made-up people: rotated, mirrored, at the borders, of three shapes of input."""
+    data = np.load(golden / 'geometry.npz')
+    matrices = []
+    monkeypatch.setattr(joints_module, 'crop', lambda image, matrix, shape: matrices.append(matrix))
+    for case, matrix, joints, moved in zip(data['cases'], data['matrices'], data['joints'], data['moved']):
+        k, height, width, image_width, image_height = case[:5].astype(int).tolist()
+        center, scale, rotation, flip = np.float32(case[None, 5:7]), np.float32(case[None, 7:9]), case[9], case[10] > 0
+        image = np.broadcast_to(np.uint8(0), (image_height, image_width, 3))
+        monkeypatch.setattr(joints_module, 'read_image', lambda path, image=image: image)
+        joints, moved, dataset = joints[:k], moved[:k], DATASETS[k]
+        records = Records(
+            Path(), pack_paths(['x.jpg']), center, scale, joints=joints[None, :, :2], visibility=joints[None, :, 2]
+        )
+        records.integer = np.array([dataset is coco.COCO])
+        samples = TrainSamples(records, UNTOUCHED, dataset.flip_pairs, (), (height, width), seed=0)
+        keypoints = samples.sample(0, plain_draws(rotation=rotation, flip=flip))['keypoints']
+        expected = np.vstack([matrix @ mirror_matrix(image_width) if flip else matrix, [0, 0, 1]])
+        corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]]).T
+        # Theirs is computed from points in float32, so they are compared where the crop is.
+        np.testing.assert_allclose(matrices.pop() @ np.linalg.inv(expected) @ corners, corners[:2], atol=1e-3)
+        np.testing.assert_array_equal(keypoints[:, 2], moved[:, 2])
+        seen = moved[:, 2] > 0
+        np.testing.assert_allclose(keypoints[seen], moved[seen], atol=1e-3)
+    assert (data['cases'][:, 10] > 0).any() and {17, 16} == set(data['cases'][:, 0])
+
+
+def test_half_bodies_are_the_published_ones(shared, shared_golden):
     cfg = config_on(shared, 'coco')
     records = train_samples(cfg).records
     growth = np.array([cfg.DATASET.TRAIN.X_EXTENSION_HALF_BODY, cfg.DATASET.TRAIN.Y_EXTENSION_HALF_BODY])
-    cases = read_json(golden / 'half_body.coco.json')
+    cases = read_json(shared_golden / 'half_body.coco.json')
     assert len(cases) == 2 * len(records)
     for case in cases:
         i = case['index']
@@ -117,9 +180,25 @@ def test_half_body_leaves_few_joints_alone():
     assert half_body(joints, visibility, coco.COCO.upper_body_ids, True, np.zeros(2), 0.75) is None
 
 
-def test_half_body_needs_more_joints_than_the_config_says(shared):
+def test_half_body_by_hand():
+    """The box of the visible joints of a half, grown by the shares, as wide as the crop's shape asks."""
+    joints, visibility = np.zeros((17, 2)), np.zeros(17)
+    joints[:4], visibility[:4] = [[10, 20], [110, 20], [10, 80], [60, 220]], [2, 1, 2, 2]
+    joints[13:], visibility[13:] = [[0, 300], [40, 300], [0, 310], [40, 340]], 2
+    upper, lower = (
+        half_body(joints, visibility, coco.COCO.upper_body_ids, prefer, np.array([0.2, 0.1]), 0.75)
+        for prefer in (True, False)
+    )
+    np.testing.assert_allclose(upper, [[60, 120], [220 * 0.75 / 200, 220 / 200]], rtol=1e-6)  # 200 high, and a tenth
+    np.testing.assert_allclose(lower, [[20, 320], [48 / 200, 48 / 0.75 / 200]], rtol=1e-6)  # 40 wide, and a fifth
+    visibility[13] = 0  # three are too few to be preferred
+    again = half_body(joints, visibility, coco.COCO.upper_body_ids, False, np.array([0.2, 0.1]), 0.75)
+    np.testing.assert_array_equal(again, upper)
+
+
+def test_half_body_needs_more_joints_than_the_config_says(drawn):
     """Only people with more than NUM_KEYPOINTS_HALF_BODY visible joints are cropped to a half."""
-    samples = train_samples(config_on(shared, 'coco'))
+    samples = drawn_samples(drawn)
     whole = samples.sample(0, plain_draws())
     half = samples.sample(0, plain_draws(half_body=True))
     assert (whole['image'] != half['image']).any()
@@ -127,6 +206,29 @@ def test_half_body_needs_more_joints_than_the_config_says(shared):
     few_whole = samples.sample(0, plain_draws())
     few_half = samples.sample(0, plain_draws(half_body=True))
     np.testing.assert_array_equal(few_whole['image'], few_half['image'])
+
+
+def test_joints_are_truncated_as_their_record_has_them(tmp_path):
+    """The published code keeps a person's joints as numpy reads them: integers stay integers in the crop; one number
+    with a decimal point, be it a visibility, and none of that person's is truncated."""
+    joints = [10, 20, 2] * 17
+    people = [joints, [10.0, *joints[1:]], [*joints[:-1], 2.0], joints]
+    annotations = [
+        {'image_id': 1, 'bbox': [5, 5, 30, 40], 'num_keypoints': 17, 'keypoints': keypoints} for keypoints in people
+    ]
+    write_json(
+        tmp_path / coco.COCO.train_json, {'images': [{'id': 1, 'file_name': 'a.png'}], 'annotations': annotations}
+    )
+    (tmp_path / 'images').mkdir()
+    cv2.imwrite(str(tmp_path / 'images/a.png'), np.zeros((60, 50, 3), np.uint8))
+    cfg = load_config('mspn.2xstg.coco')
+    cfg.DATASET.ROOT = str(tmp_path)
+    for codec, expected in (('standard', [True, False, False, True]), ('udp', [False] * 4)):
+        cfg.CODEC = codec
+        samples = train_samples(cfg)
+        moved = [samples.sample(i, plain_draws(scale_factor=0.9))['keypoints'][:, :2] for i in range(4)]
+        assert [bool((xy == np.trunc(xy)).all()) for xy in moved] == expected
+        np.testing.assert_array_equal(np.trunc(moved[1]), np.trunc(moved[0]))
 
 
 def test_crop_matrix_geometry():
@@ -156,8 +258,8 @@ def test_mirror_permutation_is_its_own_inverse():
         assert names == expected
 
 
-def test_draws_have_the_stated_distributions(shared):
-    augmentation = train_samples(config_on(shared, 'coco')).augmentation
+def test_draws_have_the_stated_distributions(drawn):
+    augmentation = drawn_samples(drawn).augmentation
     rng = np.random.default_rng(0)
     draws = [draw(rng, augmentation) for _ in range(4000)]
     rotated = np.array([d.rotation for d in draws if d.rotation])
@@ -169,9 +271,9 @@ def test_draws_have_the_stated_distributions(shared):
         assert np.mean([getattr(d, name) for d in draws]) == pytest.approx(share, abs=0.03), name
 
 
-def test_a_sample_follows_from_its_position(shared):
+def test_a_sample_follows_from_its_position(drawn):
     """Its augmentation is a function of seed and position: not of the worker, nor of what came before."""
-    samples = train_samples(config_on(shared, 'coco'))
+    samples = drawn_samples(drawn)
     first, again, other = samples[3, 70], samples[3, 70], samples[3, 71]
     np.testing.assert_array_equal(first['image'], again['image'])
     assert (first['image'] != other['image']).any()

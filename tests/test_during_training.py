@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_survival import assert_same_checkpoints
 
 from cvpack import checkpoint
+from cvpack.dist import free_port
 from cvpack.files import read_json
 from cvpack.logger import TrainLog
 from cvpack.trainer import TrainStep
@@ -102,6 +103,34 @@ def test_the_best_outlives_a_resume_and_the_newest(drawn, run, tmp_path, monkeyp
     assert checkpoint.iterations(tmp_path) == [8, 24]
     assert (tmp_path / 'iter-best.pth').resolve() == tmp_path / 'iter-8.pth'
     assert 'best checkpoint so far: iteration 8' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('form', 'worse', 'better', 'figure'),
+    [
+        ('COCO', {'AP': 0.0, 'PCK@0.1': 0.054}, {'AP': 0.0, 'PCK@0.1': 0.060}, 'PCK@0.1'),
+        ('COCO', {'AP': 2e-5, 'PCK@0.1': 0.054}, {'AP': 0.0, 'PCK@0.1': 0.060}, 'PCK@0.1'),
+        ('COCO', {'AP': 0.0, 'AR': 0.01}, {'AP': 0.0, 'AR': 0.02}, 'AR'),
+        ('COCO', {'AP': 0.5, 'PCK@0.1': 0.9}, {'AP': 0.51, 'PCK@0.1': 0.8}, 'AP'),
+        ('COCO', {'AP': 0.50001}, {'AP': 0.50002}, 'AP'),
+        ('MPII', {'Mean': 0.0, 'Mean@0.1': 1.0}, {'Mean': 0.0, 'Mean@0.1': 1.5}, 'Mean@0.1'),
+    ],
+)
+def test_the_figure_that_tells_checkpoints_apart(form, worse, better, figure):
+    ordered = [{'metrics': worse}, {'metrics': better}, {'metrics': worse}]
+    assert max(ordered, key=lambda row: validation.rank(row['metrics'], form)) is ordered[1]
+    assert validation.telling_figure(ordered, form) == figure
+
+
+def test_the_best_of_an_ap_of_nothing(drawn, run, tmp_path, monkeypatch):
+    """Validated on annotated boxes, where PCK tells what AP does not; the other way round, too."""
+    for shares, best in (((0.054, 0.060), 16), ((0.060, 0.054), 8)):
+        for iteration in (8, 16):
+            shutil.copy(run / f'iter-{iteration}.pth', tmp_path)
+        told = [{**row, 'metrics': {'AP': 0.0, 'PCK@0.1': share}} for row, share in zip(rows(run), shares)]
+        (tmp_path / 'validation.json').write_text(json.dumps({'figure': 'AP', 'rows': told}))
+        call(monkeypatch, engine.train, '-c', 'iter-16.pth', *settings(drawn, tmp_path, 'TEST.DURING_TRAINING=1'))
+        assert (tmp_path / 'iter-best.pth').resolve().name == f'iter-{best}.pth'
 
 
 def test_a_run_that_is_stopped_validates_when_it_goes_on(drawn, run, tmp_path, monkeypatch):
@@ -350,7 +379,7 @@ def test_mpii_needs_its_truth(drawn_mpii, tmp_path, monkeypatch, capsys):
     assert 'valid.mat, the truth to validate against, does not exist' in capsys.readouterr().err
 
 
-def _train_both(rank: int, folder: str, arguments: list[str]) -> None:
+def _train_both(rank: int, folder: str, arguments: list[str], ports: list[int]) -> None:
     """One of two processes: a run without validation, and one whose first evaluation takes longer than the timeout."""
     torch.set_num_threads(1)
     real, seconds = coco.evaluate, [6, 0]
@@ -360,7 +389,7 @@ def _train_both(rank: int, folder: str, arguments: list[str]) -> None:
         return real(*given)
 
     coco.evaluate = slow
-    for name, port, every in (('plain', 29641, 0), ('validated', 29642, 1)):
+    for name, port, every in zip(('plain', 'validated'), ports, (0, 1)):
         os.environ.update(world(rank, 2, port))
         more = [f'OUTPUT_DIR={folder}/{name}', f'TEST.DURING_TRAINING={every}', 'SOLVER.TIMEOUT=4']
         sys.argv = ['train.py', *arguments, *more]
@@ -374,7 +403,7 @@ def test_two_processes(drawn, tmp_path, monkeypatch):
     Slow: two processes that train twice, and an evaluation that takes six seconds on purpose.
     """
     arguments = settings(drawn, tmp_path)
-    torch.multiprocessing.spawn(_train_both, (str(tmp_path), arguments), nprocs=2)
+    torch.multiprocessing.spawn(_train_both, (str(tmp_path), arguments, [free_port(), free_port()]), nprocs=2)
     plain, validated = tmp_path / 'plain', tmp_path / 'validated'
     assert_same_checkpoints(plain / 'iter-8.pth', validated / 'iter-8.pth')
     assert [row['iteration'] for row in rows(validated)] == [4, 8]

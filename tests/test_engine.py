@@ -11,6 +11,7 @@ import torch.multiprocessing as mp
 from conftest import call, load_config, run_script, tiny_settings, world
 
 from cvpack import checkpoint, dist
+from cvpack.dist import free_port
 from cvpack.files import read_json
 from cvpack.solver import scale_schedule
 from lib import engine
@@ -20,11 +21,12 @@ from lib.models.mspn import build_mspn
 from lib.training import Trainer
 
 EXPERIMENT = 'mspn.2xstg.coco'
-LAUNCHERS = {
-    'alone': (),
-    'launch': ('-m', 'torch.distributed.launch', '--nproc_per_node=2', '--master_port=29611'),
-    'torchrun': ('-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29612'),
-}
+MODULES = {'alone': '', 'launch': 'torch.distributed.launch', 'torchrun': 'torch.distributed.run'}
+
+
+def launcher(name: str) -> tuple[str, ...]:
+    """Arguments of Python before a script's."""
+    return ('-m', MODULES[name], '--nproc_per_node=2', f'--master_port={free_port()}') if MODULES[name] else ()
 
 
 def refused(monkeypatch, capsys, entry, *arguments: str) -> str:
@@ -32,7 +34,7 @@ def refused(monkeypatch, capsys, entry, *arguments: str) -> str:
     return refusals.refused(capsys, refusals.experiment(entry, monkeypatch), *arguments)
 
 
-@pytest.mark.parametrize('name', LAUNCHERS)
+@pytest.mark.parametrize('name', MODULES)
 def test_launchers(drawn, tmp_path, name):
     """Train and test, by the commands of the README; look at everything that they leave."""
     settings = [
@@ -40,7 +42,7 @@ def test_launchers(drawn, tmp_path, name):
         'SOLVER.MAX_ITER=1',
         'SOLVER.CHECKPOINT_PERIOD=1',
     ]
-    trained = run_script('train.py', '--set', *settings, experiment=EXPERIMENT, launcher=LAUNCHERS[name])
+    trained = run_script('train.py', '--set', *settings, experiment=EXPERIMENT, launcher=launcher(name))
     assert trained.returncode == 0, trained.stderr
     last = 8 if name == 'alone' else 4  # MAX_ITER is for 8 processes
     assert f'iter {last}/{last} | lr 0.000e+00 | total_loss ' in trained.stdout
@@ -58,7 +60,7 @@ def test_launchers(drawn, tmp_path, name):
     assert state['iteration'] == last
 
     tested = run_script(
-        'test.py', '-i', 'last', '--pictures', '3', '--set', *settings, experiment=EXPERIMENT, launcher=LAUNCHERS[name]
+        'test.py', '-i', 'last', '--pictures', '3', '--set', *settings, experiment=EXPERIMENT, launcher=launcher(name)
     )
     assert tested.returncode == 0, tested.stderr
     folder = out / 'test_dir' / f'iter-{last}'
@@ -87,7 +89,7 @@ def _trainer_and_batches(cfg, device):
     torch.manual_seed(0)
     model = build_mspn(cfg).double()
     model.register_forward_pre_hook(lambda _, inputs: tuple(images.double() for images in inputs))
-    trainer = Trainer(cfg, model, scale_schedule(5e-4, 1, 1, 2, 0.1, gpus=2), device)
+    trainer = Trainer(cfg, model, scale_schedule(5e-4, 1, 1, 2, 0.1, 2, 8), device)
     for module in trainer.model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()
@@ -96,7 +98,7 @@ def _trainer_and_batches(cfg, device):
 
 def test_two_processes_are_one_with_accumulated_gradients(drawn, tmp_path):
     settings = [*tiny_settings(drawn, tmp_path), 'SOLVER.OPTIMIZER=SGD', 'DATALOADER.NUM_WORKERS=0']
-    mp.spawn(_train_in_group, (29613, settings, str(tmp_path)), nprocs=2)
+    mp.spawn(_train_in_group, (free_port(), settings, str(tmp_path)), nprocs=2)
     ranks = [torch.load(tmp_path / f'{rank}.pth', weights_only=True) for rank in range(2)]
 
     # The same samples: one process takes the ranks' blocks of three one after the other.
@@ -126,7 +128,7 @@ def test_results_do_not_depend_on_the_number_of_processes(drawn, tmp_path, monke
             'test.py',
             *('--weights', str(tmp_path / 'random.pth'), '--set', *settings, *output),
             experiment=EXPERIMENT,
-            launcher=LAUNCHERS[name],
+            launcher=launcher(name),
         )
         assert process.returncode == 0, process.stderr
         results[name] = read_json(tmp_path / name / 'test_dir/random/results.json')
@@ -187,7 +189,7 @@ def test_options_change_the_loss_little(drawn, tmp_path, option):
         cfg = load_config(EXPERIMENT)
         override(cfg, [*tiny_settings(drawn, tmp_path), 'DATALOADER.NUM_WORKERS=0', *options])
         torch.manual_seed(0)
-        trainer = Trainer(cfg, build_mspn(cfg), scale_schedule(5e-4, 2, 1, 2, 0.1, 1), torch.device('cpu'))
+        trainer = Trainer(cfg, build_mspn(cfg), scale_schedule(5e-4, 2, 1, 2, 0.1, 1, 8), torch.device('cpu'))
         loader = train_loader(cfg, train_samples(cfg), first=0, batches=3)
         return [trainer.step(i, batch)['total_loss'].item() for i, batch in enumerate(loader, start=1)]
 

@@ -123,15 +123,15 @@ def test_scales_are_averaged(experiment, monkeypatch):
     one = save('one')
     test('--weights', one)
     plain = rows(folder / 'one')
-    test('--weights', one, changes=('TEST.SCALES=[1.0, 1.0]',))
-    np.testing.assert_array_equal(rows(folder / 'one'), plain)
-    test('--weights', one, changes=('TEST.SCALES=[0.9, 1, 1.1]',))
-    assert not np.array_equal(rows(folder / 'one'), plain)
+    test('--weights', one, '--name', 'same', changes=('TEST.SCALES=[1.0, 1.0]',))
+    np.testing.assert_array_equal(rows(folder / 'one.same'), plain)
+    test('--weights', one, '--name', 'three', changes=('TEST.SCALES=[0.9, 1, 1.1]',))
+    assert not np.array_equal(rows(folder / 'one.three'), plain)
 
     seen = []
     real = testing.predict_heatmaps
     monkeypatch.setattr(testing, 'predict_heatmaps', lambda *args: seen.append(args[2]) or real(*args))
-    test('--weights', one, changes=('TEST.SCALES=[0.9, 1.1]', 'TEST.IMS_PER_GPU=99'))
+    test('--weights', one, '--name', 'two', changes=('TEST.SCALES=[0.9, 1.1]', 'TEST.IMS_PER_GPU=99'))
     assert len(seen) == 2 and not torch.equal(*seen)
 
 

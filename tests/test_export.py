@@ -105,13 +105,13 @@ def expected(saved, crops: np.ndarray) -> torch.Tensor:
     [('onnx', False), ('onnx', True), ('torchscript', False), ('torchscript', True), ('torch-export', False)],
 )
 def test_heatmaps_are_the_networks(form, half, saved, crops, tmp_path, capsys):
-    """One crop and three, from uint8 BGR; half the bytes for half the precision; the file says what it is of."""
+    """One crop, three and none, from uint8 BGR; half the bytes for half the precision; the file says what it is of."""
     need(form)
     path = tmp_path / 'new folder' / f'a.{form}'
     export.main(['--weights', f'{saved[0]}', '--format', form, '--output', f'{path}', *(['--half'] if half else [])])
     truth = expected(saved, crops)
     assert truth.abs().max() > 50
-    for part in (crops[:1], crops):
+    for part in (crops[:1], crops, crops[:0]):
         (heatmaps,) = run_file(path, form, part)
         assert heatmaps.dtype == np.float32
         tolerance = (2e-2 if half else 1e-5) * truth.abs().max().item()
@@ -132,7 +132,7 @@ def test_joints_are_those_of_decode(form, saved, crops, tmp_path):
     size = torch.tensor(cfg.INPUT_SHAPE[::-1], dtype=torch.float32).expand(len(crops), 2)
     keypoints, scores = heatmap.decode(expected(saved, crops), size / 2, size / 200, cfg.INPUT_SHAPE, 5, [0.25])
     assert keypoints.std() > 5
-    for part in (crops[:1], crops):
+    for part in (crops[:1], crops, crops[:0]):
         outputs = run_file(path, form, part)
         np.testing.assert_allclose(outputs[0], keypoints[: len(part)], atol=1e-3)
         np.testing.assert_allclose(outputs[1], scores[: len(part)], atol=1e-4)

@@ -40,14 +40,14 @@ TWO_PROCESSES = ('-m', 'torch.distributed.launch', '--nproc_per_node=2')
 
 
 @pytest.mark.parametrize('launcher', [(), TWO_PROCESSES], ids=['alone', 'two processes'])
-def test_coco_results_are_the_published_ones(shared, golden, filled, tmp_path, launcher):
+def test_coco_results_are_the_published_ones(shared, shared_golden, filled, tmp_path, launcher):
     data = shared / 'data' / 'coco_mini'
     weights = filled('mspn.2xstg.coco')
     settings = [f'DATASET.ROOT={data}', f'OUTPUT_DIR={tmp_path}', 'TEST.IMS_PER_GPU=7']
     run('mspn.2xstg.coco', 'test.py', '--weights', str(weights), '--set', *settings, launcher=launcher)
     folder = tmp_path / 'test_dir' / 'mspn.2xstg.coco'
     results = read_json(folder / 'results.json')
-    expected = read_json(golden / 'results.coco_mini.json')
+    expected = read_json(shared_golden / 'results.coco_mini.json')
 
     def ordered(rows: list[dict]) -> list[dict]:
         return sorted(rows, key=lambda row: (row['image_id'], -row['score']))
@@ -74,7 +74,7 @@ def test_coco_results_are_the_published_ones(shared, golden, filled, tmp_path, l
     ]
 
 
-def test_mpii_results_are_the_published_ones(shared, golden, filled, tmp_path):
+def test_mpii_results_are_the_published_ones(shared, shared_golden, filled, tmp_path):
     data = shared / 'data' / 'mpii_mini'
     weights = filled('mspn.2xstg.mpii')
     settings = [f'DATASET.ROOT={data}', f'OUTPUT_DIR={tmp_path}']
@@ -82,18 +82,18 @@ def test_mpii_results_are_the_published_ones(shared, golden, filled, tmp_path):
     assert 'not evaluated' in printed  # there is no valid.mat
     folder = tmp_path / 'test_dir' / 'mspn.2xstg.mpii'
     rows = np.array([person['keypoints'] for person in read_json(folder / 'results.json')])
-    expected = np.load(golden / 'results.mpii_mini.npz')['preds']
+    expected = np.load(shared_golden / 'results.mpii_mini.npz')['preds']
     near = (np.abs(rows - expected) <= [0.01, 0.01, 1e-4]).all(axis=2)
     assert near.mean() >= SHARE_OF_MPII
 
 
 @pytest.mark.slow
-def test_training_curve_is_the_published_one(shared, golden):
+def test_training_curve_is_the_published_one(shared, shared_golden):
     """16 iterations in float32 on the 12 people of coco_mini, by the training code but for the augmentation.
 
     Slow: the published curve is of a full-size network, a minute and more of computing.
     """
-    expected = read_json(golden / 'curve.json')
+    expected = read_json(shared_golden / 'curve.json')
     cfg = load_config(expected['experiment'])
     cfg.DATASET.ROOT = str(shared / 'data' / 'coco_mini')
     cfg.SOLVER.update(WARMUP_ITERS=expected['warmup'], MAX_ITER=2)

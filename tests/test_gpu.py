@@ -5,6 +5,7 @@ import pytest
 import torch
 from conftest import load_config, run_script, tiny_settings
 
+from cvpack.dist import free_port
 from cvpack.files import read_json
 from cvpack.solver import scale_schedule
 from lib.config import override
@@ -16,14 +17,14 @@ from lib.utils.heatmap import decode, encode
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
 EXPERIMENT = 'mspn.2xstg.coco'
-NCCL = ('-m', 'torch.distributed.run', '--nproc_per_node=1', '--master_port=29621')
+NCCL = ('-m', 'torch.distributed.run', '--nproc_per_node=1', f'--master_port={free_port()}')
 
 
 def losses(drawn, tmp_path, device: str, *options: str) -> list[float]:
     cfg = load_config(EXPERIMENT)
     override(cfg, [*tiny_settings(drawn, tmp_path), 'DATALOADER.NUM_WORKERS=0', *options])
     torch.manual_seed(0)
-    trainer = Trainer(cfg, build_mspn(cfg), scale_schedule(5e-4, 2, 1, 2, 0.1, 1), torch.device(device))
+    trainer = Trainer(cfg, build_mspn(cfg), scale_schedule(5e-4, 2, 1, 2, 0.1, 1, 8), torch.device(device))
     loader = train_loader(cfg, train_samples(cfg), first=0, batches=4)
     return [trainer.step(i, batch)['total_loss'].item() for i, batch in enumerate(loader, start=1)]
 
@@ -68,7 +69,7 @@ def test_the_host_never_waits_in_a_step(drawn, tmp_path, codec):
     """So that it launches a step's kernels while the GPU is still at those of the last."""
     cfg = load_config(EXPERIMENT)
     override(cfg, [*tiny_settings(drawn, tmp_path), 'DATALOADER.NUM_WORKERS=0', f'CODEC={codec}'])
-    trainer = Trainer(cfg, build_mspn(cfg), scale_schedule(5e-4, 2, 1, 2, 0.1, 1), torch.device('cuda'))
+    trainer = Trainer(cfg, build_mspn(cfg), scale_schedule(5e-4, 2, 1, 2, 0.1, 1, 8), torch.device('cuda'))
     batches = list(train_loader(cfg, train_samples(cfg), first=0, batches=3))
     trainer.step(1, batches[0])  # what is kept from step to step is made
     torch.cuda.set_sync_debug_mode('error')

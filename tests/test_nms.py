@@ -110,8 +110,10 @@ def test_the_command(drawn, tmp_path, monkeypatch, capsys):
     torch.save({'model': build_mspn(cfg).state_dict()}, tmp_path / 'one.pth')
 
     def found(*changes: str) -> list[dict]:
-        call(monkeypatch, engine.test, '--weights', str(tmp_path / 'one.pth'), '--set', *settings, *changes)
-        return read_json(tmp_path / 'out/test_dir/one/results.json')
+        name = '+'.join(change.partition('=')[2] for change in changes) or 'plain'
+        arguments = ('--weights', str(tmp_path / 'one.pth'), '--name', name, '--set', *settings, *changes)
+        call(monkeypatch, engine.test, *arguments)
+        return read_json(tmp_path / f'out/test_dir/one.{name}/results.json')
 
     plain, hard = found(), found('TEST.NMS=oks')
     assert len(plain) == 2 * len(hard) == len(twice)
@@ -120,7 +122,7 @@ def test_the_command(drawn, tmp_path, monkeypatch, capsys):
     assert sum(row['score'] < 1e-6 for row in soft) == len(boxes)
     assert [row['score'] for row in found('TEST.RESCORE=confident')] != [row['score'] for row in plain]
     found('TEST.NMS=soft', 'TEST.RESCORE=confident', 'TEST.SCALES=[1, 0.9]')
-    page = (tmp_path / 'out/test_dir/one/report.html').read_text()
+    page = (tmp_path / 'out/test_dir/one.soft+confident+[1, 0.9]/report.html').read_text()
     assert all(text in page for text in ('soft suppression, OKS above 0.9', 'of confident joints', '1, 0.9'))
     entry = refusals.experiment(engine.test, monkeypatch)
     arguments = ('--weights', tmp_path / 'one.pth', '--gt-boxes', '--set', *settings, 'TEST.NMS=oks')

@@ -13,8 +13,10 @@ from test_prepare_coco import make_2014, make_2017
 
 from cvpack import checkpoint
 from lib import engine
-from lib.config import _command, override, to_plain
+from lib.config import override, to_plain
+from lib.config_command import main as config_command
 from lib.datasets import coco
+from lib.datasets.coco import COCO
 from lib.models.mspn import build_mspn
 from lib.saved import load_experiment
 from lib.validation import Validation
@@ -112,6 +114,7 @@ def test_the_best_that_cannot_be_marked_ends_no_run(tmp_path, monkeypatch):
     said = []
     validation = Validation.__new__(Validation)
     validation.output, validation.figure, validation.records = tmp_path, 'AP', [0]
+    validation.dataset = COCO
     validation.rows = [{'iteration': 1, 'samples': 3, 'boxes': 1, 'metrics': {'AP': 0.5}}]
     validation.logger = type('Log', (), {'error': said.append})
     checkpoint.save(tmp_path, 1, {'samples': 3})
@@ -155,6 +158,6 @@ def test_config_says_where_the_outputs_are(no_links, tmp_path, monkeypatch, caps
     override(cfg, [f'OUTPUT_DIR={tmp_path / "out"}', 'MODEL.BACKBONE=Res-18', 'MODEL.WIDTH=8'])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr('sys.argv', ['config.py', '-log'])
-    error = refused(capsys, lambda _: engine.exits_cleanly(_command)(cfg))
+    error = refused(capsys, lambda _: engine.exits_cleanly(config_command)(cfg))
     assert f'cannot link {tmp_path}/log to {tmp_path}/out' in error and 'look for the outputs there' in error
     assert [path.name for path in tmp_path.iterdir()] == ['out']

@@ -1,5 +1,7 @@
 """Pictures and videos in, people's joints out: the same as a test's, whatever else lies in the folder."""
 
+import contextlib
+import json
 import struct
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from lib.models.mspn import build_mspn
 from lib.predict import PosePredictor, whole_image
 from lib.testing import predict, ready_to_test
 from lib.tools.predict import main
+from lib.tools.predict_media import open_source
 
 DETECTIONS = coco.COCO.val_boxes
 
@@ -206,6 +209,95 @@ def test_turned_pictures_are_set_upright(weights, drawn, tmp_path):
     assert Image.open(tmp_path / 'out/turned.jpg').size == (60, 100)
 
 
+def test_what_opencv_reads_by_its_content_or_name(weights, drawn, tmp_path, capsys):
+    """Suffixes that OpenCV does not write are read all the same; what is passed over is counted by suffix."""
+    source, jpeg = tmp_path / 'in', pictures(drawn)[0].read_bytes()
+    source.mkdir()
+    for name in ('a.jfif', 'b', 'c.jpg_large', 'd.JPEG'):
+        (source / name).write_bytes(jpeg)
+    cv2.imwrite(str(source / 'e.webp'), np.zeros((50, 40, 3), np.uint8))
+    image = cv2.imread(str(pictures(drawn)[0]))
+    (source / 'raw.nef').write_bytes(cv2.imencode('.tif', image)[1].tobytes())  # cameras' files begin as TIFF does
+    for name in ('f.txt', 'g.TXT', 'h.heic', 'i.mp4', 'j'):
+        (source / name).write_text('nothing')
+    assert {row['file_name'] for row in run(weights, source, tmp_path / 'out')} == {
+        'a.jfif',
+        'b',
+        'c.jpg_large',
+        'd.JPEG',
+        'e.webp',
+    }
+    said = '5 people, 0 skipped; passed over: 1 without suffix, 1 .heic, 1 .mp4, 1 .nef, 2 .txt'
+    names_all(capsys.readouterr().out, said)
+    for name in ('a.jfif', 'b', 'c.jpg_large', 'd.JPEG'):
+        assert cv2.imread(str(tmp_path / 'out' / name)).shape == image.shape
+
+
+@pytest.mark.parametrize('suffix', ['.gif', '.avif', '.jp2', '.pgm'])
+def test_kinds_that_not_every_opencv_reads(suffix, drawn, tmp_path):
+    with contextlib.suppress(cv2.error):
+        image = cv2.imread(str(pictures(drawn)[0]))
+        cv2.imwrite(str(tmp_path / f'a{suffix}'), image[..., 0] if suffix == '.pgm' else image)
+    if not (tmp_path / f'a{suffix}').is_file():
+        pytest.skip(f'this OpenCV writes no {suffix}')
+    images = open_source([str(tmp_path / f'a{suffix}')], tmp_path / 'out')
+    with images.saving(tmp_path / 'out') as save:
+        for frame in images:
+            save(frame)
+    assert cv2.imread(str(tmp_path / f'out/a{suffix}')).shape == image.shape
+
+
+def test_several_inputs(drawn, tmp_path, monkeypatch):
+    """Files, folders and patterns; files of one name are told apart by their folders."""
+    monkeypatch.chdir(tmp_path)
+    for name in ('x/1.jpg', 'y/1.jpg', 'y/sub/2.jpg', 'z/3.png', 'z/3.txt'):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(pictures(drawn)[0].read_bytes())
+    images = open_source(['x/1.jpg', 'y', 'z/*', 'y/1.jpg'], Path('out'))
+    assert images.names == ['x/1.jpg', 'y/1.jpg', 'y/sub/2.jpg', 'z/3.png', 'z/3.txt']
+    with images.saving(Path('out')) as save:
+        for frame in images:
+            save(frame)
+    assert all((Path('out') / name).is_file() for name in images.names)
+    assert open_source(['*/*.jpg'], Path('other')).names == ['x/1.jpg', 'y/1.jpg']
+    assert open_source(['**/*.png'], Path('out')).names == ['3.png']  # and not its own
+
+
+def test_several_inputs_are_not_overwritten(weights, drawn, tmp_path, capsys):
+    files = [tmp_path / 'b/1.jpg', tmp_path / 'a/b/1.jpg', tmp_path / 'b/c/1.jpg']
+    for file in files:
+        file.parent.mkdir(exist_ok=True, parents=True)
+        file.write_bytes(pictures(drawn)[0].read_bytes())
+    for output, inputs in ((tmp_path / 'a', files[:2]), (tmp_path, files)):
+        error = refused(capsys, main, '--weights', weights, '--output', output, '--input', *inputs)
+        names_all(error, 'holds the input, which would be overwritten')
+    assert len(run(weights, files[2], tmp_path / 'b')) == 1  # b/1.jpg is no input of this
+
+
+def test_a_skeleton_without_limbs(weights, drawn, tmp_path):
+    """Joints alone are drawn."""
+    state = checkpoint.load(weights)
+    state['config']['DATASET']['KEYPOINT']['SKELETON'] = []
+    torch.save(state, tmp_path / 'a.pth')
+    original = pictures(drawn)[0]
+    run(tmp_path / 'a.pth', original, tmp_path / 'out')
+    picture = cv2.imread(str(tmp_path / 'out' / original.name))
+    assert (np.abs(picture.astype(int) - cv2.imread(str(original))) > 60).any()
+
+
+def test_boxes_of_one_image_and_another_category(weights, drawn, tmp_path, capsys):
+    """They need no file name; those left out are counted by category."""
+    boxes = [{'bbox': [5, 5, 50, 60], 'category_id': 19}, {'bbox': [9, 9, 20, 30]}, {'bbox': [1, 1, 9, 9]}]
+    (tmp_path / 'boxes.json').write_text(json.dumps(boxes))
+    arguments = weights, pictures(drawn)[0], tmp_path / 'out', '--boxes', tmp_path / 'boxes.json'
+    assert [(row['category_id'], row['bbox'][0]) for row in run(*arguments)] == [(1, 9), (1, 1)]
+    names_all(capsys.readouterr().out, 'boxes.json: 2 boxes of people; left out: 1 of category 19')
+    boxes[1]['category_id'] = boxes[2]['category_id'] = 1
+    (tmp_path / 'boxes.json').write_text(json.dumps(boxes))
+    assert [(row['category_id'], row['bbox'][0]) for row in run(*arguments, '--category', 19)] == [(19, 5)]
+    names_all(capsys.readouterr().out, 'boxes.json: 1 boxes of category 19; left out: 2 of category 1')
+
+
 def test_nothing_readable_is_an_error(weights, tmp_path, capsys):
     (tmp_path / 'in').mkdir()
     (tmp_path / 'in/a.jpg').write_bytes(b'')
@@ -262,8 +354,12 @@ def test_boxes_of_a_video_are_found_by_frame(weights, drawn, tmp_path):
 
 REFUSALS = {
     'no input': ({'--input': 'absent.jpg'}, 'absent.jpg does not exist'),
-    'text': ({'--input': 'notes.txt'}, 'notes.txt: neither a folder nor named as one of .jpg'),
-    'a folder without pictures': ({'--input': 'empty'}, 'empty holds no image files (.jpg'),
+    'text': (
+        {'--input': 'notes.txt'},
+        '--input notes.txt: no image that this OpenCV reads (passed over: 1 .txt)',
+        'as one of .mp4',
+    ),
+    'a folder without pictures': ({'--input': 'empty'}, '--input empty: no image that this OpenCV reads; a video'),
     'a video that is none': ({'--input': 'clip.mp4'}, 'clip.mp4 cannot be opened'),
     'over the input': ({'--output': 'in'}, 'holds the input, which would be overwritten'),
     'over the image': ({'--input': 'in/cut short.jpg', '--output': 'in'}, 'would be overwritten'),
@@ -275,6 +371,8 @@ REFUSALS = {
     'other weights': ({'--weights': 'notes.txt'}, 'notes.txt is not a readable checkpoint'),
     'no average': ({'--ema': None}, 'has no moving average of the weights'),
     'detector alone': ({'--detector': 'torchvision:ssd300_vgg16'}, '--detector and --detector-weights go together'),
+    'a pattern of nothing': ({'--input': 'in/*.bmp'}, 'in/*.bmp does not exist'),
+    'a category of nothing': ({'--category': '3'}, '--category is of boxes'),
     'a score of nothing': ({'--min-score': '0.3'}, '--min-score is of boxes'),
 }
 

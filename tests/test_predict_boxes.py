@@ -22,12 +22,18 @@ def box(x: int, **fields: Any) -> dict:
     return {'bbox': [x, 2, 30, 40], **fields}
 
 
-def find(tmp_path: Path, content: Any, names: list[str] | None = NAMES, min_score: float = -np.inf) -> dict:
+def find(
+    tmp_path: Path,
+    content: Any,
+    names: list[str] | None = NAMES,
+    min_score: float = -np.inf,
+    category: str | None = None,
+) -> dict:
     """Names of images, or numbers of frames -> the left sides of their boxes, and the image's id, if they have any."""
     path = tmp_path / 'boxes.json'
     path.write_text(json.dumps(content))
     frames = [Frame(name, None, '') for name in names] if names else [Frame('clip.mp4', i, '') for i in range(5)]
-    found = BoxFile(path, names, min_score)(frames)
+    found = BoxFile(path, names, min_score, category)(frames)
     return {
         frame.name if names else frame.number: (people.boxes[:, 0].tolist(), people.image_id)
         for frame, people in zip(frames, found)
@@ -77,6 +83,52 @@ def test_frames(tmp_path):
         0: ([2], None),
         3: ([1, 3], None),
     }
+
+
+ALONE = {
+    'nothing said': [box(1), box(2)],
+    'one id of no known image': [box(1, image_id=5), box(2, image_id=5)],
+    'annotations': {'images': [{'id': 3, 'file_name': 'a/photo.jpg'}], 'annotations': [box(1), box(2)]},
+    'annotations without images': {'annotations': [box(1, image_id=3), box(2, image_id=3)]},
+}
+
+
+@pytest.mark.parametrize('content', ALONE.values(), ids=ALONE)
+def test_boxes_of_the_only_image(content, tmp_path):
+    assert [boxes for boxes, _ in find(tmp_path, content, ['photo.jpg']).values()] == [[1, 2]]
+
+
+@pytest.mark.parametrize(
+    ('content', 'name'),
+    [
+        ([box(1, image_id=5)], '000000000139.jpg'),
+        ([box(1, image_id=5), box(1, image_id=6)], 'photo.jpg'),
+        ([box(1, file_name='b.jpg')], 'photo.jpg'),
+        ({**LISTED, 'annotations': [box(1, image_id=7)]}, 'photo.jpg'),
+    ],
+)
+def test_boxes_of_another_image_than_the_only_one(content, name, tmp_path):
+    with pytest.raises(InputError, match='boxes of people is of the input'):
+        find(tmp_path, content, [name])
+
+
+NAMED = [{'id': 1, 'name': 'person'}, {'id': 19, 'name': 'horse'}, {'id': 2, 'name': 'cat'}, {'id': 3, 'name': 'cat'}]
+
+
+def test_categories_by_number_and_by_name(tmp_path, capsys):
+    boxes = [box(1, category_id=19), box(2, category_id=1), box(3, category_id=1, iscrowd=1), box(4, category_id=19)]
+    content = {**LISTED, 'categories': NAMED, 'annotations': [b | {'image_id': 7} for b in boxes]}
+    for category in ('19', 'horse'):
+        assert find(tmp_path, content, category=category) == {NAMES[0]: ([1, 4], 7)}
+        said = "2 boxes of category 19; left out: 1 of category 1 ('person'), 1 of crowds"
+        names_all(capsys.readouterr().out, said)
+    assert find(tmp_path, content) == {NAMES[0]: ([2], 7)}
+    names_all(capsys.readouterr().out, "1 boxes of people; left out: 2 of category 19 ('horse'), 1 of crowds")
+    for category in ('cow', 'cat'):
+        with pytest.raises(InputError, match=rf"--category {category}: the categories that .* 'horse' \(19\)"):
+            find(tmp_path, content, category=category)
+    with pytest.raises(InputError, match=r'none of its 0 boxes of people .*left out: 2 of category 19 \('):
+        find(tmp_path, content | {'annotations': [b for b in content['annotations'] if b['category_id'] == 19]})
 
 
 def test_low_scores_are_left_out(tmp_path):
@@ -148,7 +200,10 @@ def test_what_a_detector_sees_and_what_is_made_of_it(tmp_path, monkeypatch):
     seen = network.asked[0][0]
     assert seen.shape == (3, 6, 8) and seen.dtype == torch.float32
     torch.testing.assert_close(seen[:, 1, 2], torch.tensor([0, 0.2, 1]))
-    assert len(found) == 6
+    assert len(found) == 6 and found[5].category == 1
+    detector = Detector('torchvision:ssd300_vgg16', tmp_path / 'detector.pth', 0.5, torch.device('cpu'), '18')
+    other = detector([Frame('a', None, image)])[0]
+    assert other.boxes.tolist() == [[10, 10, 2, 2]] and other.category == 18
     np.testing.assert_allclose(found[5].boxes, [[2, 4, 20, 40]])
     np.testing.assert_allclose(found[5].scores, [0.9])
 

@@ -110,7 +110,7 @@ def test_mpii_mat(tmp_path, mpii_download, capsys):
     assert snapshot(target) == after
 
 
-def test_mpii_mat_is_what_the_data_set_reads(tmp_path, mpii_download, shared, capsys):
+def test_mpii_mat_is_what_the_data_set_reads(tmp_path, mpii_download, golden, capsys):
     target = tmp_path / 'MPII'
     run(
         capsys,
@@ -122,13 +122,13 @@ def test_mpii_mat_is_what_the_data_set_reads(tmp_path, mpii_download, shared, ca
         '--valid-images',
         mpii_download / 'valid.txt',
     )
-    written, golden = (scipy.io.loadmat(path) for path in (target / 'gt_json/valid.mat', shared / 'golden/valid.mat'))
-    fields = {name for name in golden if not name.startswith('__')}
+    written, official = (scipy.io.loadmat(path) for path in (target / 'gt_json/valid.mat', golden / 'valid.mat'))
+    fields = {name for name in official if not name.startswith('__')}
     assert fields == {name for name in written if not name.startswith('__')}
     for name in fields:
-        assert written[name].dtype == golden[name].dtype
-        assert written[name].ndim == golden[name].ndim and written[name].shape[0] == golden[name].shape[0]
-    names = ([name.item() for name in contents['dataset_joints'][0]] for contents in (written, golden))
+        assert written[name].dtype == official[name].dtype
+        assert written[name].ndim == official[name].ndim and written[name].shape[0] == official[name].shape[0]
+    names = ([name.item() for name in contents['dataset_joints'][0]] for contents in (written, official))
     assert next(names) == next(names)
     assert b'Created' not in (target / 'gt_json/valid.mat').read_bytes()[:128]  # a time would make files differ
     assert written['headboxes_src'][:, :, 0].tolist() == [[10, 20], [40, 60]]

@@ -38,6 +38,14 @@ def test_keys_younger_than_the_file_have_their_defaults(saved, tmp_path):
     assert load_experiment(path)[0] == cfg
 
 
+def test_keys_that_nothing_reads_any_more_are_left_out(saved, tmp_path):
+    _, cfg, model = saved
+    older = to_plain(cfg)
+    older['DATASET']['WHOLE_JOINTS'] = True
+    path = checkpoint.save(tmp_path, 1, {'model': model.state_dict(), 'config': older})
+    assert load_experiment(path)[0] == cfg
+
+
 def test_other_formats_have_their_own_defaults(tmp_path):
     """A key that is younger than a file of MPII's has MPII's default; by the format, whatever the data are called."""
     cfg = load_config('mspn.2xstg.mpii')

@@ -19,7 +19,8 @@ from cvpack.errors import InputError
 from lib import engine
 from lib.config import REPOSITORY
 from lib.datasets import coco, mpii
-from lib.datasets.checks import Kind, is_safe
+from lib.datasets.checks import Kind
+from lib.datasets.image_names import is_safe
 from lib.datasets.joints import load_image, read_image
 from lib.tools import prepare
 

@@ -10,13 +10,20 @@ from cvpack.errors import InputError
 from cvpack.files import read_json
 from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_schedule
 from cvpack.trainer import TrainStep
+from lib.config import REFERENCE_GPUS
 from lib.models.loss import build_loss
 from lib.models.mspn import build_mspn
 
 
+def published_schedule(experiment: str, gpus: int) -> Schedule:
+    s = load_config(experiment).SOLVER
+    return scale_schedule(
+        s.BASE_LR, s.MAX_ITER, s.CHECKPOINT_PERIOD, s.WARMUP_ITERS, s.WARMUP_FACTOR, gpus, REFERENCE_GPUS
+    )
+
+
 def coco_schedule(gpus: int) -> Schedule:
-    s = load_config('mspn.2xstg.coco').SOLVER
-    return scale_schedule(s.BASE_LR, s.MAX_ITER, s.CHECKPOINT_PERIOD, s.WARMUP_ITERS, s.WARMUP_FACTOR, gpus)
+    return published_schedule('mspn.2xstg.coco', gpus)
 
 
 def test_learning_rates_are_the_published_ones(golden):
@@ -34,6 +41,27 @@ def test_learning_rates_are_the_published_ones(golden):
 )
 def test_learning_rates_on_8_gpus(iteration, lr):
     assert coco_schedule(8).lr(iteration) == pytest.approx(lr, rel=1e-9, abs=1e-15)
+
+
+@pytest.mark.parametrize('gpus', [1, 2, 100, 320, 512, 4096, 10**6])
+def test_the_learning_rate_decays_on_any_number_of_gpus(gpus):
+    schedule = coco_schedule(gpus)
+    assert 1 <= schedule.warmup_iters <= 2400 and schedule.max_iter >= 1
+    assert schedule.lr(schedule.warmup_iters) == pytest.approx(5e-4 * gpus)
+    assert schedule.lr(schedule.max_iter) == 0 or schedule.max_iter == 1
+
+
+@pytest.mark.parametrize(
+    ('gpus', 'iterations', 'warmup'), [(64, 12000, 2400), (128, 6000, 2400), (213, 3605, 2400), (320, 2400, 1600)]
+)
+def test_the_warm_up_is_the_published_one_unless_it_would_take_most_of_the_run(gpus, iterations, warmup):
+    schedule = coco_schedule(gpus)
+    assert (schedule.max_iter, schedule.warmup_iters) == (iterations, warmup)
+
+
+def test_the_warm_up_of_mpii_on_64_gpus_is_the_published_one():
+    schedule = published_schedule('mspn.2xstg.mpii', 64)
+    assert (schedule.max_iter, schedule.warmup_iters) == (3600, 2400)
 
 
 def test_a_run_shorter_than_its_warm_up():
@@ -54,7 +82,7 @@ def test_steps_are_the_published_ones(golden):
     images, visibility, labels = golden_batch(2, 17, 256, 192)
     criterion = build_loss(cfg)
     s = cfg.SOLVER
-    schedule = scale_schedule(s.BASE_LR, 2, 2, 4, s.WARMUP_FACTOR, gpus=1)
+    schedule = scale_schedule(s.BASE_LR, 2, 2, 4, s.WARMUP_FACTOR, 1, 8)
     step = TrainStep(
         lambda batch: criterion(model(batch), visibility, labels),
         build_optimizer(s.OPTIMIZER, model.parameters(), s.WEIGHT_DECAY, s.MOMENTUM),
@@ -100,7 +128,7 @@ def test_a_saved_optimizer_goes_on_under_this_run_s_options():
     assert optimizer.state[parameters[0]]['step'] == 1
     optimizer.step()
     with pytest.raises(InputError, match=r'another optimiser: set SOLVER\.OPTIMIZER'):
-        load_optimizer(build_optimizer('SGD', parameters, 0, 0.9), state, file)
+        load_optimizer(build_optimizer('SGD', parameters, 0, 0.9), state, file, 'SOLVER.OPTIMIZER')
     with pytest.raises(InputError, match='another number of parameters'):
         load_optimizer(build_optimizer('Adam', [*parameters, torch.nn.Parameter(torch.ones(1))], 0, 0.9), state, file)
 

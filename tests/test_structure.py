@@ -1,12 +1,25 @@
 """The layout: exps -> lib -> cvpack, and experiments that are short differences from the defaults."""
 
 import ast
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lib.config import REPOSITORY
+from lib.config import REPOSITORY, coco_defaults
+
+# Of the task, of this project and its commands.
+FOREIGN = r'heatmap|key_?point|joint|pose|person|people|human|coco|mpii|mspn|\blib\b|\bexps\b|--resume|setup\.py'
+
+
+def keys(section: dict) -> Iterator[str]:
+    """Every key of a configuration, and of its sections."""
+    for name, value in section.items():
+        yield name
+        if isinstance(value, dict):
+            yield from keys(value)
 
 
 def imports(file: Path) -> set[str]:
@@ -21,12 +34,21 @@ def imports(file: Path) -> set[str]:
 
 
 def test_imports_point_one_way():
-    """exps -> lib -> cvpack, and cvpack needs nothing but torch and tqdm."""
+    """exps -> lib -> cvpack, and cvpack needs nothing but torch, with tensorboard, and tqdm."""
     allowed = {*sys.stdlib_module_names, 'torch', 'tqdm', 'cvpack'}
     for file in (REPOSITORY / 'cvpack').rglob('*.py'):
         assert imports(file) <= allowed, file
     for file in (REPOSITORY / 'lib').rglob('*.py'):
         assert not imports(file) & {'exps', 'config', 'tests'}, file
+
+
+@pytest.mark.parametrize('file', sorted((REPOSITORY / 'cvpack').rglob('*.py')), ids=lambda file: file.name)
+def test_cvpack_knows_nothing_of_its_task(file):
+    """No word of poses, no key of lib's configuration, no experiment's name, in code, messages or comments."""
+    text = file.read_text()
+    assert not re.findall(FOREIGN, text, re.IGNORECASE)
+    assert not {*keys(coco_defaults())} & {*re.findall(r'\w+', text)}
+    assert not [folder.name for folder in (REPOSITORY / 'exps').iterdir() if folder.name in text]
 
 
 @pytest.mark.parametrize('file', sorted((REPOSITORY / 'exps').glob('*/config.py')), ids=lambda file: file.parent.name)

@@ -14,6 +14,7 @@ from conftest import OneLayer, call, fast_settings, load_config, tiny_settings, 
 from refusals import experiment, names_all, refused
 
 from cvpack import checkpoint
+from cvpack.dist import free_port
 from cvpack.errors import InputError, NotFinite
 from cvpack.files import read_json
 from cvpack.preemption import StopRequest
@@ -43,8 +44,9 @@ def assert_same_checkpoints(one: Path, other: Path) -> None:
             assert torch.equal(value, b['optimizer']['state'][number][name]), (number, name)
 
 
-def start_ranks(settings: list[str], count: int, port: int, *arguments: str) -> list[subprocess.Popen]:
+def start_ranks(settings: list[str], count: int, *arguments: str) -> list[subprocess.Popen]:
     """train.py as a launcher starts it, a process a rank, each without a launcher that would interfere."""
+    port = free_port()
     return [
         subprocess.Popen(
             [sys.executable, 'train.py', *arguments, '--set', *settings],
@@ -213,8 +215,8 @@ def test_a_signal_to_one_rank_stops_all_after_a_save(drawn, tmp_path):
     """And the run goes on bit for bit. Slow: four starts of two processes."""
     folder = tmp_path / 'out'
     settings = [*tiny_settings(drawn, folder), 'SOLVER.MAX_ITER=10', 'SOLVER.CHECKPOINT_PERIOD=2']
-    for number, awaited, port in ((signal.SIGTERM, 8, 29631), (signal.SIGUSR1, 24, 29632)):
-        processes = start_ranks(settings, 2, port, '--resume', 'auto')
+    for number, awaited in ((signal.SIGTERM, 8), (signal.SIGUSR1, 24)):
+        processes = start_ranks(settings, 2, '--resume', 'auto')
         wait_for(folder / f'iter-{awaited}.pth', *processes)
         processes[1].send_signal(number)
         ends = [(process.communicate(timeout=60)[1], process.returncode) for process in processes]
@@ -223,16 +225,16 @@ def test_a_signal_to_one_rank_stops_all_after_a_save(drawn, tmp_path):
         for error, code in ends:
             assert code == 75 and f'error: stopped after iteration {stopped} as asked' in error
             assert 'Traceback' not in error
-    runs = {29633: (settings, '--resume', 'auto'), 29634: ([*settings, f'OUTPUT_DIR={tmp_path / "whole"}'],)}
-    for port, (chosen, *arguments) in runs.items():
-        for process in start_ranks(chosen, 2, port, *arguments):
+    runs = (settings, '--resume', 'auto'), ([*settings, f'OUTPUT_DIR={tmp_path / "whole"}'],)
+    for chosen, *arguments in runs:
+        for process in start_ranks(chosen, 2, *arguments):
             assert process.wait(timeout=120) == 0
     assert_same_checkpoints(folder / 'iter-40.pth', tmp_path / 'whole/iter-40.pth')
 
 
 def test_a_rank_that_hangs_ends_the_job(drawn, tmp_path):
     settings = [*tiny_settings(drawn, tmp_path), 'SOLVER.CHECKPOINT_PERIOD=1', 'SOLVER.TIMEOUT=5']
-    processes = start_ranks(settings, 2, 29635)
+    processes = start_ranks(settings, 2)
     try:
         wait_for(tmp_path / 'iter-4.pth', *processes)
         processes[1].send_signal(signal.SIGSTOP)
@@ -272,7 +274,7 @@ def _train_exploding(rank: int, port: int, settings: list[str]) -> None:
 
 def test_numbers_gone_wrong_on_one_rank_stop_all(drawn, tmp_path):
     settings = [*tiny_settings(drawn, tmp_path), 'SOLVER.CHECKPOINT_PERIOD=1']
-    torch.multiprocessing.spawn(_train_exploding, (29636, settings), nprocs=2)
+    torch.multiprocessing.spawn(_train_exploding, (free_port(), settings), nprocs=2)
     # CHECKPOINT_PERIOD is for 8 processes: 4 iterations here, so nothing was saved before or of the fourth.
     assert checkpoint.iterations(tmp_path) == []
     report = read_json(tmp_path / 'not-finite-iter-4.json')

@@ -1,5 +1,7 @@
 """Weight files: torchvision's, the published renamed ones, whole checkpoints; what is refused."""
 
+import functools
+
 import pytest
 import torch
 import torchvision
@@ -82,6 +84,152 @@ def test_real_imagenet_weights(shared):
         model.stage0.downsample.layer3[5].conv_bn_relu2.conv.weight,
         model.stage1.downsample.layer3[5].conv_bn_relu2.conv.weight,
     )
+
+
+def narrow(stages: int, **changes) -> MSPN:
+    return small(width=8, num_stages=stages, channels=8, **changes)
+
+
+@functools.cache
+def trained(stages: int) -> dict:
+    torch.manual_seed(stages)
+    state = narrow(stages).state_dict()
+    return {key: torch.randn_like(value) if value.is_floating_point() else value for key, value in state.items()}
+
+
+def backbone(stages: int, *parts: str, biases: bool = True, counts: bool = True) -> dict:
+    """The stem ('top') and trunks ('stage0', ...; '' for one without a stage's name) of a network, as a file."""
+    state = {}
+    for key, value in trained(stages).items():
+        kept = (biases or not key.endswith('conv.bias')) and (counts or 'num_batches' not in key)
+        if kept and (key.startswith('top.') or '.downsample.layer' in key):
+            state[key] = value
+    bare = {key.removeprefix('stage0.downsample.'): value for key, value in state.items() if key.startswith('stage0.d')}
+    state = {key: value for key, value in state.items() if key.startswith(tuple(f'{part}.' for part in parts if part))}
+    return state | bare if '' in parts else state
+
+
+def wrapped(state: dict, name: str, prefix: str = '') -> dict:
+    return {name: {f'{prefix}{key}': value for key, value in state.items()}, 'epoch': 3}
+
+
+# content of the file, MODEL.WEIGHT_STAGES, and which of the file's parts each of the network's gets.
+FORMS = {
+    'bare': (backbone(1, 'top', ''), 'all', {'top': 'top', 'stage0': '', 'stage1': ''}),
+    'bare, first': (backbone(1, 'top', ''), 'first', {'top': 'top', 'stage0': ''}),
+    'bare, stem': (backbone(1, 'top', ''), 'stem', {'top': 'top'}),
+    'bare without a stem': (backbone(1, ''), 'all', {'stage0': '', 'stage1': ''}),
+    'the first stage alone': (backbone(1, 'stage0'), 'all', {'stage0': 'stage0'}),
+    'stem and first stage': (backbone(1, 'top', 'stage0'), 'all', {'top': 'top', 'stage0': 'stage0'}),
+    'the second stage alone': (backbone(2, 'stage1'), 'all', {'stage1': 'stage1'}),
+    'both stages': (backbone(2, 'top', 'stage0', 'stage1'), 'all', {n: n for n in ('top', 'stage0', 'stage1')}),
+    'four stages': (
+        backbone(4, 'top', 'stage0', 'stage1', 'stage2', 'stage3'),
+        'all',
+        {n: n for n in ('top', 'stage0', 'stage1')},
+    ),
+    'four stages, first': (backbone(4, 'top', 'stage0', 'stage1'), 'first', {'top': 'top', 'stage0': 'stage0'}),
+    'the stem': (backbone(1, 'top'), 'all', {'top': 'top'}),
+    'first stage and bare': (backbone(2, 'stage1', ''), 'all', {'stage0': '', 'stage1': 'stage1'}),
+    'no biases': (backbone(1, 'top', '', biases=False), 'all', {'top': 'top', 'stage0': '', 'stage1': ''}),
+    'no counts': (backbone(1, 'top', '', counts=False), 'all', {'top': 'top', 'stage0': '', 'stage1': ''}),
+    'model': (wrapped(backbone(1, 'top', ''), 'model'), 'all', {'top': 'top', 'stage0': '', 'stage1': ''}),
+    'state_dict': (wrapped(backbone(1, 'stage0'), 'state_dict', 'module.'), 'all', {'stage0': 'stage0'}),
+    'half precision': (
+        {key: value.half() for key, value in backbone(1, 'top', '').items()},
+        'all',
+        {'top': 'top', 'stage0': '', 'stage1': ''},
+    ),
+    'a whole network, first': (trained(2), 'first', {'top': 'top', 'stage0': 'stage0'}),
+}
+
+
+@pytest.mark.parametrize('form', FORMS)
+def test_every_form_of_a_resnet(form, tmp_path):
+    """Each part gets exactly what the file has for it; the others stay as they were, and are named."""
+    content, stages, expected = FORMS[form]
+    path, model = tmp_path / 'a.pth', narrow(2)
+    torch.save(content, path)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    first, *lines = load_pretrained(model, path, stages).splitlines()
+    file = {k.removeprefix('module.'): v for k, v in content.get('model', content.get('state_dict', content)).items()}
+    for key, value in model.state_dict().items():
+        part, below = key.split('.', 1)
+        is_backbone = part == 'top' or below.startswith('downsample.')
+        if is_backbone and part in expected and 'num_batches' not in key:
+            name = f'{expected[part]}.{below}' if expected[part] else below.removeprefix('downsample.')
+            right = file.get(name, torch.zeros_like(value))
+            assert torch.equal(value, right.float()) and (name in file or name.endswith('conv.bias')), key
+        else:
+            assert torch.equal(value, before[key]), key
+    names = ['stem' if part == 'top' else part for part in ('top', 'stage0', 'stage1')]
+    filled = ['stem' if part == 'top' else part for part in expected]
+    assert f'tensors of {", ".join(filled)} matched (renamed file)' in first
+    left = [name for name in names if name not in filled]
+    said = f'{", ".join(left)}: nothing from this file (MODEL.WEIGHT_STAGES {stages}), initialised at random'
+    assert (said in lines) == bool(left)
+
+
+def test_a_torchvision_file_without_a_stem_and_the_stem_alone(resnet18, tmp_path):
+    network, _ = resnet18
+    state = network.state_dict()
+    torch.save({key: value for key, value in state.items() if key.startswith('layer')}, tmp_path / 'layers.pth')
+    torch.save({key: value for key, value in state.items() if not key.startswith('layer')}, tmp_path / 'stem.pth')
+    model = small()
+    assert 'stem: nothing from this file' in load_pretrained(model, tmp_path / 'layers.pth')
+    report = load_pretrained(model, tmp_path / 'stem.pth', 'first')
+    assert 'stage0, stage1: nothing from this file' in report and '2 of its tensors are not used (first: fc.b' in report
+    torch.testing.assert_close(model.top.conv.conv.weight, state['conv1.weight'].flip(1))
+    torch.testing.assert_close(model.stage1.downsample.layer4[1].conv_bn_relu2.bn.weight, state['layer4.1.bn2.weight'])
+
+
+def without(state: dict, *keys: str) -> dict:
+    return {key: value for key, value in state.items() if key not in keys}
+
+
+@pytest.mark.parametrize(
+    ('state', 'stages', 'message'),
+    [
+        (without(backbone(1, 'stage0'), 'stage0.downsample.layer4.1.conv_bn_relu2.bn.bias'), 'all', '1 tensors are'),
+        (without(backbone(1, 'top', ''), 'layer1.0.conv_bn_relu1.conv.bias'), 'first', '1 tensors are missing'),
+        (without(backbone(1, 'top', 'stage0'), 'top.conv.bn.running_var'), 'stem', 'missing (first: top.conv.bn.run'),
+        (backbone(1, ''), 'stem', '6 tensors are missing (first: top.conv.conv.weight)'),
+        (backbone(2, 'stage1'), 'first', 'tensors are missing'),
+        (
+            backbone(1, '') | {'layer1.2.conv_bn_relu1.conv.weight': torch.ones(1)},
+            'all',
+            'deeper trunk (first: layer1.2',
+        ),
+        (backbone(1, 'top') | {'layer1.0.se.fc1.weight': torch.ones(1)}, 'all', 'deeper trunk (first: layer1.0.se'),
+        (
+            backbone(2, 'stage1') | {'stage1.downsample.layer4.2.x': torch.ones(1)},
+            'all',
+            'deeper trunk (first: stage1.',
+        ),
+        ({'fc.weight': torch.ones(1)}, 'all', 'tensors are missing'),
+        ({}, 'all', 'tensors are missing'),
+        ({key: value.int() for key, value in backbone(1, 'top').items()}, 'stem', '6 tensors are missing'),
+    ],
+)
+def test_a_part_that_is_filled_in_part_is_refused(state, stages, message, tmp_path):
+    torch.save(state, tmp_path / 'a.pth')
+    model = narrow(2)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(InputError, match=r'a\.pth does not fit this model') as refusal:
+        load_pretrained(model, tmp_path / 'a.pth', stages)
+    assert message in str(refusal.value)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_networks_of_one_s_own(tmp_path):
+    """They begin from checkpoints of theirs; a ResNet has no place in them."""
+    trained, model = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    torch.save({'model': trained.state_dict()}, tmp_path / 'iter-8.pth')
+    assert '2 of 2 tensors matched' in load_pretrained(model, tmp_path / 'iter-8.pth')
+    assert torch.equal(model.weight, trained.weight)
+    torch.save(backbone(1, 'top', ''), tmp_path / 'resnet.pth')
+    with pytest.raises(InputError, match=r"no tensors of MSPN's stem and trunks: set MODEL\.WEIGHT to ''"):
+        load_pretrained(model, tmp_path / 'resnet.pth')
 
 
 def test_files_that_do_not_fit_are_refused(resnet18, tmp_path):

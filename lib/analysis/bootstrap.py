@@ -1,4 +1,4 @@
-"""Bootstrap intervals (Efron and Tibshirani, 1993) of a figure over the images of a test."""
+"""Bootstrap intervals (Efron and Tibshirani, 1993) of metrics over the images of a test."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,21 +8,21 @@ from tqdm import tqdm
 # Of the draws' distribution: 95 per cent lie between.
 INTERVAL = (0.025, 0.975)
 
-# How often each image counts, (i,) int64 -> the figure.
-Figure = Callable[[np.ndarray], float]
+# How often each image counts, (i,) int64 -> metrics (m,) in 0 .. 1, NaN where there is nothing to measure.
+Metrics = Callable[[np.ndarray], np.ndarray]
 
 
-def draws(figures: Sequence[Figure], images: int, samples: int, seed: int = 0) -> np.ndarray:
-    """(samples, len(figures)) figures of as many images as there are, drawn with repetition.
+def draws(tests: Sequence[Metrics], images: int, samples: int, seed: int = 0) -> list[np.ndarray]:
+    """For each test (samples, m), its metrics on as many images as there are, drawn with repetition.
 
-    The figures of a row are of the same draw, so that their differences are paired.
+    The same draws for all, so that differences between tests are paired.
     """
     random = np.random.default_rng(seed)
-    rows = np.empty((samples, len(figures)))
-    for row in tqdm(rows, 'bootstrap', unit=' draws', disable=None):
+    rows = []
+    for _ in tqdm(range(samples), 'bootstrap', unit=' draws', disable=None):
         weights = np.bincount(random.integers(images, size=images), minlength=images)
-        row[:] = [figure(weights) for figure in figures]
-    return rows
+        rows.append([test(weights) for test in tests])
+    return [np.array(of_test) for of_test in zip(*rows)]
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:

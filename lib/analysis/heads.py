@@ -6,7 +6,7 @@ import numpy as np
 
 from cvpack.errors import InputError
 from cvpack.files import read_json
-from lib.datasets.mpii import HEAD_SIZE_FACTOR, NOT_IN_MEAN, THRESHOLD
+from lib.datasets.mpii import HEAD_SIZE_FACTOR, NOT_IN_MEAN
 from lib.datasets.mpii_json import read_truth
 
 # Joints that count in the mean.
@@ -45,9 +45,3 @@ def true_joints(mat_path: Path, people: int) -> np.ndarray:
     """(n, 16, 3): x, y in image pixels from 0, and 1 for a labelled joint, else 0."""
     truth = read_truth(mat_path, people)
     return np.dstack([truth['pos_gt_src'].transpose(2, 0, 1) - 1, 1 - truth['jnt_missing'].T])
-
-
-def hits_and_joints(errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) each: of a person's labelled joints, those that count in mean PCKh, how many are near enough; how many."""
-    counted = errors[:, COUNTED]
-    return (counted <= THRESHOLD).sum(axis=1), np.isfinite(counted).sum(axis=1)

@@ -44,11 +44,12 @@ def _signed(difference: float) -> str:
 def oks_sections(
     truth_file: Path,
     results: Path,
+    images: Path,
     joint_names: Sequence[str],
     flip_pairs: Sequence[Sequence[int]],
     sigmas: Sequence[float],
 ) -> tuple[list[str], list[Case]]:
-    """Sections of html, and people to show. Raises InputError for unfit files."""
+    """Sections of html, and people to show. images: their folder. Raises InputError for unfit files."""
     content = read_json(truth_file, PREPARE)
     truth = parse_truth(content, truth_file, len(joint_names))
     evaluation = Evaluation(truth, read_results(results, truth), np.array(sigmas))
@@ -60,7 +61,7 @@ def oks_sections(
         _joints(evaluation, diagnosis, joint_names),
         _groups(evaluation),
     ]
-    paths = image_paths(listed_images(content, truth_file))
+    paths = image_paths(listed_images(content, truth_file), images, truth_file)
     names = [paths[i] for i in truth.image_ids.tolist()]
     return sections, list(_cases(evaluation, diagnosis, joint_names, names))
 

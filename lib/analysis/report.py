@@ -30,7 +30,7 @@ def write_report(
     """
     truth, results = Path(content['truth']), folder / content['results']
     if content['sigmas']:
-        sections, cases = oks_sections(truth, results, joint_names, flip_pairs, content['sigmas'])
+        sections, cases = oks_sections(truth, results, images, joint_names, flip_pairs, content['sigmas'])
     else:
         sections, cases = pckh_sections(truth, results, joint_names)
     path = folder / 'report.html'

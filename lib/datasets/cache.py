@@ -11,8 +11,8 @@ import numpy as np
 
 from cvpack import dist
 from cvpack.files import replacing
-from cvpack.logger import NAME
-from lib.datasets import checks, coco_json, joints, mpii_json
+from cvpack.logger import LOGGER
+from lib.datasets import checks, coco_categories, coco_json, image_names, joints, mpii_json
 from lib.datasets.description import Description
 from lib.datasets.joints import Records
 
@@ -20,10 +20,10 @@ from lib.datasets.joints import Records
 def train_records(reader: ModuleType, dataset: Description, min_keypoints: int, file: Path) -> Records:
     """reader.train_records(dataset, min_keypoints), or what an earlier call with the same outcome left in `file`.
 
-    The same: the json's bytes, the arguments and the code that reads it. Rank 0 reads the json and writes `file`,
-    the others find it. Raises what reader.train_records raises.
+    The same: the json's bytes, the arguments, the code that reads it, and the folders that images are looked for in.
+    Rank 0 reads the json and writes `file`, the others find it. Raises what reader.train_records raises.
     """
-    logger = logging.getLogger(NAME)
+    logger = logging.getLogger(LOGGER)
     with dist.main_first():
         fingerprint = _fingerprint(reader, dataset, min_keypoints)
         records = _load(file, fingerprint)
@@ -43,7 +43,8 @@ def _fingerprint(reader: ModuleType, dataset: Description, min_keypoints: int) -
     if not source.is_file():
         return ''
     digest = hashlib.sha256(f'{dataset.at(dataset.root.resolve())} {min_keypoints}'.encode())
-    readers = (reader, joints, checks, coco_json, mpii_json)
+    digest.update(repr(image_names.times(dataset.image_folder('train'))).encode())
+    readers = (reader, joints, checks, coco_categories, coco_json, image_names, mpii_json)
     for path in (*(Path(module.__file__) for module in readers), source):
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -4,7 +4,6 @@ Whoever reads a file hands over a `Report`. Reading for training or testing stop
 (`refuse`); lib.tools.check_data counts all of them.
 """
 
-import re
 import reprlib
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cvpack.errors import InputError
+from lib.datasets.image_names import ImageFolder, oddity
 
 
 class Kind(Enum):
@@ -25,11 +25,11 @@ class Kind(Enum):
     FILE = 'file of annotations or boxes that is missing, damaged or of another form', True
     FIELD = 'field that is missing or not of its type', True
     NUMBER = 'number that is NaN, infinite or beyond all sense', True
-    JOINTS = 'wrong number of joints', True
+    JOINTS = 'wrong number or order of joints', True
     BOX = 'box of zero or negative size', True
-    NAME = 'file name that leaves the images folder or is none', True
+    NAME = 'file name that leaves the images folder, cannot lead to a file in it, or is none', True
     TWICE = 'id that is given twice', True
-    CATEGORY = 'category of people missing', True
+    CATEGORY = 'labelled person of another category than 1, or no such category', True
     NOBODY = 'file without anybody to train on or to test', True
     ABSENT = 'image that is listed but absent', True
     EMPTY = 'image file of zero bytes', True
@@ -47,17 +47,34 @@ class Kind(Enum):
     BOX_OUTSIDE = 'box that misses the image', False
     SIZE = 'image of another size than its record says', False
 
+    # What fits badly together: labels and images, train and val, names and pairs.
+    RATIOS = 'box or joints that look like ratios of the image (0 to 1), not pixels', False
+    CORNERS = 'box that looks like x1, y1, x2, y2, not x, y, width, height', False
+    FAR = 'person with labelled joints far outside the box', False
+    UNCOUNTED = 'person left out because num_keypoints is 0, although joints are labelled', False
+    STORED = 'image whose labels fit it as it is stored, not as EXIF turns it upright', False
+    EXIF = 'image that EXIF turns or mirrors: its labels have to fit the upright picture', False
+    HOLE = 'JPEG with damaged data, part of which looks wrong', False
+    SHARED = 'image of val or test that is in train, too', False
+    SIDES = 'left and right joint, by their names, that are no flip pair', False
+
+    DETECTION = 'detected box of no size, or not finite: left out', False
+
 
 Report = Callable[[Kind, str], None]
 
 # Pixels, ids of joints, areas: nothing that is meant comes near it, and float32 holds it.
 LARGEST = 1e9
-LONGEST_NAME = 1000
-# Absolute, or with a step upwards, or with what no file system or terminal should be given.
-UNSAFE_NAME = re.compile(r'\A/|(?:\A|/)\.\.(?:/|\Z)|[\x00-\x1f\x7f-\x9f\ud800-\udfff]')
 REMEDY = 'correct or remove it'
 
-_repr = reprlib.Repr()
+
+class _Repr(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write out numbers of more than some thousand digits.
+        return super().repr_int(x, level) if x.bit_length() < 10_000 else f'a number of {x.bit_length()} bits'
+
+
+_repr = _Repr()
 _repr.maxstring = _repr.maxother = 100
 shown: Callable[[Any], str] = _repr.repr  # a value as messages show it: escaped, and of bearable length
 
@@ -68,13 +85,10 @@ def refuse(kind: Kind, message: str) -> None:
         raise InputError(message)
 
 
-def is_safe(name: Any) -> bool:
-    """Whether this is a file name that stays in its folder and that a file system takes."""
-    return isinstance(name, str) and 0 < len(name) <= LONGEST_NAME and not UNSAFE_NAME.search(name)
-
-
 class Rows:
     """The records of a json list, read field by field; of those that are found wrong `good` becomes False.
+
+    Each field of a record is told wrong once, so what follows from a fault is not told beside it.
 
     what: a record's name in a message; path: the file's; rows: dictionaries
     numbers: (n,) positions in the file, from 0; good: (n,) bool
@@ -85,20 +99,22 @@ class Rows:
             report(Kind.FILE, f'{path}: its {what} records should be a list, not {shown(rows)}: is it the right file?')
             rows = []
         self.what, self.path, self.report = what, path, report
-        fits = [isinstance(row, dict) for row in rows]
+        fits = np.array([isinstance(row, dict) for row in rows], bool)
         self.rows: list[dict] = [row if fit else {} for row, fit in zip(rows, fits)]
         self.numbers = np.arange(len(rows))
         self.good = np.ones(len(rows), bool)
-        self.require(fits, Kind.FIELD, lambda i: f'{shown(rows[i])} should be an object with named fields')
+        self._wrong: dict[str, np.ndarray] = {}
+        self.require(fits, '', Kind.FIELD, lambda i: f'{shown(rows[i])} should be an object with named fields')
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def only(self, mask: np.ndarray) -> 'Rows':
-        """The good ones of these rows for which the mask (n,) is true."""
-        chosen = np.flatnonzero(mask & self.good)
+        """The rows for which the mask (n,) is true, with what was found of them."""
+        chosen = np.flatnonzero(mask)
         part = Rows([self.rows[i] for i in chosen], self.what, self.path, self.report)
-        part.numbers = self.numbers[chosen]
+        part.numbers, part.good = self.numbers[chosen], self.good[chosen]
+        part._wrong = {field: wrong[chosen] for field, wrong in self._wrong.items()}
         return part
 
     def label(self, index: int) -> str:
@@ -107,16 +123,20 @@ class Rows:
         ids = [f' ({key} {shown(row[key])})' for key in ('id', 'image_id', 'image') if key in row]
         return f'{self.path}: {self.what} {self.numbers[index]}{"".join(ids[:1])}'
 
-    def tell(self, index: int, kind: Kind, text: str) -> None:
-        """Reports a row, unless it was found wrong before."""
-        if self.good[index]:
-            self.good[index] = False
-            self.report(kind, f'{self.label(index)}: {text}: {REMEDY}')
+    def wrong(self, field: str) -> np.ndarray:
+        """(n,) bool: the rows that were found wrong in a field, or are no objects."""
+        nothing = np.zeros(len(self), bool)
+        return self._wrong.get(field, nothing) | self._wrong.get('', nothing)
 
-    def require(self, mask: Sequence[bool], kind: Kind, text: Callable[[int], str]) -> None:
-        """Reports the rows where the mask (n,) is false with text(index), unless they were found wrong before."""
-        for i in np.flatnonzero(~np.asarray(mask, bool) & self.good):
-            self.tell(i, kind, text(i))
+    def require(self, mask: Sequence[bool], field: str, kind: Kind, text: Callable[[int], str]) -> None:
+        """Reports the rows where the mask (n,) is false with text(index), unless the field was found wrong before."""
+        for i in np.flatnonzero(~np.asarray(mask, bool) & ~self.wrong(field)):
+            self._tell(i, field, kind, text(i))
+
+    def _tell(self, index: int, field: str, kind: Kind, text: str) -> None:
+        self._wrong.setdefault(field, np.zeros(len(self), bool))[index] = True
+        self.good[index] = False
+        self.report(kind, f'{self.label(index)}: {text}: {REMEDY}')
 
     def column(self, field: str, default: Any = None) -> list:
         """A field of every row as it is."""
@@ -135,31 +155,43 @@ class Rows:
                 if _fault(field, value, shape, length) is None:
                     array[i] = value
         fits = (np.abs(array) < LARGEST).all(axis=tuple(range(1, array.ndim)))
-        for i in np.flatnonzero(~fits):
-            self.tell(i, *_fault(field, values[i], shape, length))
+        for i in np.flatnonzero(~fits & ~self.wrong(field)):
+            self._tell(i, field, *_fault(field, values[i], shape, length))
         return array
 
-    def whole(self, field: str, default: Any = None) -> np.ndarray:
-        """(n,) int64: a field that holds a whole number; 0 in rows where it does not."""
+    def whole(self, field: str, default: Any = None, types: tuple[type, ...] = (int, float)) -> np.ndarray:
+        """(n,) int64: a field that holds a whole number; 0 in rows where it does not.
+
+        types: that a number may be of; 5.0 is a float
+        """
         values = self.column(field, default)
-        fits = [isinstance(value, (int, float)) and value % 1 == 0 and abs(value) < 2**63 for value in values]
-        self.require(fits, Kind.FIELD, lambda i: f'{field} = {shown(values[i])} should be a whole number')
+        fits = [isinstance(value, types) and value % 1 == 0 and abs(value) < 2**63 for value in values]
+        self.require(fits, field, Kind.FIELD, lambda i: _not_whole(field, values[i]))
         return np.array([value if fit else 0 for value, fit in zip(values, fits)], np.int64)
 
-    def names(self, field: str) -> list[str]:
-        """A field that holds the path of a file in a folder that it cannot leave; '' in rows where it does not."""
-        values = self.column(field)
-        fits = [is_safe(value) for value in values]
-        self.require(
-            fits, Kind.NAME, lambda i: f'{field} = {shown(values[i])} should be a path inside the images folder'
-        )
+    def names(self, field: str, folder: Path | None = None) -> list[str]:
+        """A field that holds the path of a file in a folder that it cannot leave; '' in rows where it does not.
+
+        folder: of the images, where it is known: a name that leads to none there is refused if it shows why
+        """
+        values, images = self.column(field), ImageFolder(folder) if folder else None
+        odd = [oddity(value, images) for value in values]
+        fits = [text is None for text in odd]
+        text = 'should be a path inside the images folder'
+        self.require(fits, field, Kind.NAME, lambda i: f'{field} = {shown(values[i])} {text}{odd[i]}')
         return [value if fit else '' for value, fit in zip(values, fits)]
 
     def unique(self, field: str, ids: np.ndarray) -> None:
         """Reports rows whose id another one had before."""
-        first = np.zeros(len(ids), bool)
-        first[np.unique(ids, return_index=True)[1]] = True
-        self.require(first, Kind.TWICE, lambda i: f'{field} {ids[i]} is given twice')
+        known = np.flatnonzero(~self.wrong(field))
+        again = np.ones(len(ids), bool)
+        again[known[np.unique(ids[known], return_index=True)[1]]] = False
+        self.require(~again, field, Kind.TWICE, lambda i: f'{field} {ids[i]} is given twice')
+
+
+def _not_whole(field: str, value: Any) -> str:
+    point = ' without a decimal point' if isinstance(value, float) and value % 1 == 0 else ''
+    return f'{field} = {shown(value)} should be a whole number{point}'
 
 
 def _as_array(values: list, shape: tuple[int, ...]) -> np.ndarray | None:

@@ -1,29 +1,31 @@
 """COCO keypoints and data sets in its format: people, boxes, evaluation; COCO's own facts."""
 
 import json
-import re
+import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pycocotools.cocoeval import Params
 
 from cvpack.files import read_json
-from lib.datasets.coco_eval import keypoint_figures
+from cvpack.logger import LOGGER
+from lib.datasets.coco_categories import PERSON, check_joint_names, is_labelled_person
+from lib.datasets.coco_eval import keypoint_figures, pck
 from lib.datasets.coco_json import (
-    PERSON,
     Boxes,
-    check_joint_names,
     check_truth,
-    is_labelled_person,
+    image_paths,
     labelled_people,
     listed_images,
     person_boxes,
 )
 from lib.datasets.description import Description
+from lib.datasets.image_names import image_path as image_path
 from lib.datasets.joints import Records, pack_paths
 from lib.datasets.nms import Scoring, scored
 from lib.datasets.submission import check_coco
-from lib.utils.transforms import PIXELS_PER_SCALE, centers_and_scales
+from lib.utils.transforms import centers_and_scales
 
 COCO = Description(
     name='COCO',
@@ -76,18 +78,10 @@ COCO = Description(
         (4, 6),
     ),
     sigmas=tuple(Params('keypoints').kpt_oks_sigmas.tolist()),
-    whole_joints=True,
 )
 
 PREPARE = 'prepare the data set (python -m lib.tools.prepare -h) or correct its description in config.py'
 PUBLISHED = Scoring()
-PCK_SHARES = (0.1, 0.05)  # of the longer side of the box
-
-
-def image_path(file_name: str) -> str:
-    """An annotated file name -> its path in `images`: COCO 2014's names tell the folder, others are paths."""
-    match = re.match(r'COCO_(\w+?)_\d+\.', file_name)
-    return f'{match[1]}/{file_name}' if match else file_name
 
 
 def annotated_boxes(annotations: list[dict]) -> list[dict]:
@@ -105,56 +99,71 @@ def annotated_boxes(annotations: list[dict]) -> list[dict]:
     ]
 
 
-def image_paths(listed: dict[int, dict]) -> dict[int, str]:
-    """Ids of listed images -> their paths in `images`."""
-    return {image_id: image_path(image['file_name']) for image_id, image in listed.items()}
-
-
 def train_records(dataset: Description, min_keypoints: int) -> Records:
     """The people to train on: not a crowd, with joints, of a listed image. Raises InputError for unfit files."""
-    path = dataset.annotations('train')
+    path, folder = dataset.annotations('train'), dataset.image_folder('train')
     content = read_json(path, PREPARE)
-    listed = listed_images(content, path)
+    listed = listed_images(content, path, folder=folder)
+    names = image_paths(listed, folder, path)
     check_joint_names(content, path, dataset.joint_names)
     people = labelled_people(content, path, listed, len(dataset.joint_names), min_keypoints)
-    names = image_paths(listed)
     center, scale = centers_and_scales(people.boxes)
     return Records(
-        root=dataset.image_folder('train'),
+        root=folder,
         paths=pack_paths([names[i] for i in people.image_ids.tolist()]),
         center=center,
         scale=scale,
         joints=people.keypoints[..., :2].astype(np.float32),
         visibility=people.keypoints[..., 2].astype(np.float32),
+        integer=np.array([{*map(type, joints)} <= {int, bool} for joints in people.rows.column('keypoints')], bool),
     )
+
+
+def _truth(dataset: Description, split: str) -> tuple[Any, dict[int, dict]]:
+    """The annotations of 'val' or 'test', fit to be evaluated against, and the images that they list."""
+    path = dataset.annotations(split)
+    content = read_json(path, PREPARE)
+    listed = listed_images(content, path, folder=dataset.image_folder(split))
+    check_joint_names(content, path, dataset.joint_names)
+    if split == 'val' or 'annotations' in content:  # COCO's test-dev has none that are public
+        check_truth(content, path, len(dataset.joint_names))
+    return content, listed
+
+
+def check_validation(dataset: Description) -> None:
+    """Raises InputError for validation annotations that a test would refuse; a detector's boxes are not looked at."""
+    path = dataset.annotations('val')
+    content, listed = _truth(dataset, 'val')
+    image_paths(listed, dataset.image_folder('val'), path)
+    if dataset.boxes('val') is None:
+        labelled_people(content, path, listed, len(dataset.joint_names), min_keypoints=1)
 
 
 def test_records(dataset: Description, split: str, gt_boxes: bool) -> Records:
     """The boxes to test, by falling score: a detector's, or those of the annotated people, with their joints.
 
     split: 'val' or 'test'; gt_boxes: the annotated ones although there are a detector's. Only boxes of people in
-    listed images. Raises InputError for unfit files, also for annotations that could not be evaluated against.
+    listed images; of a detector's, those that are not finite or of no size are left out, and their number is logged.
+    Raises InputError for unfit files, also for annotations that could not be evaluated against.
     """
-    gt_file, det_file = dataset.annotations(split), dataset.boxes(split)
+    gt_file, det_file, folder = dataset.annotations(split), dataset.boxes(split), dataset.image_folder(split)
     gt_boxes = gt_boxes or det_file is None
-    content = read_json(gt_file, PREPARE)
-    listed = listed_images(content, gt_file)
-    check_joint_names(content, gt_file, dataset.joint_names)
-    joints = len(dataset.joint_names)
-    if split == 'val' or 'annotations' in content:  # COCO's test-dev has none that are public
-        check_truth(content, gt_file, joints)
+    content, listed = _truth(dataset, split)
     keypoints = None
     if gt_boxes:
-        people = labelled_people(content, gt_file, listed, joints, min_keypoints=1)
+        people = labelled_people(content, gt_file, listed, len(dataset.joint_names), min_keypoints=1)
         boxes = Boxes(people.image_ids, people.boxes, np.ones(len(people.boxes)), people.rows)
         keypoints = people.keypoints.astype(np.float32)
     else:
         boxes = person_boxes(read_json(det_file, f'{PREPARE}, or test with --gt-boxes'), det_file, listed)
+    if boxes.left_out:
+        text = f'{boxes.left_out} boxes of no size, or with numbers that are not finite, are left out'
+        logging.getLogger(LOGGER).info(f'{det_file}: {text}')
     order = np.argsort(-boxes.scores, kind='stable')
     center, scale = centers_and_scales(boxes.boxes[order])
-    names = image_paths(listed)
+    names = image_paths(listed, folder, gt_file)
     return Records(
-        root=dataset.image_folder(split),
+        root=folder,
         paths=pack_paths([names[i] for i in boxes.image_ids[order].tolist()]),
         center=center,
         scale=scale,
@@ -211,27 +220,15 @@ def evaluate(dataset: Description, split: str, results: Path, records: Records) 
     return figures
 
 
-def pck(predictions: np.ndarray, records: Records) -> dict[str, float]:
-    """Percentage of correct keypoints (Yang and Ramanan, PAMI 2013), in 0 .. 1: the share of labelled joints within
-    0.1 and 0.05 of the longer side of the person's box.
-
-    predictions: (n, K, 3), x, y in image pixels and score, of the records' people
-    """
-    errors = np.linalg.norm(predictions[..., :2] - records.joints, axis=2)
-    longer = records.scale.max(axis=1, keepdims=True) * PIXELS_PER_SCALE
-    near = (errors / longer)[records.visibility > 0]
-    return {f'PCK@{share}': float((near <= share).mean()) for share in PCK_SHARES}
-
-
 def truth(dataset: Description, split: str) -> dict[str, np.ndarray]:
     """The labelled people of every test image: path in `images` -> (people, K, 3), x, y, visibility."""
-    path = dataset.annotations(split)
+    path, folder = dataset.annotations(split), dataset.image_folder(split)
     content = read_json(path, PREPARE)
-    listed = listed_images(content, path)
+    listed = listed_images(content, path, folder=folder)
     if 'annotations' not in content:  # test-dev's are not public
         return {}
     people = labelled_people(content, path, listed, len(dataset.joint_names), min_keypoints=1)
-    names = image_paths(listed)
+    names = image_paths(listed, folder, path)
     return {names[i]: people.keypoints[people.image_ids == i] for i in np.unique(people.image_ids).tolist()}
 
 

@@ -1,4 +1,4 @@
-"""COCO's ten keypoint figures, by faster-coco-eval where it is installed, else by pycocotools: they are the same."""
+"""COCO's ten keypoint figures, by faster-coco-eval if installed, else by pycocotools, which is the same; and PCK."""
 
 import contextlib
 import importlib.metadata
@@ -8,9 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from lib.datasets.coco_categories import PERSON
+from lib.datasets.joints import Records
+from lib.utils.transforms import PIXELS_PER_SCALE
+
 FIGURES = ('AP', 'AP50', 'AP75', 'APM', 'APL', 'AR', 'AR50', 'AR75', 'ARM', 'ARL')
 # So many detections of an image count, those of the highest scores.
 MOST_DETECTIONS = 20
+PCK_SHARES = (0.1, 0.05)  # of the longer side of the box
 SLOW, FAST = 'pycocotools', 'faster-coco-eval'
 
 
@@ -45,6 +50,8 @@ def keypoint_figures(
 ) -> dict[str, float] | None:
     """The ten figures of a results.json, in 0 .. 1, -1 where there is nothing to measure.
 
+    Those of people: annotations of other categories are left alone.
+
     sigmas: (K,) the joints' OKS constants; library: 'pycocotools', 'faster-coco-eval', or None: the fastest there is
     None where the truth has no annotations, as COCO's test-dev has none that are public.
     """
@@ -55,7 +62,29 @@ def keypoint_figures(
             return None
         evaluation = judge(truth, truth.loadRes(str(results)), 'keypoints')
         evaluation.params.kpt_oks_sigmas = np.array(sigmas)
+        evaluation.params.catIds = [PERSON]
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     return dict(zip(FIGURES, np.asarray(evaluation.stats)[: len(FIGURES)].tolist()))
+
+
+def pck(predictions: np.ndarray, records: Records) -> dict[str, float]:
+    """Percentage of correct keypoints (Yang and Ramanan, PAMI 2013), in 0 .. 1: the share of labelled joints within
+    0.1 and 0.05 of the longer side of the person's box.
+
+    predictions: (n, K, 3), x, y in image pixels and score, of the records' people
+    """
+    errors = box_errors(predictions, records.joints, records.visibility, records.scale)
+    errors = errors[np.isfinite(errors)]
+    return {f'PCK@{share}': float((errors <= share).mean()) for share in PCK_SHARES}
+
+
+def box_errors(predictions: np.ndarray, joints: np.ndarray, visibility: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """(n, K) distances to the truth in units of the longer side of the person's box; NaN for joints not labelled.
+
+    predictions: as pck's; joints (n, K, 2), visibility (n, K) and scale (n, 2): as in Records
+    """
+    longer = scale.max(axis=1, keepdims=True) * PIXELS_PER_SCALE
+    errors = np.linalg.norm(predictions[..., :2] - joints, axis=2) / longer
+    return np.where(visibility > 0, errors, np.nan)

@@ -7,7 +7,6 @@ In all functions `content` is what the file at `path` holds and `report` gets wh
 training and testing call with `refuse` raise InputError then.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from lib.datasets.checks import Kind, Report, Rows, refuse, shown
+from lib.datasets.coco_categories import PERSON, has_joints, joint_count, of_people
+from lib.datasets.image_names import ImageFolder, image_path
 
-PERSON = 1
 VISIBILITIES = (0, 1, 2)
 
 
@@ -44,62 +44,52 @@ class Boxes:
     boxes:     (n, 4) float64: x, y, width, height in image pixels
     scores:    (n,) float64
     rows:      their records
+    left_out:  how many others were of no size, or not finite
     """
 
     image_ids: np.ndarray
     boxes: np.ndarray
     scores: np.ndarray
     rows: Rows
+    left_out: int = 0
 
 
-def is_labelled_person(annotation: dict, min_keypoints: int = 1) -> bool:
-    """Whether an annotation is one person with at least so many labelled joints."""
-    return not annotation.get('iscrowd', 0) and annotation.get('num_keypoints', 0) >= min_keypoints
+def listed_images(content: Any, path: Path, report: Report = refuse, folder: Path | None = None) -> dict[int, dict]:
+    """The records of the images in a file of annotations by their ids; `file_name` stays in its folder.
+    It is '' where it was found wrong.
 
-
-def listed_images(content: Any, path: Path, report: Report = refuse) -> dict[int, dict]:
-    """The records of the images in a file of annotations by their ids; `file_name` stays in its folder."""
+    folder: of the images, where it is known: names that show why they lead to none there are refused
+    """
     images = content.get('images') if isinstance(content, dict) else None
     if not isinstance(images, list) or not images:
         report(Kind.FILE, f'{path} is not a COCO annotation file: it lists no images: get it again')
         return {}
     rows = Rows(images, 'image', path, report)
     ids = rows.whole('id')
-    rows.names('file_name')
+    names = rows.names('file_name', folder)
     rows.unique('id', ids)
-    return {ids[i].item(): rows.rows[i] for i in np.flatnonzero(rows.good)}
+    named = [row if row.get('file_name') == name else {**row, 'file_name': name} for row, name in zip(rows.rows, names)]
+    return {ids[i].item(): named[i] for i in np.flatnonzero(~rows.wrong('id'))}
 
 
-def check_joint_names(content: dict, path: Path, names: Sequence[str], report: Report = refuse) -> None:
-    """Reports a category of people whose joints are not the named ones: they would be taken for one another."""
-    told = _joint_names(content)
-    if told is None or list(told) == list(names):
-        return
-    if len(told) != len(names):
-        text = f'its category has {len(told)} joints, but DATASET.KEYPOINT.NUM = {len(names)}'
-        report(Kind.JOINTS, f'{path}: {text}: describe the data set as it is (docs/own_data.md)')
-    elif sorted(told) == sorted(names):
-        i = next(i for i, (a, b) in enumerate(zip(told, names)) if a != b)
-        text = f'joint {i} is {shown(told[i])} in its category, {shown(names[i])} in DATASET.KEYPOINT.NAMES'
-        report(Kind.JOINTS, f'{path}: {text}: name them in the order of the file')
-    else:
-        other = next(name for name in told if name not in names)
-        report(Kind.NAMES, f'{path}: its category has a joint {shown(other)}, which the configuration does not name')
+def image_paths(listed: dict[int, dict], folder: Path, source: Path, report: Report = refuse) -> dict[int, str]:
+    """Ids of listed images -> their paths in the folder of the images.
 
-
-def _joint_names(content: dict) -> list[str] | None:
-    """The joints that the file's category of people names, if it does."""
-    categories = content.get('categories')
-    for category in categories if isinstance(categories, list) else []:
-        names = category.get('keypoints') if isinstance(category, dict) and category.get('id') == PERSON else None
-        if names and isinstance(names, list) and all(isinstance(name, str) for name in names):
-            return names
-    return None
-
-
-def joint_count(content: dict, default: int) -> int:
-    """The number of joints that the file's category of people names; the default where it names none."""
-    return len(_joint_names(content) or range(default))
+    Names that do not tell where the image lies are looked for in the folder, then in `train2014` and `val2014` in it.
+    report: gets those, listed in `source`, that are in both. They have no path, nor have images without a name.
+    """
+    names = {image_id: image['file_name'] for image_id, image in listed.items() if image['file_name']}
+    paths = {image_id: image_path(name) for image_id, name in names.items()}
+    images = ImageFolder(folder)
+    for image_id, name in names.items() if images.folders else ():
+        found = images.find(name) if paths[image_id] == name else []
+        if len(found) > 1:
+            del paths[image_id]
+            text = f'file_name = {name!r} is in {" and in ".join(path.split("/")[0] for path in found)}'
+            report(Kind.NAME, f'{source}: image (id {image_id}): {text}: write the folder that is meant in front of it')
+        elif found:
+            paths[image_id] = found[0]
+    return paths
 
 
 def labelled_people(
@@ -110,16 +100,19 @@ def labelled_people(
     joints: K of a file that does not name its joints
     """
     rows = _annotations(content, path, report)
-    labelled = np.array([is_labelled_person(row, min_keypoints) for row in rows.rows], bool)
-    is_listed = np.isin(rows.whole('image_id'), list(listed))
-    for i in np.flatnonzero(labelled & ~is_listed):
-        report(Kind.UNLISTED, f'{rows.label(i)}: image_id = {rows.rows[i]["image_id"]} is not listed: left out')
-    people = rows.only(labelled & is_listed)
+    labelled = of_people(rows.only(has_joints(rows.rows)), content)
+    is_listed = np.isin(labelled.whole('image_id'), list(listed)) | labelled.wrong('image_id')
+    enough = has_joints(labelled.rows, min_keypoints)
+    for i in np.flatnonzero(enough & ~is_listed):
+        report(Kind.UNLISTED, f'{labelled.label(i)}: image_id = {labelled.rows[i]["image_id"]} is not listed: left out')
+    people = labelled.only(enough & is_listed)
     boxes = boxes_of(people)
     joints = joint_count(content, joints)
     keypoints = people.numeric('keypoints', 3 * joints, length=Kind.JOINTS).reshape(len(people), joints, 3)
     known = np.isin(keypoints[..., 2], VISIBILITIES).all(axis=1)
-    people.require(known, Kind.FIELD, lambda i: f'keypoints have a visibility that is none of {VISIBILITIES}')
+    people.require(
+        known, 'keypoints', Kind.FIELD, lambda i: f'keypoints have a visibility that is none of {VISIBILITIES}'
+    )
     good = people.good
     if not good.any():
         report(
@@ -138,56 +131,76 @@ def person_boxes(content: Any, path: Path, listed: dict[int, dict], report: Repo
     is_listed = np.isin(rows.whole('image_id'), list(listed))
     for i in np.flatnonzero(is_person & ~is_listed & rows.good):
         report(Kind.UNLISTED, f'{rows.label(i)}: image_id = {rows.rows[i]["image_id"]} is not listed: left out')
-    people = rows.only(is_person & is_listed)
-    boxes, scores = boxes_of(people), people.numeric('score')
-    good = people.good
+    people = rows.only(is_person & is_listed & rows.good)
+    # A detector's slip costs that box, not the test; a file of another form is refused.
+    slips = {Kind.BOX: Kind.DETECTION, Kind.NUMBER: Kind.DETECTION}
+    people.report = lambda kind, message: report(slips.get(kind, kind), message)
+    boxes_of(people)
+    fit = people.only(people.good)
+    fit.report = report
+    boxes, scores = boxes_of(fit), fit.numeric('score')
+    good = fit.good
     if not good.any():
         report(
             Kind.NOBODY,
             f'{path} has no box of a person (category_id {PERSON}) in a listed image, among {len(rows)} boxes: '
             'is it of this data set?',
         )
-    return Boxes(people.whole('image_id')[good], boxes[good], scores[good], people.only(good))
+    left_out = int(people.wrong('bbox').sum())
+    return Boxes(fit.whole('image_id')[good], boxes[good], scores[good], fit.only(good), left_out)
 
 
 def check_truth(content: dict, path: Path, joints: int, report: Report = refuse) -> None:
-    """Reports what pycocotools' evaluation would fail at, or quietly get wrong. joints: K of the evaluation."""
+    """Reports what pycocotools' evaluation would fail at, or quietly get wrong.
+
+    joints: K of a file that does not name its joints
+    """
     categories = Rows(content.get('categories'), 'category', path, report)
     if PERSON not in categories.whole('id'):
         report(Kind.CATEGORY, f'{path}: categories has no id {PERSON} (person), which the evaluation is of: add it')
     rows = _annotations(content, path, report)
-    ids = rows.whole('id')
-    rows.unique('id', ids)
-    # pycocotools keeps the id of the truth that a prediction matches, and takes 0 for none.
-    rows.require(ids != 0, Kind.FIELD, lambda i: 'id = 0 would never be found by the evaluation: count from 1')
-    for field in ('iscrowd', 'num_keypoints'):
-        rows.whole(field)
-    category_ids = rows.whole('category_id')
-    fits = [category == PERSON or not is_labelled_person(row) for category, row in zip(category_ids, rows.rows)]
-    rows.require(fits, Kind.CATEGORY, lambda i: f'category_id = {category_ids[i]} should be {PERSON}: it has keypoints')
-    areas = rows.numeric('area')
-    counted = np.array([is_labelled_person(row) for row in rows.rows], bool)
+    ids = rows.whole('id', types=(int,))
+    # pycocotools keeps the id of the truth that a prediction matches and takes 0 for none; faster-coco-eval also takes
+    # what is below 0 for none, and no floats.
     rows.require(
-        (areas > 0) | ~counted, Kind.FIELD, lambda i: f'area = {areas[i]:g} should be above 0: OKS divides by it'
+        ids > 0, 'id', Kind.FIELD, lambda i: f'id = {ids[i]} would never be found by the evaluation: count from 1'
     )
-    rows.numeric('bbox', 4)
-    rows.numeric('keypoints', 3 * joints, length=Kind.JOINTS)
+    rows.unique('id', ids)
+    # What is evaluated, and what would be, once its category is corrected.
+    people = of_people(rows, content, every=True)
+    for field in ('iscrowd', 'num_keypoints'):
+        people.whole(field)
+    areas = people.numeric('area')
+    counted = has_joints(people.rows)
+    people.require(
+        (areas > 0) | ~counted,
+        'area',
+        Kind.FIELD,
+        lambda i: f'area = {areas[i]:g} should be above 0: OKS divides by it',
+    )
+    people.numeric('bbox', 4)
+    people.numeric('keypoints', 3 * joint_count(content, joints), length=Kind.JOINTS)
 
 
 def _annotations(content: dict, path: Path, report: Report) -> Rows:
-    """The annotations whose fields are fit for is_labelled_person."""
+    """The annotations; the good ones have fields that are fit for is_labelled_person."""
     rows = Rows(content.get('annotations'), 'annotation', path, report)
     rows.whole('image_id')
     rows.whole('iscrowd', default=0)
-    rows.whole('num_keypoints', default=0)
-    counted = ['num_keypoints' in row or 'keypoints' not in row for row in rows.rows]
-    rows.require(counted, Kind.FIELD, lambda i: 'num_keypoints is missing beside keypoints')
-    return rows.only(rows.good)
+    counts = rows.whole('num_keypoints', default=0)
+    rows.require(
+        counts >= 0, 'num_keypoints', Kind.FIELD, lambda i: f'num_keypoints = {counts[i]} should not be below 0'
+    )
+    counted = ['num_keypoints' in row or not row.get('keypoints') for row in rows.rows]
+    text = 'num_keypoints is missing beside keypoints (count those of visibility 1 and 2)'
+    rows.require(counted, 'num_keypoints', Kind.FIELD, lambda i: text)
+    return rows
 
 
 def boxes_of(rows: Rows) -> np.ndarray:
     """(n, 4) float64: the boxes of rows; none is empty."""
     boxes = rows.numeric('bbox', 4)
     full = (boxes[:, 2:] > 0).all(axis=1)
-    rows.require(full, Kind.BOX, lambda i: f'bbox = {shown(rows.rows[i]["bbox"])} should be wider and higher than 0')
+    text = 'should be wider and higher than 0'
+    rows.require(full, 'bbox', Kind.BOX, lambda i: f'bbox = {shown(rows.rows[i]["bbox"])} {text}')
     return boxes

@@ -34,7 +34,6 @@ class Description:
     skeleton:       limbs, pairs of joints, for pictures
     sigmas:         K, the spread of each joint's annotations in units of the square root of the person's area, for
                     OKS; none where the evaluation needs none (MPII)
-    whole_joints:   joints are whole pixels, and stay whole in the crop as the published code has it for COCO
     """
 
     name: str
@@ -51,7 +50,6 @@ class Description:
     upper_body_ids: tuple[int, ...]
     skeleton: Pairs
     sigmas: tuple[float, ...] = ()
-    whole_joints: bool = False
 
     def at(self, root: Path) -> 'Description':
         """The same in another folder."""

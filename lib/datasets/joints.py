@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from cvpack.errors import InputError
 from lib.datasets.checks import Kind
+from lib.datasets.image_files import JPEG, PNG, decode_upright, is_cut_short
 from lib.utils.codec import CODECS, aspect_ratio
 from lib.utils.transforms import (
     Augmentation,
@@ -27,10 +28,8 @@ from lib.utils.transforms import (
 )
 from lib.utils.views import View
 
-# What files begin with; markers in a JPEG.
-JPEG, PNG = b'\xff\xd8\xff', b'\x89PNG'
-JPEG_SCAN, JPEG_END = b'\xff\xda', b'\xff\xd9'
 SMALLEST_SIDE = 2  # pixels
+LARGEST_SOURCE = 32_766  # pixels a side: OpenCV 4 warps no larger image
 
 
 @dataclass
@@ -42,6 +41,7 @@ class Records:
     scale:      (n, 2) float32, the box's size in units of 200 image pixels
     joints:     (n, K, 2) float32, in image pixels (training)
     visibility: (n, K) float32: 0 unlabelled, 1 occluded, 2 visible (training)
+    integer:    (n,) bool, whether the file has the joints as integers; None: nobody's (training)
     ids:        (n,) int64, of the images (testing)
     scores:     (n,) float64, of the boxes (testing)
     boxes_from: what the boxes are (testing): 'detector', 'annotation'
@@ -53,6 +53,7 @@ class Records:
     scale: np.ndarray
     joints: np.ndarray | None = None
     visibility: np.ndarray | None = None
+    integer: np.ndarray | None = None
     ids: np.ndarray | None = None
     scores: np.ndarray | None = None
     boxes_from: str = ''
@@ -80,20 +81,15 @@ def load_image(path: Path) -> np.ndarray | Kind:
         return Kind.FOREIGN
     if not data:
         return Kind.EMPTY
-    if data.startswith(JPEG) and _is_cut_short(data):
+    if data.startswith(JPEG) and is_cut_short(data):
         return Kind.DAMAGED
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = decode_upright(data)
     except cv2.error:  # it looks at the header's size before it takes memory
         return Kind.HUGE
     if image is None:
         return Kind.DAMAGED if data.startswith((JPEG, PNG)) else Kind.FOREIGN
     return image if min(image.shape[:2]) >= SMALLEST_SIDE else Kind.TINY
-
-
-def _is_cut_short(jpeg: bytes) -> bool:
-    """Whether a JPEG lacks its end, which OpenCV 4 would fill up with grey: the marker of it, after the last scan's."""
-    return not jpeg.endswith(JPEG_END) and jpeg.rfind(JPEG_END) < jpeg.rfind(JPEG_SCAN)
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -106,7 +102,23 @@ def read_image(path: Path) -> np.ndarray:
 
 def crop(image: np.ndarray, matrix: np.ndarray, input_shape: Sequence[int]) -> np.ndarray:
     """(H, W, 3) uint8 crop by a (2, 3) matrix from image to crop pixels; black outside the image."""
+    if max(image.shape[:2]) > LARGEST_SOURCE:
+        image, matrix = _cut_out(image, matrix, input_shape)
     return cv2.warpAffine(image, matrix, (input_shape[1], input_shape[0]), flags=cv2.INTER_LINEAR)
+
+
+def _cut_out(image: np.ndarray, matrix: np.ndarray, input_shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The part of a large image that its crop needs, with fewer pixels if it is large itself; and the matrix for it."""
+    height, width = input_shape
+    inverse = cv2.invertAffineTransform(matrix)
+    corners = np.array([[0, 0], [width, 0], [0, height], [width, height]]) @ inverse[:, :2].T + inverse[:, 2]
+    size = np.array(image.shape[1::-1])
+    low = np.clip(np.floor(corners.min(axis=0)) - 2, 0, size - 1).astype(int)
+    high = np.clip(np.ceil(corners.max(axis=0)) + 3, low + 1, size).astype(int)
+    step = -((low - high) // LARGEST_SOURCE)
+    linear = matrix[:, :2]
+    part = image[low[1] : high[1] : step[1], low[0] : high[0] : step[0]]
+    return np.ascontiguousarray(part), np.column_stack([linear * step, matrix[:, 2] + linear @ low])
 
 
 def crop_person(
@@ -136,9 +148,9 @@ class TrainSamples(Dataset):
     """Training samples: a dictionary of image (H, W, 3) uint8 BGR and keypoints (K, 3) float32: x and y in crop
     pixels, visibility. Two arrays and no more: each costs its own hand-over from worker to trainer.
 
-    whole_joints: the data set's joints are whole numbers, and so are those moved into the crop (truncated towards
-    zero before the test whether they lie inside, as the published code has it for COCO). Not with codecs that read
-    between cells: half a pixel would be lost.
+    A person's joints that are integers in the file, as COCO's are, are integers in the crop too: truncated towards
+    zero before the test whether they lie inside, as the published code has it. Not with codecs that read between
+    cells: half a pixel would be lost.
     """
 
     def __init__(
@@ -148,7 +160,6 @@ class TrainSamples(Dataset):
         flip_pairs: Sequence[Sequence[int]],
         upper_body_ids: Sequence[int],
         input_shape: Sequence[int],
-        whole_joints: bool,
         seed: int,
         codec: str = 'standard',
     ) -> None:
@@ -157,7 +168,6 @@ class TrainSamples(Dataset):
         self.permutation = mirror_permutation(records.joints.shape[1], flip_pairs)
         self.upper_body_ids = upper_body_ids
         self.input_shape = input_shape
-        self.whole_joints = whole_joints and not CODECS[codec].sub_cell
         self.seed = seed
         self.codec = codec
 
@@ -194,7 +204,7 @@ class TrainSamples(Dataset):
         else:
             matrix = crop_matrix(center, scale, draws.rotation, self.input_shape, self.codec)
         joints = joints @ matrix[:, :2].T + matrix[:, 2]
-        if self.whole_joints:
+        if records.integer is not None and records.integer[index] and not CODECS[self.codec].sub_cell:
             joints = np.trunc(joints)
         inside = ((joints >= 0) & (joints <= [width - 1, height - 1])).all(axis=1)
         return {

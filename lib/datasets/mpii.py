@@ -87,12 +87,13 @@ STRICT_THRESHOLD = 0.11
 def _records(dataset: Description, split: str) -> Records:
     """The people of a split. MPII's coordinates count from 1; ours from 0."""
     path = dataset.annotations(split)
-    people = read_people(read_json(path, PREPARE), path, len(dataset.joint_names), labelled=split != 'test')
+    joints, folder = len(dataset.joint_names), dataset.image_folder(split)
+    people = read_people(read_json(path, PREPARE), path, joints, labelled=split != 'test', folder=folder)
     scale, center = people.scale.astype(np.float32), people.center.astype(np.float32)
     located = center[:, 0] != -1
     center[located, 1] += CENTER_SHIFT * scale[located]
     return Records(
-        root=dataset.image_folder(split),
+        root=folder,
         paths=pack_paths(people.names),
         center=center - 1,
         scale=np.stack([scale, scale], axis=1),
@@ -120,6 +121,11 @@ def test_records(dataset: Description, split: str, gt_boxes: bool) -> Records:
     if split == 'val' and (dataset.root / TRUTH).is_file():
         read_truth(dataset.root / TRUTH, len(records))
     return records
+
+
+def check_validation(dataset: Description) -> None:
+    """Raises InputError for a validation set that a test would refuse."""
+    test_records(dataset, 'val', gt_boxes=False)
 
 
 def write_results(

@@ -37,20 +37,23 @@ class People:
     rows: Rows
 
 
-def read_people(content: Any, path: Path, joints: int, labelled: bool, report: Report = refuse) -> People:
+def read_people(
+    content: Any, path: Path, joints: int, labelled: bool, report: Report = refuse, folder: Path | None = None
+) -> People:
     """The people whose records are fit; `report` gets what is wrong with the others: `refuse` raises InputError.
 
     content: what the file at `path` holds; joints: K; labelled: everybody has joints, unlike the test set's people
+    folder: of the images, where it is known: names that show why they lead to none there are refused
     """
     rows = Rows(content, 'person', path, report)
-    names, center, scale = rows.names('image'), rows.numeric('center', 2), rows.numeric('scale')
-    rows.require(scale > 0, Kind.BOX, lambda i: f'scale = {shown(rows.rows[i]["scale"])} should be above 0')
+    names, center, scale = rows.names('image', folder), rows.numeric('center', 2), rows.numeric('scale')
+    rows.require(scale > 0, 'scale', Kind.BOX, lambda i: f'scale = {shown(rows.rows[i]["scale"])} should be above 0')
     nowhere = None if labelled else [[0, 0]] * joints
     unseen = None if labelled else [0] * joints
     positions = rows.numeric('joints', joints, 2, default=nowhere, length=Kind.JOINTS)
     visibility = rows.numeric('joints_vis', joints, default=unseen, length=Kind.JOINTS)
     known = np.isin(visibility, (0, 1)).all(axis=1)
-    rows.require(known, Kind.FIELD, lambda i: 'joints_vis has a value that is neither 0 nor 1')
+    rows.require(known, 'joints_vis', Kind.FIELD, lambda i: 'joints_vis has a value that is neither 0 nor 1')
     ids = np.stack([rows.whole(name, default=0) for name in INDICES], axis=1)
     good = rows.good
     if not good.any() or (labelled and not visibility[good].any()):

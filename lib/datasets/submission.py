@@ -30,8 +30,12 @@ def check_coco(path: Path, listing: Path, joints: int, report: Report = refuse) 
     if not len(rows):
         report(Kind.NOBODY, f'{path} holds nobody: {AGAIN}')
     image_ids, categories = rows.whole('image_id'), rows.whole('category_id')
-    rows.require(np.isin(image_ids, list(listed)), Kind.FIELD, lambda i: f'image_id is not listed in {listing}')
-    rows.require(categories == PERSON, Kind.CATEGORY, lambda i: f'category_id = {categories[i]} should be {PERSON}')
+    known = np.isin(image_ids, list(listed))
+    rows.require(known, 'image_id', Kind.FIELD, lambda i: f'image_id is not listed in {listing}')
+    are_people = categories == PERSON
+    rows.require(
+        are_people, 'category_id', Kind.CATEGORY, lambda i: f'category_id = {categories[i]} should be {PERSON}'
+    )
     rows.numeric('keypoints', 3 * joints, length=Kind.JOINTS)
     rows.numeric('score')
     _, counts = np.unique(image_ids, return_counts=True)

@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from lib.datasets.coco import COCO, PERSON, image_path
+from lib.datasets.coco import COCO, PERSON
 from lib.datasets.figures import PATTERNS, Figure, Part, draw_figure, plain, random_colour
+from lib.datasets.image_names import image_path
 
 CATEGORY = {
     'supercategory': 'person',

@@ -1,8 +1,7 @@
 """Names of MSPN's tensors as mmpose has them.
 
-Put together from what is commonly known of that project, and never tried on a file of its own: none was at hand.
-So nothing is guessed in the way that counts: every tensor of a file must have one of the names below, in the right
-shape, and none may be lacking. Where spellings are told in two ways both are read.
+Checked against the module of mmpose 1.3.2, with 1 to 4 stages and both ways. Every tensor of a file must have one of
+the names below, in the right shape, and none may be lacking. Where versions spell a name in two ways both are read.
 
 There convolutions have no biases before BatchNorm, and pictures are RGB.
 """
@@ -11,8 +10,9 @@ import re
 from pathlib import Path
 
 from cvpack.errors import InputError
-from lib.models.weights import STEM as OWN_STEM
-from lib.models.weights import State, check_against, with_biases, without_biases
+from lib.models.resnet_names import STEM as OWN_STEM
+from lib.models.resnet_names import State, with_biases, without_biases
+from lib.models.weights import check_against, unwrap
 
 STEM = re.compile(r'backbone\.top\.top\.0\.(conv|bn)\.(\w+)')
 BLOCK = re.compile(r'backbone\.multi_stage_mspn\.(\d+)\.downsample\.(layer\d\.\d+)\.(conv|bn)([123])\.(\w+)')
@@ -32,6 +32,24 @@ UP_UNITS = {
     'cross_conv': 'cross_conv',
 }
 LEVELS = 4
+# Normalisation of pictures, which is no part of the network here.
+PREPROCESSOR = 'data_preprocessor.'
+
+
+def tensors(content: dict) -> State:
+    """The network's tensors in a file: mmpose's lie in its `state_dict`."""
+    return unwrap(content.get('state_dict', content))
+
+
+def by_own_names(content: dict, path: Path) -> State:
+    """The network's tensors in a file, by our names, be it mmpose's or of ours. Raises InputError as from_mmpose."""
+    weights = tensors(content)
+    return from_mmpose(weights, path) if is_mmpose(weights) else weights
+
+
+def is_mmpose(weights: State) -> bool:
+    """Whether tensors are of mmpose's MSPN, by their names."""
+    return any(own_name(key) for key in weights)
 
 
 def own_name(key: str) -> str | None:
@@ -81,7 +99,7 @@ def to_mmpose(state: State, template: State, path: Path) -> State:
 
 def _own_names(weights: State, path: Path) -> dict[str, str]:
     """mmpose's names -> ours, one to one."""
-    names = {key: own_name(key) for key in weights}
+    names = {key: own_name(key) for key in weights if not key.startswith(PREPROCESSOR)}
     unknown = [key for key, name in names.items() if name is None]
     if unknown:
         raise InputError(f"{path}: {len(unknown)} tensors are not known as of mmpose's MSPN (first: {unknown[0]})")

@@ -18,6 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lib.models.resnet import ConvBNReLU, ResNetStem, ResNetTrunk, run_block
 
+# Images that count_cost counts on: of one alone a coarsest level of 1x1 would leave BatchNorm without statistics.
+COUNTED = 2
+
 Skips = list[tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -212,17 +215,19 @@ def build_mspn(cfg: EasyDict) -> MSPN:
     )
 
 
-def count_cost(cfg: EasyDict) -> tuple[int, int, int]:
-    """Parameters, multiply-adds of one image with all heads, and without those that testing does not need.
+def count_cost(
+    cfg: EasyDict, build_model: Callable[[EasyDict], nn.Module] = build_mspn, device: str = 'meta'
+) -> tuple[int, int, int]:
+    """Parameters, multiply-adds of one image in train mode, with all heads, and in eval mode, as testing needs it.
 
-    Nothing is computed or allocated.
+    device: on 'meta', which MSPN works on, nothing is computed or allocated
     """
-    with torch.device('meta'):
-        model = build_mspn(cfg)
-        image = torch.empty(1, 3, *cfg.INPUT_SHAPE)
+    with torch.device(device):
+        model = build_model(cfg).to(device)
+        images = torch.empty(COUNTED, 3, *cfg.INPUT_SHAPE)
         macs = []
         for training in (True, False):
             with FlopCounterMode(display=False) as counter, torch.no_grad():
-                model.train(training)(image)
-            macs.append(counter.get_total_flops() // 2)
+                model.train(training)(images)
+            macs.append(counter.get_total_flops() // 2 // COUNTED)
     return sum(p.numel() for p in model.parameters()), *macs

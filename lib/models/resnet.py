@@ -36,9 +36,17 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     Outputs change by float32's rounding alone. The state dict is no longer that of a checkpoint.
     """
     for unit in model.modules():
-        if isinstance(unit, ConvBNReLU) and isinstance(unit.bn, nn.BatchNorm2d):
+        if _can_fold(unit):
             unit.conv, unit.bn = fuse_conv_bn_eval(unit.conv, unit.bn), nn.Identity()
     return model
+
+
+def _can_fold(unit: nn.Module) -> bool:
+    """Whether a module computes what ConvBNReLU does: other people's networks build on it, and change parts."""
+    if type(unit) is not ConvBNReLU or type(unit.conv) is not nn.Conv2d or type(unit.bn) is not nn.BatchNorm2d:
+        return False
+    # A weight that is computed before each call (weight_norm) is no parameter.
+    return 'weight' in unit.conv._parameters and unit.bn.affine and unit.bn.track_running_stats
 
 
 class Bottleneck(nn.Module):

@@ -1,8 +1,4 @@
-"""Weight files: torchvision's ResNets, the published "renamed" ResNets, whole MSPN checkpoints.
-
-A renamed file has the keys of a trunk of ours without the stage's prefix (`layer1.0.conv_bn_relu1.conv.weight`,
-`top.conv.conv.weight`): a key of the model takes the longest of its suffixes that the file holds.
-"""
+"""Weight files: ResNets to begin with, in the forms that lib/models/resnet_names.py knows, and whole checkpoints."""
 
 import json
 import re
@@ -11,13 +7,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cvpack import checkpoint, optional
+from cvpack import checkpoint
 from cvpack.errors import InputError, OtherRun
-
-State = dict[str, torch.Tensor]
-
-STEM = 'top.conv.conv.weight'
-TORCHVISION_KEY = re.compile(r'(conv1|bn1|layer[1-4]\.\d+\.(conv[123]|bn[123]|downsample\.[01]))\.(\w+)')
+from cvpack.stand_ins import Foreign
+from lib import optional
+from lib.models.resnet_names import (
+    State,
+    from_torchvision,
+    is_torchvision,
+    layer_of,
+    own_parts,
+    place,
+    torchvision_remainder,
+)
 
 HEAD_LAYER = re.compile(r'stage\d+\.upsample\.up\d\.res_conv2')
 
@@ -28,7 +30,10 @@ def read(path: Path) -> dict:
     Raises InputError for a file that is absent, damaged, or holds anything but data.
     """
     if path.suffix != '.safetensors':
-        return checkpoint.load(path)
+        state = checkpoint.load(path)
+        if isinstance(state.get('model'), Foreign):
+            raise InputError(f"{path}: its 'model' is {state['model']}: save the state_dict() of that network alone")
+        return state
     if not path.is_file():
         raise InputError(f'{path} does not exist: name a weight file')
     safe_open = optional.load('safetensors', 'export').safe_open
@@ -50,72 +55,11 @@ def unwrap(state: object) -> State:
 
 def choose(state: dict, path: Path, average: bool) -> dict:
     """The part of a checkpoint with the moving average of the weights, or the last ones' whole. Raises InputError."""
+    if average and isinstance(state.get('ema_state_dict'), dict):  # mmengine's, which counts its steps in there too
+        return {key: value for key, value in state['ema_state_dict'].items() if str(key).startswith('module.')}
     if average and 'ema' not in state:
         raise InputError(f'{path} has no moving average of the weights: train with SOLVER.EMA, or go without --ema')
     return state['ema'] if average else state
-
-
-def _rename(key: str) -> str | None:
-    """torchvision's name of a tensor -> the renamed file's; None for what MSPN does not have (`fc`)."""
-    match = TORCHVISION_KEY.fullmatch(key)
-    if match is None:
-        return None
-    unit, parameter = match[1], match[3]
-    if unit in ('conv1', 'bn1'):
-        return f'top.conv.{unit[:-1]}.{parameter}'
-    prefix, name = unit.rsplit('.', 1)
-    if name in '01':
-        return f'{prefix}.{"conv" if name == "0" else "bn"}.{parameter}'
-    return f'{prefix}.conv_bn_relu{name[-1]}.{name[:-1]}.{parameter}'
-
-
-def is_torchvision(state: State) -> bool:
-    """Whether these are torchvision's names."""
-    return 'conv1.weight' in state and 'layer1.0.conv1.weight' in state
-
-
-def torchvision_remainder(state: State) -> list[str]:
-    """torchvision's names of what MSPN does not have."""
-    return [key for key in state if _rename(key) is None]
-
-
-def from_torchvision(state: State) -> State:
-    """torchvision's ResNet -> the renamed form: float32, BGR input."""
-    renamed = {new: value for key, value in state.items() if (new := _rename(key)) is not None}
-    renamed[STEM] = renamed[STEM].flip(1)
-    return {key: value.float() if value.is_floating_point() else value for key, value in renamed.items()}
-
-
-def to_torchvision(state: State) -> State:
-    """The renamed form -> torchvision's ResNet but for `fc`: RGB input, no convolution's biases."""
-    unbiased = without_biases(state)
-    unbiased[STEM] = unbiased[STEM].flip(1)
-    theirs = {}
-    for key, value in unbiased.items():
-        name = key.replace('top.conv.conv.', 'conv1.').replace('top.conv.bn.', 'bn1.')
-        name = name.replace('downsample.conv.', 'downsample.0.').replace('downsample.bn.', 'downsample.1.')
-        theirs[re.sub(r'conv_bn_relu(\d)\.(conv|bn)\.', r'\2\1.', name)] = value
-    return theirs
-
-
-def without_biases(state: State) -> State:
-    """The same function without the biases of convolutions: BatchNorm, which subtracts a mean, takes them over."""
-    units = [key.removesuffix('.conv.bias') for key in state if key.endswith('.conv.bias')]
-    means = {f'{unit}.bn.running_mean': state[f'{unit}.bn.running_mean'] - state[f'{unit}.conv.bias'] for unit in units}
-    return {key: value for key, value in (state | means).items() if not key.endswith('.conv.bias')}
-
-
-def with_biases(state: State) -> State:
-    """The same with biases of zero for the convolutions, as our network has them."""
-    weights = {key.removesuffix('weight'): value for key, value in state.items() if key.endswith('.conv.weight')}
-    return {f'{unit}bias': weight.new_zeros(weight.shape[0]) for unit, weight in weights.items()} | state
-
-
-def _longest_suffix(key: str, names: State) -> str | None:
-    """The longest suffix of a dotted key, itself included, that is in `names`."""
-    parts = key.split('.')
-    suffixes = ('.'.join(parts[i:]) for i in range(len(parts)))
-    return next((suffix for suffix in suffixes if suffix in names), None)
 
 
 def check_against(model_state: State, state: State, path: Path, wanted: list[str]) -> None:
@@ -131,47 +75,74 @@ def check_against(model_state: State, state: State, path: Path, wanted: list[str
     raise OtherRun(f'{path} does not fit this model: {"; ".join(reasons)}; check that it is of the same network')
 
 
-def _load_backbone(model: nn.Module, state: State, path: Path, stages: str) -> str:
-    """Puts a ResNet's weights into the stem and into the trunk of every stage, or of the first alone.
+def _load_backbone(model: nn.Module, state: State, path: Path, stages: str) -> list[str]:
+    """Puts a ResNet's weights into the stem and into trunks, as load_pretrained says.
 
-    state: what is in the file at path; stages: 'all' or 'first'
-    Returns a line that says how many tensors matched. Raises InputError if one that should match does not: a
-    network half of whose trunk is random would train all the same, only worse.
+    state: what is in the file at path
+    Returns lines that say what was filled, and what was not. Raises InputError if nothing can be, or a part only in
+    part: a network half of whose trunk is random would train all the same, only worse.
     """
     form = 'renamed'
     if is_torchvision(state):
-        state, form = from_torchvision(state), 'torchvision'
+        left_over = {key: state[key] for key in torchvision_remainder(state)}
+        state, form = left_over | from_torchvision(state), 'torchvision'
+    counts = 'num_batches_tracked'
+    state = {k: value.float() for k, value in state.items() if value.is_floating_point() and not k.endswith(counts)}
     model_state = model.state_dict()
-    trunk = re.compile(r'top\.|stage\d+\.downsample\.' if stages == 'all' else r'top\.|stage0\.downsample\.')
-    wanted = [key for key in model_state if trunk.match(key) and not key.endswith('num_batches_tracked')]
-    found = {key: _longest_suffix(key, state) for key in wanted}
-    matched = {key: state[name] for key, name in found.items() if name is not None}
+    parts = own_parts(model_state)
+    if not parts:
+        raise InputError(f"{path}: this network has no tensors of MSPN's stem and trunks: set MODEL.WEIGHT to ''")
+    asked = [part for part in parts if part in {'first': ('stem', 'stage0'), 'stem': ('stem',)}.get(stages, parts)]
+    found = {part: {key: name for key in parts[part] if (name := place(state, part, key))} for part in asked}
+    filled = [part for part in asked if found[part]]
+    wanted = [key for part in filled or asked for key in parts[part]]
+    matched = {key: state[name] for names in found.values() for key, name in names.items()}
     # ImageNet's ResNets have no biases before BatchNorm.
-    absent = [key for key in wanted if key not in matched and key.endswith('conv.bias')]
+    unbiased = [part for part in filled if not any(key.endswith('conv.bias') for key in found[part])]
+    absent = [key for part in unbiased for key in parts[part] if key.endswith('conv.bias')]
     zeros = {key: torch.zeros_like(model_state[key]) for key in absent}
     check_against(model_state, matched | zeros, path, wanted)
-    left = [name for name in state.keys() - found.values() if re.match(r'layer.*(?<!num_batches_tracked)$', name)]
-    if left:
-        raise InputError(
-            f'{path} does not fit this model: {len(left)} of its tensors are of a deeper trunk (first: {min(left)}); '
-            'check MODEL.BACKBONE'
-        )
+    _check_depth([key for part in asked for key in parts[part]], state, path, asked)
     model.load_state_dict(matched | zeros, strict=False)
-    return (
-        f'{path}: {len(matched)} of {len(wanted)} tensors of stem and trunks matched ({form} file), '
-        f'the other {len(absent)} are biases that it does not have: 0'
-    )
+    told = [f'{path}: {len(matched)} of {len(wanted)} tensors of {", ".join(filled)} matched ({form} file)']
+    if absent:
+        told[0] += f', the other {len(absent)} are biases that it does not have: 0'
+    if left := [part for part in parts if part not in filled]:
+        told.append(f'{", ".join(left)}: nothing from this file (MODEL.WEIGHT_STAGES {stages}), initialised at random')
+    if unused := state.keys() - {name for names in found.values() for name in names.values()}:
+        told.append(f'{path}: {len(unused)} of its tensors are not used (first: {min(unused)})')
+    return told
+
+
+def _check_depth(wanted: list[str], state: State, path: Path, asked: list[str]) -> None:
+    """Raises InputError if the file has a layer, for a trunk that is asked for, which is not wanted."""
+    own = {layer[1] for key in wanted if (layer := layer_of(key))}
+    layers = {name: layer for name in state if (layer := layer_of(name)) and own}
+    deeper = [name for name, (stage, below) in layers.items() if stage in (None, *asked) and below not in own]
+    if deeper:
+        raise InputError(
+            f'{path} does not fit this model: {len(deeper)} of its tensors are of a deeper trunk '
+            f'(first: {min(deeper)}); check MODEL.BACKBONE, and that the file is of a plain ResNet'
+        )
 
 
 def load_pretrained(model: nn.Module, path: Path, stages: str = 'all') -> str:
-    """Begins a training run from a file: a ResNet (_load_backbone), or a whole network that a run ended with.
+    """Begins a training run from a file: a ResNet, or a whole network that a run ended with.
 
-    Of a whole network that predicts other joints, exactly the heads' layers whose shape differs stay as they were
-    initialised. Returns what matched, in lines. Raises InputError if anything else does not.
+    stages: what is taken of the file
+        'all'    everything: of a ResNet the stem, and a trunk wherever the file has one: what it has under a stage's
+                 name goes into that stage's trunk, what has no stage's name (torchvision's) into all the others
+        'first'  the stem and the first stage's trunk, of a whole network too
+        'stem'   the stem
+    A stem or trunk that the file has nothing for stays as it was initialised; of a whole network that predicts other
+    joints so do exactly the heads' layers whose shape differs. Returns what matched and what did not, in lines.
+    Raises InputError if anything else does not match.
     """
-    state = unwrap(read(path))
-    if not _head_layers(state):
-        return _load_backbone(model, state, path, stages)
+    content = read(path)
+    state = unwrap(content.get('state_dict', content))
+    is_whole = _head_layers(state) or model.state_dict().keys() <= state.keys()
+    if stages != 'all' or not is_whole:
+        return '\n'.join(_load_backbone(model, state, path, stages))
     model_state = model.state_dict()
     anew = [
         layer

@@ -1,0 +1,3 @@
+"""The commands: python -m lib.tools.NAME."""
+
+import lib.clone  # noqa: F401

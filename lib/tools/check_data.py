@@ -15,21 +15,21 @@ import os
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tqdm import tqdm
+from easydict import EasyDict
 
 from cvpack.errors import InputError, exits_cleanly
 from lib.config import coco_defaults, mpii_defaults, run_config
 from lib.datasets import coco
 from lib.datasets.checks import Kind
-from lib.datasets.description import Description
-from lib.datasets.joints import load_image
+from lib.datasets.sides import unpaired_sides
 from lib.loader import dataset_of
 from lib.tools.arguments import positive
+from lib.tools.check_images import read_images, report_shared_images
+from lib.tools.check_labels import compare_with_images
 from lib.tools.check_people import describe_people, draw_sheet, report_swaps
-from lib.tools.check_records import LISTINGS, Listing, compare_with_images
+from lib.tools.check_records import LISTINGS
 
 DEFAULTS = {'coco': coco_defaults, 'mpii': mpii_defaults}
 SPLITS = ('train', 'val', 'test')
@@ -72,39 +72,24 @@ class Findings:
         return '\n'.join(lines)
 
 
-def _shape(path: Path) -> tuple[int, int] | Kind:
-    """Height and width of an image, or what is wrong with it."""
-    image = load_image(path)
-    return image if isinstance(image, Kind) else image.shape[:2]
-
-
-def check_images(listings: list[Listing], workers: int, report: Findings) -> dict[Path, tuple[int, int] | Kind]:
-    """Reads every listed image once and reports the unusable ones; file -> height and width, or what is wrong."""
-    files = sorted({listing.folder / name for listing in listings for name in listing.sizes})
-    used = {listing.folder / name for listing in listings for group in listing.groups for name in group.names}
-    # Threads do: OpenCV decodes without Python's lock.
-    with ThreadPoolExecutor(workers) as pool:
-        found = dict(zip(files, tqdm(pool.map(_shape, files), 'images', len(files), unit=' images', smoothing=0)))
-    for file, kind in found.items():
-        if isinstance(kind, Kind):
-            report(kind if file in used else Kind.UNUSED_IMAGE, f'image {file}: {kind.description}')
-    return found
-
-
-def check(dataset: Description, splits: Sequence[str], workers: int) -> Findings:
-    """Everything found in a data set; prints what there is of it."""
-    findings, listings = Findings(), []
+def check(cfg: EasyDict, splits: Sequence[str], workers: int) -> Findings:
+    """Everything found in a configuration's data set; prints what there is of it."""
+    dataset, findings, listings = dataset_of(cfg), Findings(), {}
+    for text in unpaired_sides(cfg):
+        findings(Kind.SIDES, text)
     for split in splits:
         listing = LISTINGS[dataset.format](dataset, split, findings)
-        listings.append(listing)
+        listings[split] = listing
         people, boxes = (len(group.names) if group else 0 for group in (listing.people, listing.boxes))
         print(f'{split}: {len(listing.sizes):,} images, {people:,} people, {boxes:,} boxes to test')
-        if listing.people is not None and people:
+        # Of a file with another number of joints nothing more can be told.
+        if people and listing.people.keypoints.shape[1] == len(dataset.joint_names):
             print(describe_people(listing.people, dataset.joint_names))
             report_swaps(listing.people, dataset, findings)
-    found = check_images(listings, workers, findings)
-    for listing in listings:
+    found = read_images([*listings.values()], workers, findings)
+    for listing in listings.values():
         compare_with_images(listing, found, findings)
+    report_shared_images(listings, workers, findings)
     return findings
 
 
@@ -143,9 +128,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     splits = [args.split] if args.split != 'all' else list(SPLITS)
     if args.split == 'all' and not (dataset.test_json and dataset.annotations('test').exists()):
         splits.remove('test')
-    findings = check(dataset, splits, args.workers)
+    findings = check(cfg, splits, args.workers)
     print(findings.table())
-    print(f'{dataset.root}: {findings.fatal:,} findings that training or testing would stop at')
+    others = sum(findings.counts.values()) - findings.fatal
+    print(
+        f'{dataset.root}: {findings.fatal:,} findings that training or testing would stop at, {others:,} worth a look'
+    )
     if args.sheet is not None:
         draw_sheet(cfg, args.sheet)
     if findings.fatal:

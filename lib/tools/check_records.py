@@ -1,4 +1,4 @@
-"""What lib.tools.check_data looks for in the json files, and in what they say of their images."""
+"""What lib.tools.check_data looks for in the json files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +8,8 @@ import numpy as np
 
 from cvpack.errors import InputError
 from cvpack.files import read_json
-from lib.datasets import coco, coco_json, mpii, mpii_json
-from lib.datasets.checks import Kind, Report, Rows, shown
+from lib.datasets import coco, coco_categories, coco_json, mpii, mpii_json
+from lib.datasets.checks import Kind, Report, Rows
 from lib.datasets.description import Description
 from lib.utils.transforms import PIXELS_PER_SCALE
 
@@ -55,25 +55,32 @@ def coco_listing(dataset: Description, split: str, report: Report) -> Listing:
     det_file = dataset.boxes(split) if split != 'train' else None
     path, joints = dataset.annotations(split), len(dataset.joint_names)
     content = _read(path, report)
-    listed = coco_json.listed_images(content, path, report) if content is not None else {}
     folder = dataset.image_folder(split)
+    listed = coco_json.listed_images(content, path, report, folder) if content is not None else {}
+    names = coco.image_paths(listed, folder, path, report)
     if not listed:
         return Listing(folder, {})
-    names = coco.image_paths(listed)
-    listing = Listing(folder, {names[i]: _told_size(image) for i, image in listed.items()})
-    coco_json.check_joint_names(content, path, dataset.joint_names, report)
+    listing = Listing(folder, {name: _told_size(listed[i]) for i, name in names.items()})
+    coco_categories.check_joint_names(content, path, dataset.joint_names, report)
     if split != 'test' or 'annotations' in content:  # COCO's test-dev has none
         people = coco_json.labelled_people(content, path, listed, joints, 1, report)
         _compare_counts(people, report)
-        listing.people = Group([names[i] for i in people.image_ids], people.boxes, people.keypoints, people.rows)
+        _report_uncounted(content, path, report)
+        listing.people = _group(names, people.image_ids, people.boxes, people.keypoints, people.rows)
         if split != 'train':
             coco_json.check_truth(content, path, joints, report)
     detections = _read(det_file, report) if det_file else None
     if detections is not None:
         boxes = coco_json.person_boxes(detections, det_file, listed, report)
         no_joints = np.empty((len(boxes.boxes), 0, 3))
-        listing.boxes = Group([names[i] for i in boxes.image_ids], boxes.boxes, no_joints, boxes.rows)
+        listing.boxes = _group(names, boxes.image_ids, boxes.boxes, no_joints, boxes.rows)
     return listing
+
+
+def _group(names: dict[int, str], image_ids: np.ndarray, boxes: np.ndarray, keypoints: np.ndarray, rows: Rows) -> Group:
+    """Those whose images have a path. names: ids -> paths in `images`"""
+    named = np.isin(image_ids, list(names))
+    return Group([names[i] for i in image_ids[named].tolist()], boxes[named], keypoints[named], rows.only(named))
 
 
 def mpii_listing(dataset: Description, split: str, report: Report) -> Listing:
@@ -83,7 +90,7 @@ def mpii_listing(dataset: Description, split: str, report: Report) -> Listing:
     folder = dataset.image_folder(split)
     if content is None:
         return Listing(folder, {})
-    people = mpii_json.read_people(content, path, len(dataset.joint_names), split != 'test', report)
+    people = mpii_json.read_people(content, path, len(dataset.joint_names), split != 'test', report, folder)
     if split == 'val' and truth.is_file():
         try:
             mpii_json.read_truth(truth, len(content))
@@ -118,34 +125,14 @@ def _compare_counts(people: coco_json.People, report: Report) -> None:
         report(Kind.COUNT, f'{people.rows.label(i)}: num_keypoints = {told[i]}, but {labelled[i]} joints are labelled')
 
 
-def compare_with_images(listing: Listing, found: dict[Path, tuple[int, int] | Kind], report: Report) -> None:
-    """Reports what does not fit the images. found: file -> height and width, or what is wrong with it."""
-    shapes_of = {name: found[listing.folder / name] for name in listing.sizes}
-    for group in listing.groups:
-        there = [i for i, name in enumerate(group.names) if not isinstance(shapes_of[name], Kind)]
-        if there:
-            shapes = np.array([shapes_of[group.names[i]] for i in there])
-            _compare_group(group, np.array(there), shapes[:, ::-1], report)
-    for name, told in listing.sizes.items():
-        shape = shapes_of[name]
-        if told is not None and not isinstance(shape, Kind) and told != shape[::-1]:
-            text = f'{shape[1]} x {shape[0]} pixels, its record says {shown(told[0])} x {shown(told[1])}'
-            report(Kind.SIZE, f'image {name}: {text}')
-
-
-def _compare_group(group: Group, indices: np.ndarray, sizes: np.ndarray, report: Report) -> None:
-    """indices: of the people whose images were read; sizes (n, 2): the width and height of those."""
-    boxes, keypoints = group.boxes[indices], group.keypoints[indices]
-    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
-    for i in np.flatnonzero(((high <= 0) | (low >= sizes)).any(axis=1)):
-        text = f'box {boxes[i].round(1).tolist()} misses its image of {sizes[i][0]} x {sizes[i][1]} pixels'
-        report(Kind.BOX_OUTSIDE, f'{group.rows.label(indices[i])}: {text}')
-    positions, labelled = keypoints[..., :2], keypoints[..., 2] > 0
-    at_zero = labelled & (positions == 0).all(axis=2)
-    outside = labelled & ((positions < 0) | (positions >= sizes[:, None])).any(axis=2)
-    for kind, mask in ((Kind.AT_ZERO, at_zero), (Kind.OUTSIDE, outside)):
-        for i in np.flatnonzero(mask.any(axis=1)):
-            joint = mask[i].argmax()
-            x, y = positions[i, joint]
-            text = f'joint {joint} at ({x:g}, {y:g}) in an image of {sizes[i][0]} x {sizes[i][1]} pixels'
-            report(kind, f'{group.rows.label(indices[i])}: {text}')
+def _report_uncounted(content: dict, path: Path, report: Report) -> None:
+    """Reports the people whom reading leaves out without a word: those said to have no joints, and who have."""
+    rows = Rows(content.get('annotations'), 'annotation', path, lambda *_: None)  # faults were told before
+    for i, row in enumerate(rows.rows):
+        keypoints = row.get('keypoints')
+        if row.get('num_keypoints') != 0 or row.get('iscrowd') or not isinstance(keypoints, list):
+            continue
+        labelled = sum(isinstance(value, (int, float)) and value > 0 for value in keypoints[2::3])
+        if labelled:
+            text = f'num_keypoints = 0, but {labelled} joints are labelled: correct it, or the person is left out'
+            report(Kind.UNCOUNTED, f'{rows.label(i)}: {text}')

@@ -2,10 +2,11 @@
 
     python -m lib.tools.compare A/metrics.json B/metrics.json ...
 
-Prints a line for each test: its figures, in per cent, and by how much it differs from the first, with intervals in
-which 95 % of 1,000 draws of the test's images lie (bootstrap; the difference is taken within each draw). A difference
-whose interval reaches over 0 is noise: other images could have turned it round. AP is compared, or MPII's mean PCKh.
-It is recomputed from results.json beside metrics.json and the truth that this names.
+Prints a table for each metric that the tests have (AP and its kin, PCK on annotated boxes, MPII's PCKh), in per cent,
+with a line for each test: the metric, and by how much it differs from the first test's, with intervals in which 95 % of
+1,000 draws of the test's images lie (bootstrap; the difference is taken within each draw). A difference whose interval
+reaches over 0 is noise: other images could have turned it round. Metrics are recomputed from results.json beside
+metrics.json and the truth that this names.
 """
 
 import argparse
@@ -19,15 +20,23 @@ import numpy as np
 from cvpack.errors import InputError, exits_cleanly
 from cvpack.files import read_json, sha256
 from lib.analysis import bootstrap, heads
+from lib.analysis.bootstrap import Metrics
 from lib.analysis.oks import Evaluation
-from lib.analysis.people import parse_truth, read_results
-from lib.analysis.precision import tally
+from lib.analysis.people import Truth, parse_truth, read_results
+from lib.analysis.resampled import coco_metrics, pck_metrics, pckh_metrics
+from lib.datasets import mpii
 from lib.datasets.coco import PREPARE
+from lib.datasets.coco_eval import FIGURES, PCK_SHARES, box_errors
+from lib.datasets.coco_json import labelled_people, listed_images
 from lib.tools.arguments import positive
+from lib.utils.transforms import centers_and_scales
 
 FIELDS = {'metrics': dict, 'results': str, 'truth': str, 'sigmas': list}
 # What a recomputed figure may differ by from that of metrics.json, in 0 .. 1: nothing but rounding.
 ROUNDING = 1e-6
+
+PCK = tuple(f'PCK@{share}' for share in PCK_SHARES)
+PCKH = (*mpii.FIGURES, 'Mean', 'Mean@0.1')
 
 
 @dataclass
@@ -35,19 +44,17 @@ class Run:
     """A test to compare.
 
     name:    as the table shows it
-    metrics: its figures
-    main:    the name of the figure that is compared
-    scale:   what makes a share of it a share of 1
-    figure:  how often each image counts -> that figure, in 0 .. 1
-    measure: what has to be equal for figures to be: the truth's SHA-256 and the sigmas
+    names:   of its metrics, the first of which every test has
+    told:    (m,) its metrics, in 0 .. 1, as metrics.json has them; NaN where it does not, or has nothing to measure
+    metrics: how often each image counts -> (m,) the same, in 0 .. 1
+    measure: what has to be equal for metrics to be: the truth's SHA-256 and the sigmas
     images:  the names or ids of those
     """
 
     name: str
-    metrics: dict[str, float]
-    main: str
-    scale: float
-    figure: bootstrap.Figure
+    names: tuple[str, ...]
+    told: np.ndarray
+    metrics: Metrics
     images: list
     measure: tuple
 
@@ -70,11 +77,13 @@ def read_run(path: Path, truth_file: Path | None) -> Run:
     truth, results = truth_file or Path(content['truth']), path.parent / Path(content['results']).name
     make = _coco_run if content['sigmas'] else _mpii_run
     run = make(path, content, truth, results)
-    told, now = run.metrics.get(run.main), run.figure(np.ones(len(run.images), np.int64))
-    if not isinstance(told, float) or not abs(told / run.scale - now) <= ROUNDING:
+    now = run.metrics(np.ones(len(run.images), np.int64))
+    wrong = ~np.isnan(run.told) & ~(np.abs(run.told - now) <= ROUNDING)
+    wrong[0] |= np.isnan(run.told[0]) and not np.isnan(now[0])
+    for i in np.flatnonzero(wrong):
         raise InputError(
-            f'{results} has {run.main} {100 * now:.2f}, but {path} says otherwise: one of them, or {truth}, is of '
-            'another test: test again'
+            f'{results} has {run.names[i]} {100 * now[i]:.2f}, but {path} says otherwise: one of them, or {truth}, is '
+            'of another test: test again'
         )
     return run
 
@@ -84,33 +93,47 @@ def _coco_run(path: Path, content: dict, truth_file: Path, results: Path) -> Run
         sigmas = np.array(content['sigmas'], np.float64)
     except (TypeError, ValueError):
         raise InputError(f'{path}: sigmas should be numbers: test again') from None
-    truth = parse_truth(read_json(truth_file, f'{PREPARE}, or name it with --truth'), truth_file, len(sigmas))
-    figures = tally(Evaluation(truth, read_results(results, truth), sigmas))
+    annotations = read_json(truth_file, f'{PREPARE}, or name it with --truth')
+    truth = parse_truth(annotations, truth_file, len(sigmas))
+    names, parts = FIGURES, [coco_metrics(Evaluation(truth, read_results(results, truth), sigmas))]
+    if PCK[0] in content['metrics']:
+        names, parts = names + PCK, [*parts, _pck(annotations, truth_file, results, truth)]
+    told = _told(content, names)
     return Run(
         _name(path),
-        content['metrics'],
-        'AP',
-        1,
-        figures.ap,
+        names,
+        np.where(told < 0, np.nan, told),
+        lambda weights: np.concatenate([part(weights) for part in parts]),
         truth.image_ids.tolist(),
         (sha256(truth_file), *sigmas.tolist()),
     )
 
 
+def _told(content: dict, names: Sequence[str]) -> np.ndarray:
+    return np.array([content['metrics'].get(name, np.nan) for name in names], np.float64)
+
+
+def _pck(annotations: dict, truth_file: Path, results: Path, truth: Truth) -> Metrics:
+    """Of results for the annotated boxes: a row for each person, in the order of the annotations."""
+    listed, joints = listed_images(annotations, truth_file), truth.keypoints.shape[1]
+    people = labelled_people(annotations, truth_file, listed, joints, min_keypoints=1)
+    rows = np.array([row['keypoints'] for row in read_json(results)], np.float64).reshape(-1, joints, 3)
+    if len(rows) != len(people.boxes):
+        raise InputError(
+            f'{results} has {len(rows)} people, {truth_file} {len(people.boxes)} annotated boxes: one of them is of '
+            'another test: test again'
+        )
+    keypoints = people.keypoints.astype(np.float32)
+    errors = box_errors(rows, keypoints[..., :2], keypoints[..., 2], centers_and_scales(people.boxes)[1])
+    return pck_metrics(errors, np.searchsorted(truth.image_ids, people.image_ids), len(truth.image_ids))
+
+
 def _mpii_run(path: Path, content: dict, truth_file: Path, results: Path) -> Run:
     names, keypoints = heads.read_people(results)
-    hits, joints = heads.hits_and_joints(heads.head_errors(keypoints, truth_file))
     images, image = np.unique(names, return_inverse=True)
-    hits, joints = (np.bincount(image, of_people) for of_people in (hits, joints))
-    return Run(
-        _name(path),
-        content['metrics'],
-        'Mean',
-        100,
-        lambda w: float(hits @ w / (joints @ w)),
-        images.tolist(),
-        (sha256(truth_file),),
-    )
+    metrics = pckh_metrics(heads.head_errors(keypoints, truth_file), image, len(images))
+    told = _told(content, PCKH) / 100
+    return Run(_name(path), PCKH, told, metrics, images.tolist(), (sha256(truth_file),))
 
 
 def _name(path: Path) -> str:
@@ -121,7 +144,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
     """Raises InputError for tests on other images, or of another measure, than the first."""
     first = runs[0]
     for run in runs[1:]:
-        if run.main != first.main or run.images != first.images:
+        if run.names[0] != first.names[0] or run.images != first.images:
             raise InputError(f'{run.name} was tested on other images than {first.name}: test both on the same')
         if run.measure != first.measure:
             raise InputError(
@@ -137,26 +160,30 @@ def verdict(differences: np.ndarray) -> str:
     return 'better' if low > 0 else 'worse' if high < 0 else 'noise'
 
 
-def table(runs: Sequence[Run], drawn: np.ndarray) -> str:
-    """The lines to print. drawn: (samples, runs), from bootstrap.draws"""
-    main, names = runs[0].main, list(runs[0].metrics)
-    rows = [['', *names, f'{main} 95 %', 'difference', '95 %', '']]
-    for index, run in enumerate(runs):
-        figures = [_percent(run.metrics.get(name, -1) / run.scale) for name in names]
-        cells = [run.name, *figures, _range(drawn[:, index], '{:.1f}')]
-        if index:
-            differences = drawn[:, index] - drawn[:, 0]
-            difference = (run.metrics[main] - runs[0].metrics[main]) / run.scale
-            cells += [f'{100 * difference:+.2f}', _range(differences, '{:+.2f}'), verdict(differences)]
+def tables(runs: Sequence[Run], drawn: Sequence[np.ndarray]) -> str:
+    """The lines to print, a table for each metric. drawn: for each run (samples, m), of the same draws"""
+    names = list(dict.fromkeys(name for run in runs for name in run.names))
+    return '\n\n'.join(filter(None, (_table(name, runs, drawn) for name in names)))
+
+
+def _table(name: str, runs: Sequence[Run], drawn: Sequence[np.ndarray]) -> str:
+    """That of one metric, whose name heads the column of the tests; nothing where no test can measure it."""
+    columns = [run.names.index(name) if name in run.names else None for run in runs]
+    known = [column is not None and not np.isnan(run.told[column]) for run, column in zip(runs, columns)]
+    rows = [[name, '', '95 %', 'difference', '95 %', '']]
+    for run, sample, column, is_known in zip(runs, drawn, columns, known):
+        cells = [run.name, '-']
+        if is_known:
+            value, values = run.told[column], sample[:, column]
+            cells = [run.name, f'{100 * value:.1f}', _range(values, '{:.1f}')]
+            if run is not runs[0] and known[0]:
+                differences = values - drawn[0][:, columns[0]]
+                difference = 100 * (value - runs[0].told[columns[0]])
+                cells += [f'{difference:+.2f}', _range(differences, '{:+.2f}'), verdict(differences)]
         rows.append(cells + [''] * (len(rows[0]) - len(cells)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return '\n'.join(
-        '  '.join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows
-    )
-
-
-def _percent(value: float) -> str:
-    return f'{100 * value:.1f}' if value >= 0 else '-'
+    lines = ['  '.join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
+    return '\n'.join(lines) if any(known) else ''
 
 
 def _range(values: np.ndarray, form: str) -> str:
@@ -182,9 +209,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(arguments)
     runs = [read_run(path, args.truth) for path in args.metrics]
     check_comparable(runs)
-    drawn = bootstrap.draws([run.figure for run in runs], len(runs[0].images), args.draws)
-    print(table(runs, drawn))
-    print(f'{args.draws:,} draws of {len(runs[0].images):,} images')
+    drawn = bootstrap.draws([run.metrics for run in runs], len(runs[0].images), args.draws)
+    print(tables(runs, drawn))
+    print(f'\n{args.draws:,} draws of {len(runs[0].images):,} images')
 
 
 if __name__ == '__main__':

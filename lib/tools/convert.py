@@ -12,8 +12,7 @@ A ResNet, torchvision's or renamed as in the published code, becomes
     torchvision      torchvision's
 
 What a file is, is seen from its names. A network without its configuration, as the published ones and mmpose's are,
-needs --experiment exps/NAME. mmpose's names are put together from what is commonly known, and were never tried on a
-file of mmpose's own: a file that has others is refused.
+needs --experiment exps/NAME. mmpose's names are those of its version 1.3.2: a file that has others is refused.
 """
 
 import argparse
@@ -27,22 +26,19 @@ from easydict import EasyDict
 from cvpack import checkpoint
 from cvpack.errors import InputError, exits_cleanly
 from lib.config import to_plain
-from lib.models.mmpose import from_mmpose, own_name, to_mmpose
+from lib.models.mmpose import by_own_names, is_mmpose, tensors, to_mmpose
 from lib.models.mspn import MSPN, build_mspn
 from lib.models.resnet import BACKBONES, BasicBlock
-from lib.models.weights import (
+from lib.models.resnet_names import (
     STEM,
     State,
-    check_against,
-    check_state,
-    choose,
     from_torchvision,
     is_torchvision,
-    read,
     to_torchvision,
     torchvision_remainder,
-    unwrap,
 )
+from lib.models.weights import check_against, check_state, choose, read
+from lib.network import OWN, network_in, network_of, own_file
 from lib.saved import config_of
 
 TARGETS = ('own', 'published', 'torchvision', 'mmpose')
@@ -71,24 +67,28 @@ class Weights:
 def read_weights(path: Path, average: bool, experiment: Path | None) -> Weights:
     """A weight file of any of the forms. Raises InputError unless its tensors are all those of a network."""
     content = read(path)
-    weights = _tensors(choose(content, path, average))
+    weights = tensors(choose(content, path, average))
+    if network_in(content) == OWN or own_file(experiment):
+        return _read_own_network(content, weights, path, experiment)
     if is_torchvision(weights) or RENAMED in weights:
         return _read_resnet(weights, path)
     is_own = 'stage0.upsample.up1.u_skip.conv.weight' in weights
-    is_mmpose = any(own_name(key) for key in weights)
-    if not is_own and not is_mmpose:
+    if not is_own and not is_mmpose(weights):
         raise InputError(f"{path} has no tensors of MSPN's, nor of a ResNet: name another file")
     cfg = config_of(content, path, experiment)
     with torch.device('meta'):
         model = build_mspn(cfg)
-    state = check_state(model, from_mmpose(weights, path) if is_mmpose else weights, path)
-    form = 'mmpose' if is_mmpose else 'own' if 'config' in content else 'published'
+    state = check_state(model, by_own_names(weights, path), path)
+    form = 'mmpose' if is_mmpose(weights) else 'own' if 'config' in content else 'published'
     return Weights(_single_precision(state), f'{form} network', cfg, content.get('iteration'))
 
 
-def _tensors(content: dict) -> State:
-    """The tensors of a file; mmpose's lie in its `state_dict`."""
-    return unwrap(content.get('state_dict', content))
+def _read_own_network(content: dict, weights: State, path: Path, experiment: Path | None) -> Weights:
+    """The weights of a network that an experiment's network.py builds."""
+    cfg = config_of(content, path, experiment)
+    build_model = network_of(cfg)
+    state = check_state(build_model(cfg), weights, path)
+    return Weights(_single_precision(state), f'network of {build_model}', cfg, content.get('iteration'))
 
 
 def _read_resnet(weights: State, path: Path) -> Weights:
@@ -141,12 +141,14 @@ def written(weights: Weights, to: str, like: Path | None) -> tuple[dict, int, st
     like: for mmpose, the file with the names. Raises InputError for what cannot be.
     """
     state, is_network = weights.state, weights.cfg is not None
+    if is_network and weights.cfg.NETWORK == OWN and to in ('torchvision', 'mmpose'):
+        raise InputError(f'--to {to} takes an MSPN, and this is a {weights.form}: use --to own or published')
     if to == 'mmpose':
         if not is_network:
             raise InputError('--to mmpose takes a whole network, and this file is a ResNet: use --to torchvision')
         if like is None:
             raise InputError("--to mmpose needs --like FILE: a file of mmpose's of the same network, for its names")
-        theirs = to_mmpose(state, _tensors(read(like)), like)
+        theirs = to_mmpose(state, tensors(read(like)), like)
         return {'state_dict': theirs, 'meta': {}}, len(theirs), _taken_over(state)
     if to == 'torchvision':
         resnet = _stem_and_trunk(state) if is_network else state
@@ -193,7 +195,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--to', required=True, choices=TARGETS)
     parser.add_argument('--output', type=Path, required=True, metavar='FILE')
     parser.add_argument('--ema', action='store_true', dest='average', help="the weights' moving average (SOLVER.EMA)")
-    parser.add_argument('--experiment', type=Path, metavar='DIR', help='whose configuration a network has')
+    parser.add_argument(
+        '--experiment', type=Path, metavar='DIR', help='whose configuration a network has, and network.py'
+    )
     parser.add_argument('--like', type=Path, metavar='FILE', help="mmpose's file to take names from")
     return parser
 

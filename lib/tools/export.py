@@ -12,8 +12,9 @@ differs. docs/export.md shows how to use it.
 """
 
 import argparse
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,9 @@ from cvpack.errors import InputError, exits_cleanly
 from cvpack.files import replacing, sha256
 from lib.config import git_revision, to_plain
 from lib.deployed import build_deployed, decode_in_crop
+from lib.experiment import folder_of
 from lib.loader import dataset_of, normalize
+from lib.network import OWN, in_one_line, own_file
 from lib.saved import load_experiment
 from lib.testing import ready_to_test
 from lib.tools.export_crops import find_crops
@@ -106,7 +109,8 @@ def export(
     metadata = describe(cfg, weights, average, half, outputs)
     job = Export(cfg, model, build_deployed(cfg, model, with_decode, half), metadata)
     crops, origin = find_crops(cfg, images, CROPS)
-    content = write(job)
+    with _own_faults(cfg, form):
+        content = write(job)
     difference, too_much = compare(cfg, model, runner(content, job), crops, half)
     print(f'{len(crops)} crops, {origin}: in {engine} outputs differ from PyTorch in float32: {difference}')
     if too_much:
@@ -120,6 +124,16 @@ def export(
         print(f'in:  crops {metadata["input"]}\nout: {outputs}')
 
 
+@contextlib.contextmanager
+def _own_faults(cfg: EasyDict, form: str) -> Iterator[None]:
+    """Makes a line of what an exporter says of an experiment's own network: it may hold what no graph can."""
+    if cfg.NETWORK != OWN:
+        yield
+        return
+    with in_one_line(f'{own_file(folder_of(cfg))} cannot be exported as {form}'):
+        yield
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         'python -m lib.tools.export', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -131,7 +145,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--half', action='store_true', help='float16 inside; what goes in and comes out stays as it is')
     parser.add_argument('--ema', action='store_true', dest='average', help="the weights' moving average (SOLVER.EMA)")
     parser.add_argument(
-        '--experiment', type=Path, metavar='DIR', help='for a file without its configuration, as published ones are'
+        '--experiment',
+        type=Path,
+        metavar='DIR',
+        help="for a file without its configuration, as published ones are, or of an experiment's own network",
     )
     parser.add_argument(
         '--images',

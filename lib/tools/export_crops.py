@@ -1,17 +1,17 @@
 """Crops of people on which an exported network is compared with the one that it was made of."""
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from easydict import EasyDict
 
 from cvpack.errors import InputError
+from lib.datasets.image_files import is_image
 from lib.datasets.joints import TestSamples, crop_person, read_image
 from lib.datasets.synthetic import draw_image
 from lib.loader import dataset_of, format_of
 from lib.utils.transforms import centers_and_scales
-
-PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 
 
 def find_crops(cfg: EasyDict, folder: Path | None, count: int) -> tuple[np.ndarray, str]:
@@ -38,9 +38,9 @@ def find_crops(cfg: EasyDict, folder: Path | None, count: int) -> tuple[np.ndarr
 def _of_folder(cfg: EasyDict, folder: Path, count: int) -> tuple[np.ndarray, str]:
     if not folder.is_dir():
         raise InputError(f'--images {folder} is not a folder: name one of pictures')
-    files = sorted(path for path in folder.rglob('*') if path.suffix.lower() in PICTURES)[:count]
+    files = list(islice(filter(is_image, sorted(folder.rglob('*'))), count))
     if not files:
-        raise InputError(f'--images {folder} holds no picture ({", ".join(PICTURES)}): name another folder')
+        raise InputError(f'--images {folder} holds no picture that OpenCV reads: name another folder')
     images = [read_image(path) for path in files]
     crops = [_crop(cfg, image, (0, 0, image.shape[1], image.shape[0])) for image in images]
     return np.stack(crops), f'pictures of {folder}, each as one person'

@@ -15,9 +15,9 @@ import torch
 from easydict import EasyDict
 from torch import nn
 
-from cvpack import optional
+from lib import optional
 from lib.deployed import Deployed, build_deployed
-from lib.models.mspn import build_mspn
+from lib.network import network_of
 
 # Crops (N, H, W, 3) uint8 -> the outputs, in order.
 Run = Callable[[np.ndarray], list[np.ndarray]]
@@ -158,15 +158,15 @@ def write_safetensors(export: Export) -> bytes:
     """The weights by the keys of checkpoints, BatchNorm on its own: no graph. Metadata in the file's own place."""
     dtype = export.deployed.dtype
     state = {
-        key: (value.to(dtype) if value.is_floating_point() else value).contiguous()
+        key: (value.to(dtype) if value.is_floating_point() else value).clone(memory_format=torch.contiguous_format)
         for key, value in export.model.state_dict().items()
     }
     return optional.load('safetensors.torch', EXTRA).save(state, export.metadata)
 
 
 def run_safetensors(content: bytes, export: Export) -> Run:
-    """The weights in a new network of this project's, in float32."""
-    model = build_mspn(export.cfg)
+    """The weights in a new network of the experiment's, in float32."""
+    model = network_of(export.cfg)(export.cfg)
     model.load_state_dict(optional.load('safetensors.torch', EXTRA).load(content))
     return _as_run(build_deployed(export.cfg, model, with_decode=False, half=False))
 

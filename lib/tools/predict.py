@@ -1,7 +1,7 @@
 """Finds the joints of people in pictures or a video.
 
-    python -m lib.tools.predict --weights FILE --input IMAGE|FOLDER|VIDEO --output FOLDER
-    python -m lib.tools.predict ... --boxes FILE.json
+    python -m lib.tools.predict --weights FILE --input IMAGES|FOLDERS|VIDEO --output FOLDER
+    python -m lib.tools.predict ... --boxes FILE.json [--category CLASS]
     python -m lib.tools.predict ... --detector torchvision:fasterrcnn_resnet50_fpn_v2 --detector-weights FILE
 
 Without boxes or a detector each whole image is taken for one person. The experiment is read from the weights' file.
@@ -23,7 +23,6 @@ from tqdm import tqdm
 from cvpack.device import make_ready
 from cvpack.errors import InputError, exits_cleanly
 from cvpack.files import replacing
-from lib.datasets.coco_json import PERSON
 from lib.predict import PosePredictor
 from lib.tools.predict_boxes import DETECTOR_SCORE, BoxFile, Detector, FindPeople, People, whole_images
 from lib.tools.predict_media import RESULTS, Frame, ImageFiles, Video, open_source
@@ -64,7 +63,7 @@ def _rows(frame: Frame, people: People, keypoints: np.ndarray, scores: np.ndarra
     joints = np.concatenate([keypoints, scores[..., None]], axis=2).round(4).reshape(len(scores), 3 * scores.shape[1])
     totals = people.scores * scores.mean(axis=1)
     for box, row, score in zip(people.boxes.round(2).tolist(), joints.tolist(), totals.tolist()):
-        yield {**place, 'category_id': PERSON, 'bbox': box, 'keypoints': row, 'score': score}
+        yield {**place, 'category_id': people.category, 'bbox': box, 'keypoints': row, 'score': score}
 
 
 def predict(predictor: PosePredictor, find_people: FindPeople, source: ImageFiles | Video, output: Path) -> Counts:
@@ -105,7 +104,13 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('--weights', type=Path, required=True, metavar='FILE', help='a checkpoint')
-    parser.add_argument('--input', type=Path, required=True, help='an image, a folder of images, or a video')
+    parser.add_argument(
+        '--input',
+        nargs='+',
+        required=True,
+        metavar='PATH',
+        help='images, folders of images, patterns as *.jpg; a video',
+    )
     parser.add_argument('--output', type=Path, required=True, metavar='FOLDER', help='not that of the input')
     boxes = parser.add_mutually_exclusive_group()
     boxes.add_argument(
@@ -117,12 +122,19 @@ def _parser() -> argparse.ArgumentParser:
     boxes.add_argument('--detector', metavar='torchvision:NAME', help='one of torchvision.models.detection')
     parser.add_argument('--detector-weights', type=Path, metavar='FILE', help="the detector's state dict")
     parser.add_argument(
+        '--category',
+        metavar='CLASS',
+        help='of the boxes to take: a number, or a name that the file of boxes gives (default: 1, people)',
+    )
+    parser.add_argument(
         '--min-score',
         type=float,
         metavar='S',
         help=f'leave out boxes with a lower score (default: {DETECTOR_SCORE} of a detector, none of a file)',
     )
-    parser.add_argument('--experiment', type=Path, metavar='DIR', help='exps/NAME, for a published checkpoint')
+    parser.add_argument(
+        '--experiment', type=Path, metavar='DIR', help='exps/NAME, for a published checkpoint or an own network'
+    )
     parser.add_argument('--ema', action='store_true', help="the weights' moving average (SOLVER.EMA)")
     parser.add_argument('--device', choices=('cpu', 'cuda'), help='default: cuda where there is one')
     return parser
@@ -132,10 +144,10 @@ def _find_people(args: argparse.Namespace, source: ImageFiles | Video, device: t
     """What the command line says of where people are."""
     if args.detector:
         score = DETECTOR_SCORE if args.min_score is None else args.min_score
-        return Detector(args.detector, args.detector_weights, score, device)
+        return Detector(args.detector, args.detector_weights, score, device, args.category)
     if args.boxes:
         names = source.names if isinstance(source, ImageFiles) else None
-        return BoxFile(args.boxes, names, -np.inf if args.min_score is None else args.min_score)
+        return BoxFile(args.boxes, names, -np.inf if args.min_score is None else args.min_score, args.category)
     print(f'no --boxes and no --detector: each whole {source.unit} is taken for one person')
     return whole_images
 
@@ -146,8 +158,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(arguments)
     if bool(args.detector) != bool(args.detector_weights):
         raise InputError('--detector and --detector-weights go together: give both, or neither')
-    if args.min_score is not None and not (args.boxes or args.detector):
-        raise InputError('--min-score is of boxes: give --boxes or --detector too')
+    for option in ('min_score', 'category'):
+        if getattr(args, option) is not None and not (args.boxes or args.detector):
+            raise InputError(f'--{option.replace("_", "-")} is of boxes: give --boxes or --detector too')
     source = open_source(args.input, args.output)
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     make_ready(torch.device(device))
@@ -159,8 +172,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         path, reason = error.filename or args.output, error.strerror or error
         raise InputError(f'cannot write {path} ({reason}): make room, or name another --output') from None
     if not counts.frames:
-        raise InputError(f'--input {args.input}: no {source.unit} of it could be read')
-    print(f'{args.output}: {counts.frames} {source.unit}s, {counts.people} people, {counts.skipped} skipped')
+        raise InputError(f'--input {" ".join(args.input)}: no {source.unit} of it could be read')
+    said = f'{counts.frames} {source.unit}s, {counts.people} people, {counts.skipped} skipped', source.remarks()
+    print(f'{args.output}: {"; ".join(filter(None, said))}')
 
 
 if __name__ == '__main__':

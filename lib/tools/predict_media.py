@@ -1,9 +1,11 @@
 """Pictures and videos for lib.tools.predict: read one by one, written under the names that they came with."""
 
 import contextlib
+import glob
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +15,9 @@ from tqdm import tqdm
 
 from cvpack.errors import InputError
 from cvpack.files import replacing
+from lib.datasets.image_files import is_image
 from lib.datasets.joints import load_image
 
-IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')
 FOURCC = 'mp4v'
 FFMPEG_QUIET = '-8'  # what is wrong with a video is told in our own words
@@ -53,23 +55,26 @@ Save = Callable[[Frame], None]
 
 
 class ImageFiles:
-    """One image file, or all in a folder and its subfolders but for those in the output folder."""
+    """Image files, and those in folders and their subfolders but for the ones in the output folder.
+
+    names:       of the images, relative to `folder`, which holds all that was named
+    passed_over: how many other files there are, by suffix
+    """
 
     unit = 'image'
 
-    def __init__(self, source: Path, output: Path) -> None:
-        self.folder = source if source.is_dir() else source.parent
-        self.names = [source.name]
-        if source.is_dir():
-            files = (path for path in sorted(source.rglob('*')) if path.suffix.lower() in IMAGES)
-            own = output.resolve()
-            self.names = [
-                path.relative_to(source).as_posix()
-                for path in files
-                if path.is_file() and own not in path.resolve().parents
-            ]
-        if not self.names:
-            raise InputError(f'--input {source} holds no image files ({", ".join(IMAGES)})')
+    def __init__(self, sources: Sequence[Path], output: Path) -> None:
+        sources = [Path(os.path.abspath(source)) for source in sources]
+        self.folder = Path(os.path.commonpath([_folder(source) for source in sources]))
+        own, self.names, self.passed_over = output.resolve(), [], Counter()
+        for file in dict.fromkeys(file for source in sources for file in _files(source, own)):
+            if is_image(file):
+                self.names.append(file.relative_to(self.folder).as_posix())
+            else:
+                self.passed_over[file.suffix.lower()] += 1
+        inputs = {(self.folder / name).resolve() for name in self.names}
+        if not inputs.isdisjoint(own / name for name in self.names):
+            raise InputError(f'--output {output} holds the input, which would be overwritten: name another folder')
 
     def __len__(self) -> int:
         return len(self.names)
@@ -79,6 +84,11 @@ class ImageFiles:
             image = load_image(self.folder / name)
             yield Frame(name, None, image if isinstance(image, np.ndarray) else image.description)
 
+    def remarks(self) -> str:
+        """What else is to be said of the input."""
+        kinds = [f'{count} {suffix or "without suffix"}' for suffix, count in sorted(self.passed_over.items())]
+        return f'passed over: {", ".join(kinds)}' if kinds else ''
+
     @contextlib.contextmanager
     def saving(self, output: Path) -> Iterator[Save]:
         """A function that writes a frame's image into the output folder."""
@@ -86,9 +96,29 @@ class ImageFiles:
         def save(frame: Frame) -> None:
             path = output / frame.name
             with replacing(path) as file:
-                file.write(cv2.imencode(path.suffix, frame.image)[1])
+                file.write(_encoded(frame.image, path.suffix))
 
         yield save
+
+
+def _folder(source: Path) -> Path:
+    return source if source.is_dir() else source.parent
+
+
+def _files(source: Path, output: Path) -> list[Path]:
+    """A file, or those in a folder but not in the output folder."""
+    if not source.is_dir():
+        return [source]
+    return [path for path in sorted(source.rglob('*')) if path.is_file() and output not in path.resolve().parents]
+
+
+def _encoded(image: np.ndarray, suffix: str) -> bytes:
+    """The content of an image file; JPEG where OpenCV does not write what the suffix says (.jfif, say)."""
+    with contextlib.suppress(cv2.error):
+        good, content = cv2.imencode(suffix, image)
+        if good:
+            return content.tobytes()
+    return cv2.imencode('.jpg', image)[1].tobytes()
 
 
 class Video:
@@ -110,6 +140,10 @@ class Video:
     def __len__(self) -> int:
         """What the file says, which may be nothing: 0."""
         return int(self.count) if math.isfinite(self.count) and self.count > 0 else 0
+
+    def remarks(self) -> str:
+        """What else is to be said of the input."""
+        return ''
 
     def __iter__(self) -> Iterator[Frame]:
         number, lost = 0, 0
@@ -150,21 +184,39 @@ class Video:
             raise InputError(f'{path} could not be written whole: make room, or choose another --output')
 
 
-def open_source(source: Path, output: Path) -> ImageFiles | Video:
-    """What --input names. Raises InputError for what cannot be read, and where the output would overwrite it."""
-    if not source.exists():
-        raise InputError(f'--input {source} does not exist: name an image, a folder or a video')
-    _refuse_overwriting(source, output)
-    if source.is_dir() or source.suffix.lower() in IMAGES:
-        return ImageFiles(source, output)
-    if source.suffix.lower() in VIDEOS:
-        return Video(source)
-    raise InputError(f'--input {source}: neither a folder nor named as one of {", ".join(IMAGES + VIDEOS)}')
+def open_source(inputs: Sequence[str], output: Path) -> ImageFiles | Video:
+    """What --input names: images, folders of them, patterns of their names; or a video.
+
+    Raises InputError for what cannot be read, and where the output would overwrite it.
+    """
+    sources = [source for name in inputs for source in _named(name, output.resolve())]
+    for source in sources:
+        _refuse_overwriting(source, output)
+    if len(sources) == 1 and sources[0].suffix.lower() in VIDEOS:
+        return Video(sources[0])
+    images = ImageFiles(sources, output)
+    if not images.names:
+        remarks = f' ({images.remarks()})' if images.passed_over else ''
+        raise InputError(
+            f'--input {" ".join(inputs)}: no image that this OpenCV reads{remarks}; '
+            f'a video goes alone, named as one of {", ".join(VIDEOS)}'
+        )
+    return images
+
+
+def _named(name: str, output: Path) -> list[Path]:
+    """The file or folder of this name; or all that a pattern fits, but for the output, if the shell has left it so."""
+    if Path(name).exists():
+        return [Path(name)]
+    found = (Path(path) for path in sorted(glob.glob(name, recursive=True)))
+    if kept := [path for path in found if output not in (path.resolve(), *path.resolve().parents)]:
+        return kept
+    raise InputError(f'--input {name} does not exist: name images, folders or a video')
 
 
 def _refuse_overwriting(source: Path, output: Path) -> None:
     """Raises InputError for an output folder in which files would take the place of the input's, or of others."""
-    folder, own = (source if source.is_dir() else source.parent).resolve(), output.resolve()
+    folder, own = _folder(source).resolve(), output.resolve()
     if own == folder or (source.is_dir() and own in folder.parents):
         raise InputError(f'--output {output} holds the input, which would be overwritten: name another folder')
     inside = source.is_dir() and folder in own.parents

@@ -26,7 +26,7 @@ from cvpack.files import read_json, sha256
 from lib import config
 from lib.datasets.synthetic import write_dataset
 from lib.models.resnet import BACKBONES
-from lib.models.weights import from_torchvision
+from lib.models.resnet_names import from_torchvision
 from lib.tools.arguments import positive
 from lib.tools.layout import as_json, place
 from lib.tools.prepare_coco import prepare_coco

@@ -6,8 +6,9 @@ from typing import Any
 
 from cvpack.errors import InputError
 from cvpack.files import read_json
-from lib.datasets.coco import COCO, annotated_boxes, image_path
+from lib.datasets.coco import COCO, annotated_boxes
 from lib.datasets.coco_json import PERSON, check_truth, joint_count, labelled_people, listed_images, person_boxes
+from lib.datasets.image_names import image_path
 from lib.tools.layout import as_json, count_absent, place
 
 ADDRESS = 'http://images.cocodataset.org'
@@ -130,7 +131,8 @@ def _checked_boxes(path: Path, data: dict) -> tuple[bytes, str]:
     content = read_json(path)
     boxes = person_boxes(content, path, listed_images(data, path))
     people = sum(box['category_id'] == PERSON for box in content)
-    unknown = people - len(boxes.boxes)
+    unknown = people - len(boxes.boxes) - boxes.left_out
     annotated = boxes.rows.column('source').count('annotation')
     counts = f'{len(content)} boxes, {people} of people, {unknown} of those on images that are not listed'
+    counts += f', {boxes.left_out} of no size or not finite' if boxes.left_out else ''
     return path.read_bytes(), f'{counts}, {annotated} annotated: {NOT_COMPARABLE}' if annotated else counts

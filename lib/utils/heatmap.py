@@ -132,7 +132,7 @@ def decode(
     x, y = xy[..., 0].clamp(0, w - 1), xy[..., 1].clamp(0, h - 1)
 
     cells = y.round().long() * w + x.round().long()
-    scores = heatmaps.flatten(2).gather(2, cells[..., None]) / PEAK + SCORE_OFFSET
+    scores = _cells_in_a_row(heatmaps).gather(2, cells[..., None]) / PEAK + SCORE_OFFSET
 
     in_crop = torch.stack([codec.to_crop(x, width, w), codec.to_crop(y, height, h)], dim=-1)
     size = (scale * PIXELS_PER_SCALE)[:, None]
@@ -160,6 +160,12 @@ def _blur_with_margin(heatmaps: torch.Tensor, kernel: int, traced: bool) -> torc
     return F.conv2d(maps, weight, padding=margin, groups=count)[0].unflatten(0, heatmaps.shape[:2])
 
 
+def _cells_in_a_row(maps: torch.Tensor) -> torch.Tensor:
+    """(N, K, h, w) -> (N, K, h * w), as flatten(2), which ONNX cannot do for N = 0: there N is the open dimension."""
+    joints, h, w = maps.shape[1:]
+    return maps.reshape(-1, joints, h * w)
+
+
 def _highest_cells(blurred: torch.Tensor, margin: int, count: int) -> list[torch.Tensor]:
     """(x, y) (N, K, 2) of each map's highest cell, then of the highest once that one is set to 0, and so on.
 
@@ -167,7 +173,7 @@ def _highest_cells(blurred: torch.Tensor, margin: int, count: int) -> list[torch
     In cells of the map without margin. Ties go to the first in reading order, as numpy's argmax has it. All beyond
     the margin is 0, so where nothing is higher the first cell of all the padding is taken.
     """
-    flat, width = blurred.flatten(2), blurred.shape[3]
+    flat, width = _cells_in_a_row(blurred), blurred.shape[3]
     cells = []
     for _ in range(count):
         value, index = flat.max(dim=2, keepdim=True)
@@ -197,12 +203,13 @@ def _peaks_between_cells(blurred: torch.Tensor, margin: int) -> torch.Tensor:
     """
     maps = F.pad(blurred, (-margin,) * 4)
     h, w = maps.shape[2:]
-    highest = maps.flatten(2).argmax(dim=2)
+    flat = _cells_in_a_row(maps)
+    highest = flat.argmax(dim=2)
     peak = torch.stack([highest % w, highest // w], dim=-1)
     x, y = peak[..., 0].clamp(1, w - 2), peak[..., 1].clamp(1, h - 2)
     around = torch.arange(-1, 2, device=maps.device)
     cells = (y[..., None, None] + around[:, None]) * w + x[..., None, None] + around
-    log = maps.flatten(2).gather(2, cells.flatten(2)).clamp(min=MIN_HEAT).log().unflatten(2, (3, 3))
+    log = flat.gather(2, _cells_in_a_row(cells)).clamp(min=MIN_HEAT).log().unflatten(2, (3, 3))
     left, right, up, down = log[..., 1, 0], log[..., 1, 2], log[..., 0, 1], log[..., 2, 1]
     dx, dy = (right - left) / 2, (down - up) / 2
     dxx, dyy = (side + other - 2 * log[..., 1, 1] for side, other in ((left, right), (up, down)))

@@ -148,7 +148,7 @@ def augment_box(
     draws: Draws,
     aspect_ratio: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The centre and scale to crop for training, before rotation and mirroring (SPEC 4, steps 1 to 5).
+    """The centre and scale to crop for training, before rotation and mirroring.
 
     center, scale (2,) float32; joints (K, 2) in image pixels; visibility (K,)
     """

@@ -22,8 +22,10 @@ def _side(names: Sequence[str]) -> tuple[int, int, int]:
 
 
 def limb_colours(count: int) -> list[tuple[int, int, int]]:
-    """So many BGR colours, once around the hue wheel: one for each limb of a skeleton."""
-    hues = np.arange(count) * 180 / max(count, 1)
+    """So many BGR colours, once around the hue wheel: one for each limb of a skeleton, which may have none."""
+    if count == 0:  # OpenCV takes no image without pixels
+        return []
+    hues = np.arange(count) * 180 / count
     wheel = np.stack([hues, np.full(count, 200), np.full(count, 255)], axis=1).astype(np.uint8)
     return [tuple(colour) for colour in cv2.cvtColor(wheel[None], cv2.COLOR_HSV2BGR)[0].tolist()]
 

@@ -17,7 +17,6 @@ PROCESSES = (1, 2, 4)
 # Of each process: a network and images small enough for a CPU, on one thread.
 SETTINGS = ('MODEL.STAGE_NUM=1', 'INPUT_SHAPE=[128,96]')
 BATCH = 4
-PORT = 29655
 
 GPUS = (8, 64, 512)
 GIGABYTES_PER_SECOND = (25, 400)
@@ -38,13 +37,13 @@ def scaling(options: Options) -> Iterator[Row]:
 def _images_per_second(options: Options, count: int) -> float:
     """Images a second that `count` processes train on together."""
     seconds = torch.multiprocessing.get_context('spawn').SimpleQueue()
-    torch.multiprocessing.spawn(_train, (count, options, seconds), nprocs=count)
+    torch.multiprocessing.spawn(_train, (count, dist.free_port(), options, seconds), nprocs=count)
     return count * BATCH / seconds.get()
 
 
-def _train(rank: int, count: int, options: Options, seconds: torch.multiprocessing.SimpleQueue) -> None:
+def _train(rank: int, count: int, port: int, options: Options, seconds: torch.multiprocessing.SimpleQueue) -> None:
     os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(PORT)
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port)
     )
     torch.set_num_threads(1)
     on_cpu = options.on(dist.setup('cpu'), batch=BATCH)

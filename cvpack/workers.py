@@ -1,0 +1,61 @@
+"""A DataLoader's workers: how a line tells what they ran out of."""
+
+import contextlib
+import errno
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+
+from cvpack.errors import InputError
+
+SHARED_MEMORY = (
+    'the workers that load data ran out of shared memory (/dev/shm): give it more, in Docker with --shm-size=8g or '
+    '--ipc=host'
+)
+OPEN_FILES = 'the workers that load data ran out of open files: allow more (ulimit -n 65536)'
+# How torch and Python's multiprocessing say so.
+MESSAGES = {
+    r'items of ancdata|Too many open files': OPEN_FILES,
+    r'signal: Bus error|</torch_': SHARED_MEMORY,
+}
+NUMBERS = {errno.ENOSPC: SHARED_MEMORY, errno.EMFILE: OPEN_FILES, errno.ENFILE: OPEN_FILES}
+
+
+@contextlib.contextmanager
+def starved_workers_end_the_job(fewer: str) -> Iterator[None]:
+    """Turns the errors of a DataLoader whose workers get too little shared memory, or open files, into InputError.
+
+    Around the whole of a job: torch raises them wherever the main thread is when it learns of a worker's end.
+
+    fewer: how the user has fewer workers, as a clause for the message's end
+    """
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        told = f'{error} {error.__cause__}'
+        for pattern, text in MESSAGES.items():
+            if re.search(pattern, told):
+                raise InputError(f'{text}, or {fewer}') from None
+        raise
+
+
+@contextlib.contextmanager
+def starting_workers(fewer: str) -> Iterator[None]:
+    """The same for the start of the workers, whose errors are the system's own."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NUMBERS:
+            raise
+        _drop_what_was_begun(error)
+        raise InputError(f'{NUMBERS[error.errno]}, or {fewer}') from None
+
+
+def _drop_what_was_begun(error: OSError) -> None:
+    """Deletes torch's half-made iterator, which the error's frames hold: that fails once more, and would say so."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        traceback.clear_frames(error.__traceback__)
+    finally:
+        sys.unraisablehook = hook

@@ -1,0 +1,114 @@
+"""Categories in COCO's json files: which annotations are of people, and whether their joints are the configuration's.
+
+Training and testing are of category 1 alone. Annotations of others may be there, without keypoints.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lib.datasets.checks import Kind, Report, Rows, refuse, shown
+
+PERSON = 1
+
+
+def is_labelled_person(annotation: dict, min_keypoints: int = 1) -> bool:
+    """Whether an annotation is one person with at least so many labelled joints."""
+    return not annotation.get('iscrowd', 0) and annotation.get('num_keypoints', 0) >= min_keypoints
+
+
+def check_joint_names(content: dict, path: Path, names: Sequence[str], report: Report = refuse) -> None:
+    """Reports categories whose joints are not the named ones: they would be taken for one another.
+
+    The category of people is looked at, and every other one that labelled annotations have.
+    """
+    if explanation := _category_per_joint(content, path):
+        report(Kind.CATEGORY, explanation)
+        return
+    used = {PERSON, *_joint_lengths(content)}
+    for category, told in _joint_names(content).items():
+        if category not in used:
+            continue
+        which = 'its category' if category == PERSON else f'its category {category}'
+        moved = (i for i, (a, b) in enumerate(zip(told, names)) if a != b and (a in names or b in told))
+        if len(told) != len(names):
+            text = f'{which} has {len(told)} joints, but DATASET.KEYPOINT.NUM = {len(names)}'
+            report(Kind.JOINTS, f'{path}: {text}: describe the data set as it is (docs/own_data.md)')
+        elif (i := next(moved, None)) is not None:
+            text = f'joint {i} is {shown(told[i])} in {which}, {shown(names[i])} in DATASET.KEYPOINT.NAMES'
+            report(Kind.JOINTS, f'{path}: {text}: name them in the order of the file')
+        elif other := next((name for name in told if name not in names), None):
+            report(Kind.NAMES, f'{path}: {which} has a joint {shown(other)}, which the configuration does not name')
+
+
+def _joint_names(content: dict) -> dict[int, list[str]]:
+    """The joints that the file's categories name, by the categories' ids."""
+    categories = content.get('categories')
+    named = {}
+    for category in categories if isinstance(categories, list) else []:
+        names = category.get('keypoints') if isinstance(category, dict) else None
+        is_named = names and isinstance(names, list) and all(isinstance(name, str) for name in names)
+        if is_named and isinstance(category.get('id'), (int, float)):
+            named.setdefault(category['id'], names)
+    return named
+
+
+def has_joints(rows: Sequence[dict], min_keypoints: int = 1) -> np.ndarray:
+    """(n,) bool: is_labelled_person of rows that may hold anything; those whose joints are not counted may be."""
+    return np.array([_has_joints(row, min_keypoints) for row in rows], bool)
+
+
+def _has_joints(row: dict, min_keypoints: int) -> bool:
+    if isinstance(row.get('num_keypoints'), (int, float)):
+        return is_labelled_person(row, min_keypoints)
+    return not row.get('iscrowd', 0) and bool(row.get('keypoints'))
+
+
+def _joint_lengths(content: dict) -> dict[float, set[int]]:
+    """The categories of annotations that have joints -> the lengths of their `keypoints`, 0 for what is no list."""
+    rows = content.get('annotations')
+    lengths: dict[float, set[int]] = {}
+    for row in rows if isinstance(rows, list) else []:
+        if isinstance(row, dict) and _has_joints(row, 1):
+            category, joints = row.get('category_id', PERSON), row.get('keypoints')
+            if isinstance(category, (int, float)):
+                lengths.setdefault(category, set()).add(len(joints) if isinstance(joints, list) else 0)
+    return lengths
+
+
+def _category_per_joint(content: dict, path: Path) -> str | None:
+    """What is wrong with a file in which every joint is a category of its own; None where that is not so."""
+    lengths = _joint_lengths(content)
+    if len(lengths) < 2 or any(own != {3} for own in lengths.values()):
+        return None
+    text = f'its annotations with keypoints are of {len(lengths)} categories and have one joint each'
+    whose = 'as COCO Annotator exports joints that were drawn as categories'
+    return f'{path}: {text}, {whose}: make each person one annotation of category {PERSON} with all joints in order'
+
+
+def joint_count(content: dict, default: int) -> int:
+    """The number of joints that the file's category of people names; the default where it names none."""
+    return len(_joint_names(content).get(PERSON, range(default)))
+
+
+def of_people(rows: Rows, content: dict, every: bool = False) -> Rows:
+    """The rows of the category of people, of which alone training and evaluation are; reports labelled ones of others.
+
+    every: also rows without joints must tell their category, as pycocotools needs it
+    Where nobody labelled is of it the others are returned too: they are people with more than one fault, perhaps.
+    """
+    labelled = has_joints(rows.rows)
+    categories = rows.whole('category_id', default=None if every else PERSON)
+    is_person = (categories == PERSON) | rows.wrong('category_id')
+    others = labelled & ~is_person
+    if not others.any():
+        return rows.only(is_person)
+    explanation = _category_per_joint(content, rows.path)
+    if explanation:
+        rows.report(Kind.CATEGORY, explanation)
+        return rows.only(is_person)
+    anybody = (labelled & is_person).any()
+    text = f'should be {PERSON}{"" if anybody else ", also as id in `categories`"}: it has keypoints'
+    rows.require(~others, 'category_id', Kind.CATEGORY, lambda i: f'category_id = {categories[i]} {text}')
+    return rows.only(is_person if anybody else is_person | others)

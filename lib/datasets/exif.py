@@ -1,0 +1,70 @@
+"""How the pixels of a photo are stored: cameras do not turn them, but note in EXIF how they were held.
+
+OpenCV turns what it reads upright, and so all coordinates are of the upright picture.
+"""
+
+import struct
+from collections.abc import Iterator
+
+UPRIGHT = 1
+FIRST_TURNED = 5  # from this orientation on, width and height of the stored picture are exchanged
+ORIENTATION_TAG, LONG = 0x0112, 4
+JPEG, PNG, RIFF = b'\xff\xd8', b'\x89PNG\r\n\x1a\n', b'RIFF'
+FILL, SCAN, APP1, HEADER = 0xFF, 0xDA, 0xE1, b'Exif\0\0'
+
+
+def orientation(data: bytes) -> int:
+    """The EXIF orientation, 1 (upright) to 8, of the picture in a JPEG, PNG or WebP file; 1 where there is none."""
+    if data.startswith(JPEG):
+        blocks = _jpeg_blocks(data)
+    elif data.startswith(PNG):
+        blocks = _png_blocks(data)
+    else:
+        blocks = _webp_blocks(data) if data.startswith(RIFF) and data.startswith(b'WEBP', 8) else iter(())
+    try:
+        value = next((_tag(block.removeprefix(HEADER)) for block in blocks), UPRIGHT)
+    except (struct.error, IndexError, KeyError):  # cut short, or of another form
+        return UPRIGHT
+    return value if 1 <= value <= 8 else UPRIGHT
+
+
+def _jpeg_blocks(data: bytes) -> Iterator[bytes]:
+    at = len(JPEG)
+    while data[at] == 0xFF and data[at + 1] != SCAN:
+        if data[at + 1] == FILL:
+            at += 1
+            continue
+        end = at + 2 + struct.unpack_from('>H', data, at + 2)[0]
+        if data[at + 1] == APP1 and data.startswith(HEADER, at + 4):
+            yield data[at + 4 : end]
+        at = end
+
+
+def _png_blocks(data: bytes) -> Iterator[bytes]:
+    at = len(PNG)
+    while at + 8 <= len(data):
+        size = struct.unpack_from('>I', data, at)[0]
+        if data.startswith(b'eXIf', at + 4):
+            yield data[at + 8 : at + 8 + size]
+        at += 12 + size
+
+
+def _webp_blocks(data: bytes) -> Iterator[bytes]:
+    at = 12
+    while at + 8 <= len(data):
+        size = struct.unpack_from('<I', data, at + 4)[0]
+        if data.startswith(b'EXIF', at):
+            yield data[at + 8 : at + 8 + size]
+        at += 8 + size + size % 2
+
+
+def _tag(tiff: bytes) -> int:
+    """The orientation in an EXIF segment, which is a small TIFF file."""
+    order = {b'II': '<', b'MM': '>'}[tiff[:2]]
+    directory = struct.unpack_from(f'{order}I', tiff, 4)[0]
+    for index in range(struct.unpack_from(f'{order}H', tiff, directory)[0]):
+        entry = directory + 2 + 12 * index
+        tag, kind = struct.unpack_from(f'{order}HH', tiff, entry)
+        if tag == ORIENTATION_TAG:
+            return struct.unpack_from(f'{order}I' if kind == LONG else f'{order}H', tiff, entry + 8)[0]
+    return UPRIGHT

@@ -1,0 +1,54 @@
+"""Which joints a mirror exchanges, as their names tell: left_hip and right_hip, LHip and RHip, hip.l and hip.r.
+
+Names only suggest: FLIP_PAIRS is what counts, and what is said here is a remark. (lib.config refuses FLIP_PAIRS that
+contradict names beginning with left_ and right_.)
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from easydict import EasyDict
+
+# One name made its mirror's: in full; as a lone letter, or one before or behind a word, like l_hip, lhip, hipl, FL.
+CHANGES = (('left', 'right'), ('左', '右'), ('^l', 'r'), ('l$', 'r'))
+# Where a name in camel case has its words: kneeL, LHip, FLPaw.
+CAMEL = re.compile(r'(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])')
+
+
+def mirrors_by_name(names: Sequence[str]) -> dict[int, list[int]]:
+    """Every left joint, by its name -> the right ones that it may mirror, the likeliest first."""
+    words = [re.findall(r'[^\W_]+', CAMEL.sub(' ', name).lower()) for name in names]
+    indices = {tuple(sorted(name)): i for i, name in enumerate(words)}
+    found = {i: [indices[other] for other in _mirrored(name) if other in indices] for i, name in enumerate(words)}
+    return {i: others for i, others in found.items() if others}
+
+
+def _mirrored(words: list[str]) -> Iterator[tuple[str, ...]]:
+    """The words of a name with a left in one of them made right, in all ways; each in order of the alphabet."""
+    for left, right in CHANGES:
+        for i, word in enumerate(words):
+            if re.search(left, word):
+                yield tuple(sorted((*words[:i], re.sub(left, right, word), *words[i + 1 :])))
+
+
+def unpaired_sides(cfg: EasyDict) -> list[str]:
+    """A line for each left joint, by its name, whose right one FLIP_PAIRS does not have as its mirror.
+
+    cfg: finalized. None where neither training nor testing mirrors images.
+    """
+    keypoint = cfg.DATASET.KEYPOINT
+    names, pairs = keypoint.NAMES, keypoint.FLIP_PAIRS
+    if not (cfg.DATASET.TRAIN.PROB_FLIP > 0 or cfg.TEST.FLIP):
+        return []
+    paired = {a: b for pair in pairs for a, b in (pair, pair[::-1])}
+    mirrors, lines = mirrors_by_name(names), []
+    for left, rights in mirrors.items():
+        if paired.get(left) in rights or left in mirrors.get(paired.get(left), ()):
+            continue
+        wrong = [f'{names[i]} with {names[paired[i]]}' for i in (left, rights[0]) if i in paired]
+        instead = f'pairs {" and ".join(wrong)}' if wrong else f'lacks the pair ({left}, {rights[0]})'
+        lines.append(
+            f'{names[left]} and {names[rights[0]]} are left and right by their names, but '
+            f'DATASET.KEYPOINT.FLIP_PAIRS {instead}'
+        )
+    return lines

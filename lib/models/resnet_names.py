@@ -1,0 +1,100 @@
+"""The names that ResNets' tensors have in files.
+
+torchvision   `conv1.weight`, `layer1.0.conv1.weight`, ...: RGB, convolutions without biases
+renamed       those of our network, or what is left of them without the names in front: `stage0.downsample.layer1...` is
+              for that stage's trunk alone, `layer1.0.conv_bn_relu1.conv.weight` for any; `top.conv...` is the stem
+"""
+
+import re
+
+import torch
+
+State = dict[str, torch.Tensor]
+
+STEM = 'top.conv.conv.weight'
+TORCHVISION_KEY = re.compile(r'(conv1|bn1|layer[1-4]\.\d+\.(conv[123]|bn[123]|downsample\.[01]))\.(\w+)')
+OWN_KEY = re.compile(r'top\.|(stage\d+)\.downsample\.')
+FILE_KEY = re.compile(r'(?:(stage\d+)\.)?(?:downsample\.)?(layer\d.*)')
+
+
+def _rename(key: str) -> str | None:
+    """torchvision's name of a tensor -> the renamed file's; None for what MSPN does not have (`fc`)."""
+    match = TORCHVISION_KEY.fullmatch(key)
+    if match is None:
+        return None
+    unit, parameter = match[1], match[3]
+    if unit in ('conv1', 'bn1'):
+        return f'top.conv.{unit[:-1]}.{parameter}'
+    prefix, name = unit.rsplit('.', 1)
+    if name in '01':
+        return f'{prefix}.{"conv" if name == "0" else "bn"}.{parameter}'
+    return f'{prefix}.conv_bn_relu{name[-1]}.{name[:-1]}.{parameter}'
+
+
+def is_torchvision(state: State) -> bool:
+    """Whether there are names of torchvision's ResNets among these; the renamed form has others."""
+    return any(TORCHVISION_KEY.fullmatch(key) for key in state)
+
+
+def torchvision_remainder(state: State) -> list[str]:
+    """torchvision's names of what MSPN does not have."""
+    return [key for key in state if _rename(key) is None]
+
+
+def from_torchvision(state: State) -> State:
+    """torchvision's ResNet -> the renamed form: float32, BGR input."""
+    renamed = {new: value for key, value in state.items() if (new := _rename(key)) is not None}
+    if STEM in renamed:
+        renamed[STEM] = renamed[STEM].flip(1)
+    return {key: value.float() if value.is_floating_point() else value for key, value in renamed.items()}
+
+
+def to_torchvision(state: State) -> State:
+    """The renamed form -> torchvision's ResNet but for `fc`: RGB input, no convolution's biases."""
+    unbiased = without_biases(state)
+    unbiased[STEM] = unbiased[STEM].flip(1)
+    theirs = {}
+    for key, value in unbiased.items():
+        name = key.replace('top.conv.conv.', 'conv1.').replace('top.conv.bn.', 'bn1.')
+        name = name.replace('downsample.conv.', 'downsample.0.').replace('downsample.bn.', 'downsample.1.')
+        theirs[re.sub(r'conv_bn_relu(\d)\.(conv|bn)\.', r'\2\1.', name)] = value
+    return theirs
+
+
+def without_biases(state: State) -> State:
+    """The same function without the biases of convolutions: BatchNorm, which subtracts a mean, takes them over."""
+    units = [key.removesuffix('.conv.bias') for key in state if key.endswith('.conv.bias')]
+    means = {f'{unit}.bn.running_mean': state[f'{unit}.bn.running_mean'] - state[f'{unit}.conv.bias'] for unit in units}
+    return {key: value for key, value in (state | means).items() if not key.endswith('.conv.bias')}
+
+
+def with_biases(state: State) -> State:
+    """The same with biases of zero for the convolutions, as our network has them."""
+    weights = {key.removesuffix('weight'): value for key, value in state.items() if key.endswith('.conv.weight')}
+    return {f'{unit}bias': weight.new_zeros(weight.shape[0]) for unit, weight in weights.items()} | state
+
+
+def own_parts(state: State) -> dict[str, list[str]]:
+    """A network's tensors that a ResNet can fill, by part: 'stem', 'stage0', 'stage1', ...; batches are not counted."""
+    parts: dict[str, list[str]] = {}
+    for key in state:
+        match = OWN_KEY.match(key)
+        if match and not key.endswith('num_batches_tracked'):
+            parts.setdefault(match[1] or 'stem', []).append(key)
+    return parts
+
+
+def place(state: State, part: str, key: str) -> str | None:
+    """The name under which a file has a tensor of a part: of the network's own key the longest suffix there is.
+
+    None where it has none. A trunk's suffixes begin at a layer at the latest, the stem's at its unit.
+    """
+    below = key[OWN_KEY.match(key).end() :]
+    names = [key, below] if part == 'stem' else [key, f'downsample.{below}', below]
+    return next((name for name in names if name in state), None)
+
+
+def layer_of(name: str) -> tuple[str | None, str] | None:
+    """A file's name of a trunk's tensor -> the stage that it is for (None: any) and the name below; else None."""
+    match = FILE_KEY.fullmatch(name)
+    return (match[1], match[2]) if match else None
