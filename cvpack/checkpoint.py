@@ -118,10 +118,11 @@ class Writer:
             return
         self.failure = None
         if self.keep:
-            self._prune(samples_of(state), iteration)
+            self._prune(path)
 
-    def _prune(self, samples: float, iteration: int) -> None:
-        known = [saved for saved in in_order(self.folder) if saved[:2] <= (samples, iteration)]
+    def _prune(self, written: Path) -> None:
+        order = in_order(self.folder)
+        known = order[: 1 + next((place for place, saved in enumerate(order) if saved.path == written), -1)]
         best = follow(self.folder / BEST).resolve()
         for old in known[: -self.keep]:
             if old.path.resolve() != best:

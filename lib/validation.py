@@ -120,13 +120,7 @@ class Validation:
         """The checkpoint of the highest rank on these very boxes."""
         rows = [row for row in self.rows if row['boxes'] == len(self.records)]
         here = {row['samples']: rank(row['metrics'], self.dataset.format) for row in rows}
-        # A published checkpoint does not say how many samples are behind it.
-        counted = {row['iteration']: row['samples'] for row in self.rows}
-        ranked = {}
-        for saved in in_order(self.output):
-            samples = counted.get(saved.iteration) if saved.samples < 0 else saved.samples
-            if samples in here:
-                ranked[saved] = here[samples]
+        ranked = {saved: here[saved.samples] for saved in in_order(self.output) if saved.samples in here}
         return max(ranked, key=ranked.get, default=None)
 
     def _mark_best(self) -> None:

@@ -1,5 +1,6 @@
 """The newest checkpoint is the one with the most samples behind it, whatever its number; no work is written over."""
 
+import math
 import os
 
 import pytest
@@ -24,15 +25,15 @@ def samples_in(path) -> int:
 @pytest.fixture
 def grown(tmp_path):
     """16 iterations with batches of 3, two checkpoints, then 2 with batches of 12; a published file, a damaged one."""
-    checkpoint.save(tmp_path, 30, {'iteration': 30})
-    for iteration, samples in ((8, 24), (16, 48), (6, 72)):
-        checkpoint.save(tmp_path, iteration, {'samples': samples})
+    checkpoint.save(tmp_path, 4, {'iteration': 4})
+    for iteration, samples, batch in ((8, 24, 3), (16, 48, 3), (6, 72, 12)):
+        checkpoint.save(tmp_path, iteration, {'samples': samples, 'samples_an_iteration': batch})
     (tmp_path / 'iter-2.pth').write_bytes(b'PK damaged')
     return tmp_path
 
 
 def test_samples_tell_what_is_newer(grown):
-    assert [saved.iteration for saved in in_order(grown)] == [30, 8, 16, 6, 2]
+    assert [saved[:2] for saved in in_order(grown)] == [(12, 4), (24, 8), (48, 16), (72, 6), (math.inf, 2)]
     assert checkpoint.find(grown, 'last') == newest(grown) == grown / 'iter-6.pth'
     # A process was killed between a save and the link to it; somebody lost the link.
     checkpoint.point(grown / checkpoint.LATEST, grown / 'iter-16.pth')
@@ -50,7 +51,7 @@ def test_a_damaged_newest_is_not_passed_over_by_tests(grown):
 
 def test_files_of_the_old_format_count_too(tmp_path):
     torch.save({'samples': 7}, tmp_path / 'iter-9.pth', _use_new_zipfile_serialization=False)
-    assert in_order(tmp_path) == [(7, 9, tmp_path / 'iter-9.pth')]
+    assert in_order(tmp_path) == [(7, 9, tmp_path / 'iter-9.pth', True)]
 
 
 def test_the_newest_and_the_best_are_kept(grown):
