@@ -164,15 +164,15 @@ TRAINED = {
     'iteration not there': (engine.test, ['-i', '8'], 'no checkpoint iter-8.pth', 'iterations there: 7, 30'),
     'no iteration': (engine.test, ['-i', '7', 'eight'], 'no checkpoint iter-eight.pth', 'iterations there: 7, 30'),
     'no average': (engine.test, ['-i', '7', '--ema'], 'iter-7.pth has no moving average', 'go without --ema'),
-    'to go on from absent': (engine.train, ['-c', 'iter-9.pth'], 'iter-9.pth does not exist', 'name a file'),
-    'to go on from weights': (engine.train, ['-c', 'iter-7.pth'], "iter-7.pth has no 'optimizer'", 'weights alone'),
+    'to go on from absent': (engine.train, ['-c', 'iter-9.pth'], 'iter-9.pth does not exist', 'name a checkpoint'),
+    'to go on from an old one': (engine.train, ['-c', 'iter-7.pth'], 'newer checkpoints than', 'iter-30.pth'),
     'to go on from no optimiser': (
         engine.train,
         ['-c', 'iter-30.pth'],
         "iter-30.pth: its 'optimizer' is not the state of",
     ),
     'an average that is none': (engine.test, ['-i', '30', '--ema'], 'iter-30.pth does not fit', 'tensors are missing'),
-    'an earlier run': (engine.train, [], 'earlier run (to iteration 30)', 'continue it with -c last'),
+    'an earlier run': (engine.train, [], 'earlier run (to iteration 30)', 'with -c last'),
 }
 
 
@@ -184,6 +184,12 @@ def test_checkpoints_of_a_run(case, drawn, tmp_path, monkeypatch, capsys):
     checkpoint.save(tmp_path, 30, {'model': network(), 'iteration': 30, **damaged})
     settings = small(drawn, tmp_path)
     names_all(refused(capsys, experiment(entry, monkeypatch), *arguments, '--set', *settings), tmp_path, *pieces)
+
+
+def test_weights_are_nothing_to_go_on_from(drawn, tmp_path, monkeypatch, capsys):
+    checkpoint.save(tmp_path, 7, {'model': network()})
+    error = refused(capsys, experiment(engine.train, monkeypatch), '-c', '7', '--set', *small(drawn, tmp_path))
+    names_all(error, tmp_path, "iter-7.pth has no 'optimizer'", 'weights alone')
 
 
 # ---------------------------------------------------------------------------------------------------- machine
