@@ -23,6 +23,7 @@ from cvpack.order import LATEST, in_order, newest, newest_saved, samples, sample
 from cvpack.stand_ins import settled, stand_ins_for
 
 BEST = 'iter-best.pth'
+NO_DATA = 'which is not data'
 
 
 class NotPointed(OSError):
@@ -159,7 +160,8 @@ def load(path: Path) -> dict[str, Any]:
         content = _read(path)
     except Exception as error:  # a damaged file makes torch raise a dozen kinds
         reason = _reason(error)
-        raise InputError(f'{path} is not a readable checkpoint ({reason[:150]}): get it again') from None
+        remedy = 'save its tensors alone' if reason.endswith(NO_DATA) else 'get it again'
+        raise InputError(f'{path} is not a readable checkpoint ({reason[:150]}): {remedy}') from None
     if not isinstance(content, dict):
         raise InputError(f'{path} holds a {type(content).__name__}, not a checkpoint: name another file')
     return content
@@ -176,8 +178,9 @@ def _read(path: Path) -> Any:
 def _reason(error: Exception) -> str:
     """An error of torch.load in a line, without its advice and its codes for terminals."""
     text = re.sub(r'\x1b\[[\d;]*m', '', str(error)).rpartition('WeightsUnpickler error: ')[2].strip()
-    name = re.search(r'GLOBAL (\S+)', text)
-    return f'it names {name[1]}, which is not data' if name else f'{type(error).__name__}: {text}'.split('\n')[0]
+    # A name that is refused; or a class, made from dict or list, say, whose content is.
+    name = re.search(r"GLOBAL (\S+)|\ACan only .*<class '(.+)'>", text)
+    return f'it names {name[1] or name[2]}, {NO_DATA}' if name else f'{type(error).__name__}: {text}'.split('\n')[0]
 
 
 def iterations(folder: Path) -> list[int]:

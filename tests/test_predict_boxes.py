@@ -137,6 +137,13 @@ def test_low_scores_are_left_out(tmp_path):
     assert find(tmp_path, content, min_score=2) == {}
 
 
+def test_boxes_of_no_size_are_counted(tmp_path, capsys):
+    slips = [[1, 2, 0, 9], [1, 2, 9, -1], [1, 2, float('nan'), 9], [1, 2, float('inf'), 9]]
+    content = [box(1, image_id=139), *({'image_id': 139, 'bbox': slip} for slip in slips)]
+    assert find(tmp_path, content) == {NAMES[0]: ([1], 139)}
+    names_all(capsys.readouterr().out, '1 boxes of people; left out: 4 of no size, or not finite')
+
+
 def test_boxes_of_other_images_are_counted(tmp_path, capsys):
     content = [box(1, image_id=139), box(2, image_id=5), box(3, image_id=6)]
     assert find(tmp_path, content) == {NAMES[0]: ([1], 139)}
@@ -152,9 +159,9 @@ REFUSALS = {
     'an id that is not listed': ({**LISTED, 'annotations': [box(1, image_id=140)]}, 'none of its 1 boxes'),
     'neither name nor id': ([box(1)], 'box 0', 'image_id = None should be a whole number'),
     'some without names': ([box(1, file_name='1.jpg'), box(2)], 'box 1', 'file_name = None should be a path'),
-    'an empty box': (
+    'empty boxes alone': (
         [{'image_id': 139, 'bbox': [1, 1, 0, 9]}],
-        'bbox = [1, 1, 0, 9] should be wider and higher than 0',
+        'none of its 0 boxes of people is of the input (left out: 1 of no size, or not finite)',
     ),
     'no box': ([{'image_id': 139}], 'bbox is missing'),
     'a score in words': ([box(1, image_id=139, score='high')], "score = 'high' should be a number"),

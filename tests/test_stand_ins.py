@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from easydict import EasyDict
 from refusals import names_all
 
 from cvpack import checkpoint
@@ -186,6 +187,13 @@ def test_what_could_do_harm_is_refused_by_its_name(tmp_path):
         InputError, match=r'a\.pth is not a readable checkpoint \(it names (builtins\.)?eval, which is not data\)'
     ):
         checkpoint.load(path)
+
+
+def test_what_cannot_be_stood_in_for_is_refused_by_its_name(tmp_path):
+    torch.save({'model': {}, 'config': EasyDict(a=1, b=2)}, tmp_path / 'a.pth')
+    said = r'\(it names easydict.EasyDict, which is not data\): save its tensors alone'
+    with pytest.raises(InputError, match=rf'a\.pth is not a readable checkpoint {said}'):
+        checkpoint.load(tmp_path / 'a.pth')
 
 
 def test_a_name_does_not_steer_the_terminal(tmp_path, capsys):

@@ -3,6 +3,7 @@
 Training and testing are of category 1 alone. Annotations of others may be there, without keypoints.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,15 +32,21 @@ def check_joint_names(content: dict, path: Path, names: Sequence[str], report: R
         if category not in used:
             continue
         which = 'its category' if category == PERSON else f'its category {category}'
-        moved = (i for i, (a, b) in enumerate(zip(told, names)) if a != b and (a in names or b in told))
+        theirs, ours = list(map(_plain, told)), list(map(_plain, names))
+        moved = (i for i, (a, b) in enumerate(zip(theirs, ours)) if a != b and (a in ours or b in theirs))
         if len(told) != len(names):
             text = f'{which} has {len(told)} joints, but DATASET.KEYPOINT.NUM = {len(names)}'
             report(Kind.JOINTS, f'{path}: {text}: describe the data set as it is (docs/own_data.md)')
         elif (i := next(moved, None)) is not None:
             text = f'joint {i} is {shown(told[i])} in {which}, {shown(names[i])} in DATASET.KEYPOINT.NAMES'
             report(Kind.JOINTS, f'{path}: {text}: name them in the order of the file')
-        elif other := next((name for name in told if name not in names), None):
+        elif other := next((name for name, plain in zip(told, theirs) if plain not in ours), None):
             report(Kind.NAMES, f'{path}: {which} has a joint {shown(other)}, which the configuration does not name')
+
+
+def _plain(name: str) -> str:
+    """A joint's name without what people spell in several ways: Right Hip, right_hip and rightHip are one."""
+    return re.sub(r'[\W_]+', '', name).lower() or name
 
 
 def _joint_names(content: dict) -> dict[int, list[str]]:

@@ -131,13 +131,7 @@ def person_boxes(content: Any, path: Path, listed: dict[int, dict], report: Repo
     is_listed = np.isin(rows.whole('image_id'), list(listed))
     for i in np.flatnonzero(is_person & ~is_listed & rows.good):
         report(Kind.UNLISTED, f'{rows.label(i)}: image_id = {rows.rows[i]["image_id"]} is not listed: left out')
-    people = rows.only(is_person & is_listed & rows.good)
-    # A detector's slip costs that box, not the test; a file of another form is refused.
-    slips = {Kind.BOX: Kind.DETECTION, Kind.NUMBER: Kind.DETECTION}
-    people.report = lambda kind, message: report(slips.get(kind, kind), message)
-    boxes_of(people)
-    fit = people.only(people.good)
-    fit.report = report
+    fit, left_out = with_size(rows.only(is_person & is_listed & rows.good))
     boxes, scores = boxes_of(fit), fit.numeric('score')
     good = fit.good
     if not good.any():
@@ -146,7 +140,6 @@ def person_boxes(content: Any, path: Path, listed: dict[int, dict], report: Repo
             f'{path} has no box of a person (category_id {PERSON}) in a listed image, among {len(rows)} boxes: '
             'is it of this data set?',
         )
-    left_out = int(people.wrong('bbox').sum())
     return Boxes(fit.whole('image_id')[good], boxes[good], scores[good], fit.only(good), left_out)
 
 
@@ -195,6 +188,19 @@ def _annotations(content: dict, path: Path, report: Report) -> Rows:
     text = 'num_keypoints is missing beside keypoints (count those of visibility 1 and 2)'
     rows.require(counted, 'num_keypoints', Kind.FIELD, lambda i: text)
     return rows
+
+
+def with_size(rows: Rows) -> tuple[Rows, int]:
+    """The rows of a detector's without boxes of no size, or not finite, and how many those are.
+
+    A detector's slip costs that box, and no more; a file of another form is refused.
+    """
+    report, slips = rows.report, {Kind.BOX: Kind.DETECTION, Kind.NUMBER: Kind.DETECTION}
+    rows.report = lambda kind, message: report(slips.get(kind, kind), message)
+    boxes_of(rows)
+    fit = rows.only(~rows.wrong('bbox'))
+    fit.report = rows.report = report
+    return fit, len(rows) - len(fit)
 
 
 def boxes_of(rows: Rows) -> np.ndarray:

@@ -19,7 +19,7 @@ from cvpack import checkpoint
 from cvpack.errors import InputError
 from cvpack.files import read_json
 from lib.datasets.checks import Rows, refuse, shown
-from lib.datasets.coco_json import PERSON, boxes_of, listed_images
+from lib.datasets.coco_json import PERSON, boxes_of, listed_images, with_size
 from lib.models.weights import load_state
 from lib.predict import whole_image
 from lib.tools.predict_media import Frame
@@ -146,14 +146,17 @@ def _category_id(category: str, names: dict[int, str], path: Path) -> int:
 
 
 def _of_category(rows: Rows, category: int, names: dict[int, str]) -> tuple[Rows, str]:
-    """The boxes of one person each of this category; and in words how many others there are, of which categories."""
+    """The boxes of one person each of this category that have a size; and in words how many others there are, and why
+    they are left out."""
     single = rows.whole('iscrowd', default=0) == 0
     ids = rows.whole('category_id', default=category)
     others, crowds = Counter(ids[single & (ids != category)].tolist()), int((~single).sum())
     told = [f'{n} of category {i}{f" ({shown(names[i])})" if i in names else ""}' for i, n in others.most_common(5)]
     told += [f'those of {len(others) - 5} more (see --category)'] if len(others) > 5 else []
     told += [f'{crowds} of crowds'] if crowds else []
-    return rows.only(single & (ids == category)), f'left out: {", ".join(told)}' if told else ''
+    kept, sizeless = with_size(rows.only(single & (ids == category)))
+    told += [f'{sizeless} of no size, or not finite'] if sizeless else []
+    return kept, f'left out: {", ".join(told)}' if told else ''
 
 
 def _places(
