@@ -134,6 +134,10 @@ LEFT = {
     'untold': (lambda _, folder: (folder / 'metrics.json').unlink(), 'a results.json without metrics.json'),
     'damaged': (lambda _, folder: (folder / 'metrics.json').write_text('{'), 'metrics.json that does not tell'),
     'foreign': (lambda _, folder: (folder / 'metrics.json').write_text('[]'), 'metrics.json that does not tell'),
+    'without weights': (
+        lambda _, folder: (folder / 'metrics.json').write_text('{}'),
+        'metrics.json that does not tell',
+    ),
 }
 
 
