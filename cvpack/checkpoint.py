@@ -155,7 +155,8 @@ def load(path: Path) -> dict[str, Any]:
     """
     path = follow(path)
     if not path.is_file():
-        raise InputError(f'{path} does not exist: name a file written by train.py or torch.save')
+        what = 'is a folder' if path.is_dir() else 'does not exist'
+        raise InputError(f'{path} {what}: name a file written by train.py or torch.save')
     try:
         content = _read(path)
     except Exception as error:  # a damaged file makes torch raise a dozen kinds

@@ -7,9 +7,15 @@
 75  asked to stop (SIGTERM, SIGUSR1): saved, to be started again (EX_TEMPFAIL)
 """
 
+import errno
 import functools
 import sys
 from collections.abc import Callable
+from typing import NoReturn
+
+# Of a path that a user named, wherever it is looked at: whether it exists cannot even be asked.
+UNUSABLE_PATHS = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
+LONGEST_NAME = 200
 
 
 class Ending(Exception):
@@ -63,7 +69,10 @@ def _printable(text: str) -> str:
 
 
 def exits_cleanly(main: Callable) -> Callable:
-    """Decorates a command's entry point: an Ending becomes one line on stderr and its exit code."""
+    """Decorates a command's entry point: an Ending becomes one line on stderr and its exit code.
+
+    So does a path that the system does not let it look at.
+    """
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs):
@@ -72,8 +81,17 @@ def exits_cleanly(main: Callable) -> Callable:
         except Ending as error:
             # From a loader's worker it comes wrapped in that process's traceback, the message last.
             message = str(error).rstrip().rpartition('\n')[2]
-            message = message.partition('InputError: ')[2] or message
-            print(f'error: {_printable(message)}', file=sys.stderr, flush=True)
-            sys.exit(error.exit_code)
+            _end(message.partition('InputError: ')[2] or message, error.exit_code)
+        except OSError as error:
+            if error.errno not in UNUSABLE_PATHS or error.filename is None:
+                raise
+            name = str(error.filename)
+            name = name if len(name) <= LONGEST_NAME else f'{name[:LONGEST_NAME]}...'
+            _end(f'{name} cannot be used ({error.strerror}): name another path', InputError.exit_code)
 
     return wrapper
+
+
+def _end(message: str, code: int) -> NoReturn:
+    print(f'error: {_printable(message)}', file=sys.stderr, flush=True)
+    sys.exit(code)

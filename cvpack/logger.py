@@ -8,6 +8,7 @@ import contextlib
 import logging
 import math
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
@@ -85,6 +86,7 @@ class TrainLog:
     ) -> None:
         self.logger, self.timer, self.device = logger, timer, device
         self.max_iter, self.images_per_iteration = max_iter, images_per_iteration
+        self.thread_hook, threading.excepthook = threading.excepthook, self._thread_failed
         self.writer = SummaryWriter(tensorboard_dir, purge_step=start + 1) if dist.is_main() else None
         show_bar = dist.is_main() and sys.stdout.isatty()
         self.bar = tqdm(total=max_iter, initial=start, disable=not show_bar, unit='it', dynamic_ncols=True)
@@ -137,12 +139,24 @@ class TrainLog:
             for name, picture in (pictures or {}).items():
                 self.writer.add_image(name, picture, iteration, dataformats='HWC')
         except OSError as error:  # a full disk is no reason to stop training
-            self.logger.error(f'TensorBoard cannot write ({error.strerror}): going on without it')
-            self.writer = None
+            self._go_without(error)
 
     def close(self) -> None:
         """Ends the bar and flushes TensorBoard's file."""
         self.bar.close()
         if self.writer is not None:
-            with contextlib.suppress(OSError):
+            try:
                 self.writer.close()
+            except OSError as error:
+                self._go_without(error)
+        threading.excepthook = self.thread_hook
+
+    def _go_without(self, error: OSError) -> None:
+        self.logger.error(f'TensorBoard cannot write ({error.strerror}): going on without it')
+        self.writer = None
+
+    def _thread_failed(self, failure: Any) -> None:
+        """In threading.excepthook's place: what ends TensorBoard's thread is raised by its next use, too."""
+        is_its = type(failure.thread).__module__.startswith('tensorboard.')
+        if not is_its or not issubclass(failure.exc_type, OSError):
+            self.thread_hook(failure)

@@ -44,7 +44,8 @@ def named_checkpoint(folder: Path, name: str | None) -> Path | None:
     else:
         file = follow(Path(name) if Path(name).is_file() else folder / name)
         if not file.is_file():
-            raise InputError(f'{file} does not exist: name a checkpoint that train.py wrote')
+            what = 'is a folder' if file.is_dir() else 'does not exist'
+            raise InputError(f'{file} {what}: name a checkpoint that train.py wrote')
     others = in_order(folder)
     own = [saved for saved in others if file and saved.path.exists() and saved.path.samefile(file)]
     newer = [saved.path.name for saved in others if own and own[0] < saved and saved.samples < math.inf]

@@ -27,7 +27,7 @@ def assign(cfg: EasyDict, assignment: str) -> None:
     node, value = cfg, _parse(text, told)
     try:
         for parent in parents:
-            if is_own and isinstance(node, dict):
+            if is_own and parent and isinstance(node, dict):
                 node.setdefault(parent, EasyDict())
             node = node.get(parent) if isinstance(node, dict) else None
         if not isinstance(node, dict) or (name not in node and not (is_own and name)):

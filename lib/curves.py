@@ -1,6 +1,7 @@
 """curves.png: what became of a training run, over its iterations."""
 
 import io
+import logging
 from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -17,6 +18,7 @@ Curve = tuple[list[int], list[float]]
 
 def read_scalars(folder: Path, names: tuple[str, ...]) -> dict[str, Curve]:
     """Iterations and values of TensorBoard's scalars of these names; what a run that went on did anew counts once."""
+    logging.getLogger('tensorboard').setLevel(logging.ERROR)  # it warns of every run that went on
     events = EventAccumulator(str(folder), size_guidance={'scalars': 0, 'images': 1}).Reload()
     there = [name for name in names if name in events.Tags()['scalars']]
     values = {name: {event.step: event.value for event in events.Scalars(name)} for name in there}

@@ -97,7 +97,7 @@ def _another(folder: Path, test: dict[str, Any]) -> str | None:
     for file in told:
         try:
             there = _identity(read_json(file))
-        except (InputError, TypeError, AttributeError):
+        except (InputError, TypeError, AttributeError, KeyError):
             return f'a {file.name} that does not tell of which test it is'
         # What an earlier version did not tell yet is taken to be the same.
         keys = [key for key in here if key in there and there[key] != here[key]]
@@ -112,6 +112,7 @@ def _identity(test: dict[str, Any]) -> dict[str, Any]:
     """By their names, all that has to be equal for tests to be the same."""
     settings = _flat({name: value for name, value in test.get('config', {}).items() if name in SETTINGS})
     facts = {name: test[name] for name in FACTS if name in test}
+    facts['weights_sha256'] = test['weights_sha256']
     return facts | {key: value for key, value in settings.items() if not MOOT.match(key)}
 
 
@@ -136,6 +137,6 @@ def claimed(folder: Path, test: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         if (folder / FINISHED).exists() or not (folder / RESULTS).exists():
-            (folder / BEGUN).unlink()
+            (folder / BEGUN).unlink(missing_ok=True)  # the same test, run twice at once, shares it
         with contextlib.suppress(OSError):
             folder.rmdir()

@@ -80,8 +80,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=solver.PRECISION == 'fp16')
         self.average = None
         if solver.EMA:
-            average = get_ema_multi_avg_fn(solver.EMA)
-            self.average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
+            self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(solver.EMA), use_buffers=True)
         if solver.COMPILE:
             # On a GPU CUDA graphs replay the network's kernels, which the host launches too slowly one by one.
             self.model.compile(mode='reduce-overhead' if device.type == 'cuda' else None)

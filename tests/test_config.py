@@ -200,6 +200,7 @@ def test_every_number_has_a_range(defaults):
         ('USER.x.y.keys=1', "USER.x.y cannot have a key 'keys'"),
         ('USER=5', 'USER = 5 should be a dict'),
         ('USER.=5', 'there is no key USER.'),
+        ('USER..x=5', 'there is no key USER..x'),
         ('USER.__dict__={}', "USER cannot have a key '__dict__'"),
     ],
 )

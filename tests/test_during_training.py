@@ -243,7 +243,7 @@ def test_curves(run):
     assert read_scalars(run / 'tb_dir', ('lr', 'absent'))['lr'][0] == [16]
 
 
-def test_what_was_trained_anew_counts_once(tmp_path):
+def test_what_was_trained_anew_counts_once(tmp_path, caplog):
     log = logging.getLogger('quiet')
     for start, end, lr in ((0, 60, 1.0), (40, 80, 2.0)):
         timer = type('Timer', (), {'seconds': 0.0})
@@ -254,6 +254,7 @@ def test_what_was_trained_anew_counts_once(tmp_path):
         if start == 0:
             time.sleep(1.1)  # the names of TensorBoard's files count in seconds
     assert read_scalars(tmp_path, ('lr',)) == {'lr': ([20, 40, 60, 80], [1.0, 1.0, 2.0, 2.0])}
+    assert not caplog.records
 
 
 def test_a_pause_is_not_in_the_speed(tmp_path):

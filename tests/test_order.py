@@ -147,6 +147,7 @@ def test_a_run_goes_on_from_its_own_newest_or_into_an_empty_folder(folder, name,
             r'mine holds checkpoints of an earlier run \(to iteration 16\): go on from the newest with -c last',
         ),
         ('mine', 'iter-7.pth', r'iter-7\.pth does not exist'),
+        ('empty', '{}/mine', r'/mine is a folder: name a checkpoint'),
         ('mine', '7', r'no checkpoint iter-7\.pth .*iterations there: 8, 16'),
     ],
 )

@@ -9,7 +9,7 @@ from conftest import call, load_config, tiny_settings
 from refusals import change_all, coco_with, experiment, names_all, refused
 
 from cvpack.files import read_json, write_json
-from lib import engine
+from lib import engine, results
 from lib.config import override
 from lib.datasets import coco
 from lib.models.mspn import build_mspn
@@ -134,6 +134,10 @@ LEFT = {
     'untold': (lambda _, folder: (folder / 'metrics.json').unlink(), 'a results.json without metrics.json'),
     'damaged': (lambda _, folder: (folder / 'metrics.json').write_text('{'), 'metrics.json that does not tell'),
     'foreign': (lambda _, folder: (folder / 'metrics.json').write_text('[]'), 'metrics.json that does not tell'),
+    'without weights': (
+        lambda _, folder: (folder / 'metrics.json').write_text('{}'),
+        'metrics.json that does not tell',
+    ),
 }
 
 
@@ -166,6 +170,13 @@ def test_a_test_that_is_broken_off_leaves_nothing(tests, monkeypatch):
         assert (tests.results / 'iter-8').exists() == there
         assert not (tests.results / 'iter-8/unfinished.json').exists()
         tests.run('--weights', weights)
+
+
+def test_the_same_test_may_run_twice_at_once(tmp_path):
+    folder, one = tmp_path / 'iter-8', {'flip': True}
+    with results.claimed(folder, one), results.claimed(folder, one):
+        write_json(folder / 'metrics.json', one)
+    assert [path.name for path in folder.iterdir()] == ['metrics.json']
 
 
 @pytest.mark.parametrize('name', ['', '..', 'a/b'])

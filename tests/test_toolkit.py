@@ -1,13 +1,16 @@
 """cvpack: sample order, shards, checkpoints, one process as a world of one."""
 
+import errno
 import logging
 import platform
 import resource
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from cvpack import checkpoint, dist
 from cvpack.errors import InputError, exits_cleanly
@@ -88,6 +91,26 @@ def test_input_errors_are_one_line(capsys):
     assert capsys.readouterr().err == 'error: a.json is not json: get it again\n'
 
 
+@pytest.mark.parametrize('name', ['n' * 300, 'loop'])
+def test_paths_that_cannot_be_looked_at_are_one_line(capsys, tmp_path, name):
+    (tmp_path / 'loop').symlink_to('loop')
+
+    with pytest.raises(SystemExit) as stop:
+        exits_cleanly(lambda: (tmp_path / name).stat())()
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.startswith(f'error: {tmp_path}') and error.count('\n') == 1
+    assert error.endswith('): name another path\n') and len(error) < 400
+
+
+def test_errors_of_other_files_keep_their_traceback():
+    @exits_cleanly
+    def main():
+        raise OSError(5, 'Input/output error', 'a.json')
+
+    with pytest.raises(OSError, match='Input/output'):
+        main()
+
+
 def test_bugs_keep_their_traceback():
     @exits_cleanly
     def main():
@@ -112,6 +135,33 @@ def test_train_log(tmp_path, caplog):
     assert 'left 0:00:00' in lines[2]
     assert timer.seconds > 0
     assert len(list(tmp_path.glob('events*'))) == 1
+
+
+@pytest.mark.parametrize('told_at', ['the next line', 'the end'])
+def test_tensorboard_on_a_full_disk_is_a_line(tmp_path, monkeypatch, caplog, told_at):
+    """Its thread ends by an exception, which is no traceback."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    tracebacks = []
+    monkeypatch.setattr(threading, 'excepthook', tracebacks.append)
+    log = TrainLog(logging.getLogger('full'), tmp_path, 0, 45, 32, DataTimer(()), torch.device('cpu'))
+    hook = threading.excepthook
+    monkeypatch.setattr(RecordWriter, 'write', full)
+    log.add(1, {'total_loss': 2.5})
+    log.writer.file_writer.event_writer._async_writer._worker.join(10)
+    if told_at == 'the next line':
+        log.add(2, {'total_loss': 2.5})
+    log.close()
+    assert not tracebacks and threading.excepthook != hook
+    assert [record.message for record in caplog.records] == [
+        'TensorBoard cannot write (No space left on device): going on without it'
+    ]
+    bug = threading.Thread(target=full)
+    bug.start()
+    bug.join()
+    assert len(tracebacks) == 1
 
 
 REUSE = """

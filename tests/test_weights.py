@@ -9,7 +9,7 @@ from conftest import load_config
 
 from cvpack.errors import InputError
 from lib.models.mspn import MSPN, build_mspn
-from lib.models.weights import from_torchvision, load_model, load_pretrained
+from lib.models.weights import choose, from_torchvision, load_pretrained, load_state, read
 
 
 def small(**changes) -> MSPN:
@@ -247,16 +247,17 @@ def test_checkpoints_load_strictly(tmp_path):
     state = small().state_dict()
     torch.save({'model': {f'module.{key}': value for key, value in state.items()}, 'iteration': 9}, tmp_path / 'a.pth')
     model = small()
-    assert load_model(model, tmp_path / 'a.pth') == {'iteration': 9}
+    path = tmp_path / 'a.pth'
+    load_state(model, read(path), path)
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     with pytest.raises(InputError, match='no moving average'):
-        load_model(model, tmp_path / 'a.pth', average=True)
+        choose(read(path), path, average=True)
     with pytest.raises(InputError, match=r'have another shape \(first: stage0'):
-        load_model(small(num_keypoints=6), tmp_path / 'a.pth')
+        load_state(small(num_keypoints=6), read(path), path)
     with pytest.raises(InputError, match='are missing'):
-        load_model(small(num_stages=3), tmp_path / 'a.pth')
+        load_state(small(num_stages=3), read(path), path)
     with pytest.raises(InputError, match='more tensors'):
-        load_model(small(num_stages=1), tmp_path / 'a.pth')
+        load_state(small(num_stages=1), read(path), path)
 
 
 def test_files_are_data(tmp_path):
@@ -269,13 +270,13 @@ def test_files_are_data(tmp_path):
     torch.save({'model': Evil()}, tmp_path / 'evil.pth')
     torch.save([torch.ones(1)], tmp_path / 'list.pth')
     with pytest.raises(InputError, match=r'list\.pth holds a list, not a checkpoint'):
-        load_model(small(), tmp_path / 'list.pth')
+        read(tmp_path / 'list.pth')
     (tmp_path / 'text.pth').write_text('not a checkpoint')
     torch.save(small().state_dict(), tmp_path / 'cut.pth')
     (tmp_path / 'cut.pth').write_bytes((tmp_path / 'cut.pth').read_bytes()[:5000])
     for name in ('evil.pth', 'text.pth', 'cut.pth'):
         with pytest.raises(InputError, match=rf'{name} is not a readable checkpoint'):
-            load_model(small(), tmp_path / name)
+            read(tmp_path / name)
     assert not (tmp_path / 'ran').exists()
 
 

@@ -165,17 +165,6 @@ def _below(state: State, layer: str) -> State:
     return {key: value for key, value in state.items() if key.startswith(f'{layer}.')}
 
 
-def load_model(model: nn.Module, path: Path, average: bool = False) -> dict:
-    """Loads a whole network strictly and returns the rest of the checkpoint (iteration, optimizer, ...).
-
-    average: take the moving average of the weights (SOLVER.EMA) instead of the last ones.
-    Raises InputError when the file is of another network, or has no average.
-    """
-    state = read(path)
-    load_state(model, choose(state, path, average), path)
-    return {key: value for key, value in state.items() if key not in ('model', 'ema')}
-
-
 def load_state(model: nn.Module, state: dict, path: Path) -> None:
     """Puts a checkpoint's weights, or bare ones, into the model. Raises InputError, by path, if they do not fit."""
     model.load_state_dict(check_state(model, state, path))
