@@ -180,8 +180,12 @@ def _reason(error: Exception) -> str:
     """An error of torch.load in a line, without its advice and its codes for terminals."""
     text = re.sub(r'\x1b\[[\d;]*m', '', str(error)).rpartition('WeightsUnpickler error: ')[2].strip()
     # A name that is refused; or a class, made from dict or list, say, whose content is.
-    name = re.search(r"GLOBAL (\S+)|\ACan only .*<class '(.+)'>", text)
-    return f'it names {name[1] or name[2]}, {NO_DATA}' if name else f'{type(error).__name__}: {text}'.split('\n')[0]
+    name = re.search(r"GLOBAL (\S+)|\ACan only .*<class '(.+)'>|\A'(\S+)' object does not support", text)
+    return (
+        f'it names {next(filter(None, name.groups()))}, {NO_DATA}'
+        if name
+        else f'{type(error).__name__}: {text}'.split('\n')[0]
+    )
 
 
 def iterations(folder: Path) -> list[int]:

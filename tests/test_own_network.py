@@ -201,8 +201,10 @@ def test_the_same_tensors_are_not_the_same_network(experiment, run, tmp_path, ca
     saved = {folder: checkpoint.load(file)['config']['NETWORK'] for folder, file in files.items()}
     assert saved == {own: 'own', plain: 'mspn'}
     for folder, other, said in ((own, plain, 'was trained as MSPN'), (plain, own, f'{plain} has none')):
+        elsewhere = f'OUTPUT_DIR={tmp_path / "elsewhere"}'  # where no other run is in the way
         for entry, option in ((engine.test, '--weights'), (engine.train, '-c')):
-            error = refused(capsys, lambda a, entry=entry, f=folder: run(entry, f, *a), option, files[other])
+            arguments = [option, files[other], '--set', elsewhere]
+            error = refused(capsys, lambda a, entry=entry, f=folder: run(entry, f, *a), *arguments)
             names_all(error, files[other], said)
         arguments = ['--weights', files[other], '--experiment', folder, '--input', tmp_path, '--output', tmp_path / 'p']
         (tmp_path / 'a.png').write_bytes(b'')
