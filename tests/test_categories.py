@@ -66,6 +66,11 @@ CATEGORIES = {
         both(change('annotations', category_id=2), with_categories((1, NAMES), (2, [f'k{i}' for i in range(17)]))),
         'category_id = 2 should be 1: it has keypoints',
     ),
+    'another order of the same category': (
+        with_categories((1, NAMES), (1, NAMES[::-1])),
+        "joint 0 is 'right_ankle' in its category, 'nose' in DATASET.KEYPOINT.NAMES: name them in the order",
+    ),
+    'categories by their ids': (replace(categories={'1': {'keypoints': NAMES}}), 'should be a list'),
     'another order in another spelling': (
         with_categories((1, [name.title().replace('_', ' ') for name in NAMES[::-1]])),
         "joint 0 is 'Right Ankle' in its category, 'nose' in DATASET.KEYPOINT.NAMES: name them in the order",

@@ -28,7 +28,10 @@ def check_joint_names(content: dict, path: Path, names: Sequence[str], report: R
         report(Kind.CATEGORY, explanation)
         return
     used = {PERSON, *_joint_lengths(content)}
-    for category, told in _joint_names(content).items():
+    if not isinstance(categories := content.get('categories', []), list):
+        report(Kind.FILE, f'{path}: categories = {shown(categories)} should be a list: is it the right file?')
+        return
+    for category, told in _joint_names(content):
         if category not in used:
             continue
         which = 'its category' if category == PERSON else f'its category {category}'
@@ -49,15 +52,15 @@ def _plain(name: str) -> str:
     return re.sub(r'[\W_]+', '', name).lower() or name
 
 
-def _joint_names(content: dict) -> dict[int, list[str]]:
-    """The joints that the file's categories name, by the categories' ids."""
+def _joint_names(content: dict) -> list[tuple[int, list[str]]]:
+    """The ids of the file's categories that name their joints, and these; an id that is given twice comes twice."""
     categories = content.get('categories')
-    named = {}
+    named = []
     for category in categories if isinstance(categories, list) else []:
         names = category.get('keypoints') if isinstance(category, dict) else None
         is_named = names and isinstance(names, list) and all(isinstance(name, str) for name in names)
         if is_named and isinstance(category.get('id'), (int, float)):
-            named.setdefault(category['id'], names)
+            named.append((category['id'], names))
     return named
 
 
@@ -96,7 +99,7 @@ def _category_per_joint(content: dict, path: Path) -> str | None:
 
 def joint_count(content: dict, default: int) -> int:
     """The number of joints that the file's category of people names; the default where it names none."""
-    return len(_joint_names(content).get(PERSON, range(default)))
+    return next((len(names) for category, names in _joint_names(content) if category == PERSON), default)
 
 
 def of_people(rows: Rows, content: dict, every: bool = False) -> Rows:
