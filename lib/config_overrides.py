@@ -27,8 +27,8 @@ def assign(cfg: EasyDict, assignment: str) -> None:
     node, value = cfg, _parse(text, told)
     try:
         for parent in parents:
-            if is_own and parent and isinstance(node, dict):
-                node.setdefault(parent, EasyDict())
+            if is_own and parent and isinstance(node, dict) and parent not in node:
+                node[parent] = EasyDict()  # EasyDict's setdefault sets no attribute in its older versions
             node = node.get(parent) if isinstance(node, dict) else None
         if not isinstance(node, dict) or (name not in node and not (is_own and name)):
             raise InputError(f'{told}: there is no key {shown(key)[1:-1]}')
