@@ -180,12 +180,10 @@ def _reason(error: Exception) -> str:
     """An error of torch.load in a line, without its advice and its codes for terminals."""
     text = re.sub(r'\x1b\[[\d;]*m', '', str(error)).rpartition('WeightsUnpickler error: ')[2].strip()
     # A name that is refused; or a class, made from dict or list, say, whose content is.
-    name = re.search(r"GLOBAL (\S+)|\ACan only .*<class '(.+)'>|\A'(\S+)' object does not support", text)
-    return (
-        f'it names {next(filter(None, name.groups()))}, {NO_DATA}'
-        if name
-        else f'{type(error).__name__}: {text}'.split('\n')[0]
-    )
+    match = re.search(r"GLOBAL (\S+)|\ACan only .*<class '(.+)'>|\A'(\S+)' object does not support", text)
+    if match:
+        return f'it names {match[match.lastindex]}, {NO_DATA}'
+    return f'{type(error).__name__}: {text}'.split('\n')[0]
 
 
 def iterations(folder: Path) -> list[int]:
