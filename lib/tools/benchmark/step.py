@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import torch
 
 from cvpack.device import give_back_freed_memory, make_ready, peak_memory_gb
+from cvpack.trainer import Outcome
 from lib.models.mspn import build_mspn
 from lib.tools.benchmark.measure import Options, Row, compare, take_turns
 from lib.training import Trainer, build_schedule
@@ -26,7 +27,7 @@ def fastest_settings(options: Options) -> tuple[str, tuple[str, ...]]:
 
 
 class Steps:
-    """A trainer and a batch of images in memory; calling it takes one step and returns the loss."""
+    """A trainer and a batch of images in memory; calling it takes one step."""
 
     def __init__(self, options: Options, settings: tuple[str, ...]) -> None:
         cfg = options.config(*settings)
@@ -41,9 +42,9 @@ class Steps:
             self.batch = {name: value.pin_memory() for name, value in self.batch.items()}
         self.iteration = 0
 
-    def __call__(self) -> torch.Tensor:
+    def __call__(self) -> Outcome:
         self.iteration += 1
-        return self.trainer.step(self.iteration, self.batch)['total_loss']
+        return self.trainer.step(self.iteration, self.batch)
 
 
 def step(options: Options) -> Iterator[Row]:
@@ -79,5 +80,5 @@ def _run_and_measure(options: Options, efficient: bool) -> float:
     make_ready(options.device, spare_memory=efficient)
     steps = Steps(options, (f'RUN_EFFICIENT={efficient}',))
     for _ in range(STEPS_FOR_MEMORY):
-        steps().item()
+        steps()
     return peak_memory_gb(options.device) - before
