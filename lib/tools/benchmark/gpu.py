@@ -142,7 +142,7 @@ class Worker:
                         if reason:
                             raise Failed(reason)
                         return
-            self.close()
+            self.close(wait=0)
             raise Failed(f'took longer than {limit:.0f} s')
         except (EOFError, BrokenPipeError, ConnectionResetError):
             self.process.join()
@@ -157,12 +157,13 @@ class Worker:
         self.process.start()
         other.close()
 
-    def close(self) -> None:
-        """Ends the process, whatever it is at."""
+    def close(self, wait: float = 5.0) -> None:
+        """Ends the process: by itself within `wait` seconds, or whatever it is at."""
         if self.process is not None:
+            self.pipe.close()
+            self.process.join(wait)
             self.process.kill()
             self.process.join()
-            self.pipe.close()
             self.process = None
 
 
