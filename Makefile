@@ -8,7 +8,7 @@ PIP_ARGS ?=
 BIN := $(CURDIR)/.venv/bin
 RUN := $(CURDIR)/model_logs/quickstart
 
-.PHONY: install test test-lowest quickstart
+.PHONY: install test test-lowest quickstart gpu
 
 install: .venv/installed
 
@@ -31,6 +31,12 @@ test-lowest: .venv-lowest/installed
 	sed 's/>=/==/' requirements.txt > .venv-lowest/lowest.txt
 	.venv-lowest/bin/python -m pip install --quiet $(PIP_ARGS) --constraint .venv-lowest/lowest.txt --editable . pytest==8.0
 	touch $@
+
+# All figures of a GPU, the most important first: make gpu ROOT=DATA MINUTES=8
+ROOT ?= dataset/COCO
+MINUTES ?= 8
+gpu: install
+	$(BIN)/python -m lib.tools.benchmark gpu --root $(ROOT) --minutes $(MINUTES) --json gpu.json
 
 # Can be repeated: drawn people are kept, and training goes on from its last checkpoint.
 quickstart: install

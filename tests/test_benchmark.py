@@ -13,7 +13,7 @@ from lib.config import REPOSITORY
 from lib.tools.benchmark.__main__ import main
 from lib.tools.benchmark.measure import Row, compare, one_thread, take_turns
 from lib.tools.benchmark.scaling import efficiency
-from lib.tools.benchmark.sections import SECTIONS
+from lib.tools.benchmark.sections import DEFAULT
 
 KEYS = {'section', 'name', 'value', 'against', 'ratio', 'reach', 'met'}
 
@@ -33,6 +33,7 @@ def test_rows():
     assert compare('data', 'x', 3, 2, '<= 1.4').met is False
     assert compare('data', 'x', 3, 2, '>= 1.6').met is False
     assert Row('data', 'x', 0.15, reach='<= 0.16').met is True
+    assert Row('data', 'x', reach='<= 0.16').met is None
 
 
 def test_functions_take_turns(monkeypatch):
@@ -75,6 +76,7 @@ def test_computed_efficiency():
     ('arguments', 'message'),
     [
         (['date'], 'date is none of data, targets'),
+        (['gpu', '--minutes', 'nan'], 'nan is not a number of minutes above 0'),
         (['targets', '--repeats', '0'], '0 is not a number from 1'),
         (['data', '--root', 'nowhere'], 'nowhere has no data set in the published layout: prepare COCO'),
         (['targets', '--json', __file__ + '/rows.json'], 'rows.json cannot be written ('),
@@ -87,6 +89,7 @@ def test_refusals(capsys, arguments, message):
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a CUDA device')
 def test_no_gpu(capsys):
     assert 'this machine has no CUDA device' in fail(capsys, 'step', '--device', 'cuda')
+    assert 'section gpu: there is no CUDA device' in fail(capsys, 'gpu')
 
 
 def test_a_few_sections(capsys, tmp_path):
@@ -112,7 +115,7 @@ def test_all_sections(drawn, tmp_path):
     )
     assert process.returncode == 0, process.stderr
     rows = json.loads(file.read_text())
-    assert list(dict.fromkeys(row['section'] for row in rows)) == list(SECTIONS)
+    assert list(dict.fromkeys(row['section'] for row in rows)) == [section.__name__ for section in DEFAULT]
     assert all(row.keys() == KEYS for row in rows)
     by_name = {row['name']: row for row in rows}
     # What does not depend on the machine's mood.

@@ -4,15 +4,18 @@
     python -m lib.tools.benchmark data decode             # some of them
     python -m lib.tools.benchmark step test --stages 4    # on a GPU where there is one
     python -m lib.tools.benchmark --json FILE             # also as a list of rows
+    python -m lib.tools.benchmark gpu --minutes 8         # all figures of a GPU; run only when named
 
 Prints the machine and a row for each figure: the median, the floor, their ratio, the ratio to reach. The sections
-data, test and startup need images: dataset/COCO, or another data set in its layout (--root). On a CPU without AVX-512
-bf16 is left out.
+data, test and startup, and two parts of gpu, need images: dataset/COCO, or another data set in its layout (--root). On
+a CPU without AVX-512 bf16 is left out.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +26,9 @@ from cvpack.errors import InputError, exits_cleanly
 from cvpack.files import replacing
 from lib.config import home
 from lib.tools.arguments import positive
+from lib.tools.benchmark.gpu_table import table
 from lib.tools.benchmark.measure import Options, Row, machine
-from lib.tools.benchmark.sections import SECTIONS, run
+from lib.tools.benchmark.sections import DEFAULT, SECTIONS, run
 
 BATCH = {'cpu': 8, 'cuda': 32}
 
@@ -35,6 +39,13 @@ def _section(name: str) -> str:
     return name
 
 
+def _minutes(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f'{text} is not a number of minutes above 0')
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         'python -m lib.tools.benchmark',
@@ -42,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     names = ', '.join(SECTIONS)
-    parser.add_argument('sections', nargs='*', type=_section, metavar='SECTION', help=f'{names}; default: all')
+    parser.add_argument('sections', nargs='*', type=_section, metavar='SECTION', help=f'{names}; default: all but gpu')
     parser.add_argument('--root', type=Path, default=home() / 'dataset/COCO', help='data set in COCO layout')
     parser.add_argument('--device', choices=BATCH, default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--stages', type=positive, default=2, help='of the network (default: 2)')
@@ -53,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help='in step: torch.compile as well, which takes minutes (default: on a GPU)',
     )
+    parser.add_argument('--minutes', type=_minutes, default=8.0, help='that gpu takes at most (default: 8)')
+    parser.add_argument('--no-tests', action='store_true', help='gpu: without the GPU tests')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the rows there as well')
     return parser
 
@@ -78,21 +91,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(arguments)
     if args.device == 'cuda' and not torch.cuda.is_available():
         raise InputError('--device cuda: this machine has no CUDA device')
+    if 'gpu' in args.sections and args.device != 'cuda':
+        raise InputError('section gpu: there is no CUDA device, or --device names another: it measures nothing else')
     device, rows = torch.device(args.device), []
     if args.json:
         _write(args.json, rows)  # better now than after all the measuring
     print(machine(device))
-    print(f'{"section":8} {"what":84} {"value":>8} {"against":>8} {"ratio":>7}  reach')
+    print(f'{"section":8} {"what":84} {"value":>8} {"against":>8} {"ratio":>7}  reach', flush=True)
     compiled = device.type == 'cuda' if args.compile is None else args.compile
-    batch = args.batch or BATCH[args.device]
-    for name in args.sections or SECTIONS:
-        with tempfile.TemporaryDirectory(prefix='mspn-benchmark-') as scratch:
-            options = Options(args.root.resolve(), Path(scratch), device, args.stages, batch, args.repeats, compiled)
-            new = run(name, options)
-        print(*map(_line, new), sep='\n', flush=True)
-        rows += new
-        if args.json:
-            _write(args.json, rows)
+    chosen = args.stages, args.batch or BATCH[args.device], args.repeats, compiled
+    for name in args.sections or [function.__name__ for function in DEFAULT]:
+        with tempfile.TemporaryDirectory(prefix='mspn-benchmark-', ignore_cleanup_errors=True) as scratch:
+            options = Options(
+                args.root.resolve(), Path(scratch), device, *chosen, minutes=args.minutes, tests=not args.no_tests
+            )
+            for row in run(name, options):
+                print(_line(row), flush=True)
+                rows.append(row)
+                if args.json:
+                    _write(args.json, rows)
+    if 'gpu' in args.sections:
+        print(f'\n{table(rows)}')
 
 
 if __name__ == '__main__':

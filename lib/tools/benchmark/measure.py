@@ -29,6 +29,8 @@ class Options:
     stages, batch: of the network in the sections step, test and scaling
     repeats: of every measurement; medians are reported
     compile: measure torch.compile as well, which takes minutes
+    settings: more of the configuration's, before a section's own
+    minutes, tests: of the section gpu: how long it may take, and whether it runs the GPU tests
     """
 
     root: Path
@@ -38,6 +40,9 @@ class Options:
     batch: int
     repeats: int
     compile: bool
+    settings: tuple[str, ...] = ()
+    minutes: float = 8.0
+    tests: bool = True
 
     def config(self, *settings: str) -> EasyDict:
         """The COCO configuration, with the options' network and data."""
@@ -48,7 +53,7 @@ class Options:
             f'MODEL.STAGE_NUM={self.stages}',
             f'SOLVER.IMS_PER_GPU={self.batch}',
         )
-        override(cfg, [*chosen, *settings])
+        override(cfg, [*chosen, *self.settings, *settings])
         return cfg
 
     def on(self, device: torch.device, batch: int) -> 'Options':
@@ -73,14 +78,15 @@ class Options:
 class Row:
     """A line of the report.
 
-    value, against: in the unit that `name` gives; against is the floor measured in the same run, if there is one
+    value, against: in the unit that `name` gives; against is the floor measured in the same run, if there is one.
+        Without a value the name says what was not measured, and why
     ratio: value / against unless stated otherwise in the name
     reach: '<= x' or '>= x', for the ratio, or for the value where there is no ratio; '' for a mere report
     """
 
     section: str
     name: str
-    value: float
+    value: float | None = None
     against: float | None = None
     ratio: float | None = None
     reach: str = ''
@@ -88,10 +94,10 @@ class Row:
     @property
     def met(self) -> bool | None:
         """Whether the aim was reached; None where there is none."""
-        if not self.reach:
+        measured = self.value if self.ratio is None else self.ratio
+        if not self.reach or measured is None:
             return None
         sign, bound = self.reach.split()
-        measured = self.value if self.ratio is None else self.ratio
         return measured <= float(bound) if sign == '<=' else measured >= float(bound)
 
 

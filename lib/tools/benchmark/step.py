@@ -4,6 +4,7 @@ import multiprocessing
 from collections.abc import Iterator
 
 import torch
+from easydict import EasyDict
 
 from cvpack.device import give_back_freed_memory, make_ready, peak_memory_gb
 from cvpack.trainer import Outcome
@@ -27,24 +28,28 @@ def fastest_settings(options: Options) -> tuple[str, tuple[str, ...]]:
 
 
 class Steps:
-    """A trainer and a batch of images in memory; calling it takes one step."""
+    """A trainer and batches of images in memory, used in turn; calling it takes one step."""
 
-    def __init__(self, options: Options, settings: tuple[str, ...]) -> None:
+    def __init__(self, options: Options, settings: tuple[str, ...], batches: int = 1) -> None:
         cfg = options.config(*settings)
         torch.manual_seed(0)
         self.trainer = Trainer(cfg, build_mspn(cfg), build_schedule(cfg), options.device)
-        joints = cfg.DATASET.KEYPOINT.NUM
-        self.batch = {
-            'image': torch.randint(0, 256, (options.batch, *cfg.INPUT_SHAPE, 3), dtype=torch.uint8),
-            'keypoints': torch.rand(options.batch, joints, 3) * torch.tensor([*cfg.INPUT_SHAPE[::-1], 3]),
-        }
-        if options.device.type == 'cuda':
-            self.batch = {name: value.pin_memory() for name, value in self.batch.items()}
+        self.batches = [_batch(cfg, options.device) for _ in range(batches)]
         self.iteration = 0
 
     def __call__(self) -> Outcome:
         self.iteration += 1
-        return self.trainer.step(self.iteration, self.batch)
+        return self.trainer.step(self.iteration, self.batches[self.iteration % len(self.batches)])
+
+
+def _batch(cfg: EasyDict, device: torch.device) -> dict[str, torch.Tensor]:
+    """What train_loader gives, of random numbers; pinned where there is a GPU to copy it to."""
+    batch, joints = cfg.SOLVER.IMS_PER_GPU, cfg.DATASET.KEYPOINT.NUM
+    values = {
+        'image': torch.randint(0, 256, (batch, *cfg.INPUT_SHAPE, 3), dtype=torch.uint8),
+        'keypoints': torch.rand(batch, joints, 3) * torch.tensor([*cfg.INPUT_SHAPE[::-1], 3]),
+    }
+    return {name: value.pin_memory() if device.type == 'cuda' else value for name, value in values.items()}
 
 
 def step(options: Options) -> Iterator[Row]:

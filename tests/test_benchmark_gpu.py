@@ -1,0 +1,139 @@
+"""The benchmark's sections gpu and launches: each piece at a tiny size on the CPU, and how one fails."""
+
+import os
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from lib.tools.benchmark import gpu
+from lib.tools.benchmark.gpu import EAGER, PLAIN, Kind, Piece, Worker
+from lib.tools.benchmark.gpu_resume import resumed
+from lib.tools.benchmark.gpu_runs import Failed, finish, test_run, training
+from lib.tools.benchmark.gpu_steps import cost_of_a_sample, floors, steps_of
+from lib.tools.benchmark.gpu_table import table
+from lib.tools.benchmark.launches import COUNTERS, launches_of_a_step
+from lib.tools.benchmark.measure import Options, Row
+from lib.tools.benchmark.step import FP32
+
+CPU = torch.device('cpu')
+TINY = 'INPUT_SHAPE=[64,64]', 'MODEL.BACKBONE=Res-18', 'MODEL.WIDTH=16', 'MODEL.UPSAMPLE_CHANNEL_NUM=16'
+LINE = 'iter 20/40 | lr 1e-3 | total_loss 1.0 | {} img/s | data {}% | mem 2.5 GB | left 0:00'
+
+
+def options(tmp_path, **changes) -> Options:
+    tiny = Options(tmp_path, tmp_path, CPU, stages=1, batch=2, repeats=1, compile=False, settings=TINY)
+    return Options(**{**vars(tiny), **changes})
+
+
+def test_launches_of_a_step(tmp_path):
+    counted = launches_of_a_step(options(tmp_path), FP32)
+    assert counted.launching['loss'] == 21
+    assert counted.launching['targets'] == 26
+    assert counted.launching[COUNTERS] > 0
+    assert counted.all > counted.launching.total()
+
+
+def test_cost_of_a_sample(tmp_path):
+    """The floors of 2 stages at 256x192 that docs/performance.md names."""
+    flops, outputs = cost_of_a_sample(options(tmp_path, stages=2, batch=1, settings=()))
+    assert flops == pytest.approx(67.6e9, rel=0.001)
+    assert outputs == pytest.approx(30.5e6, rel=0.001)
+
+
+def test_every_piece(monkeypatch, drawn, tmp_path):
+    monkeypatch.setattr('lib.tools.benchmark.gpu_steps.WARM_UP', 2)
+    monkeypatch.setattr('lib.tools.benchmark.gpu_steps.STRETCH_STEPS', (1, 1))
+    monkeypatch.setattr('lib.tools.benchmark.gpu_resume.RESUMED_AFTER', 2)
+    monkeypatch.setattr('lib.tools.benchmark.gpu_runs.WORKERS', 0)
+    monkeypatch.delenv('CUBLAS_WORKSPACE_CONFIG', raising=False)
+    own, known, rows = options(tmp_path, root=drawn), {}, []
+    plain, eager = (Kind(1, 'fp32', 2, how) for how in (PLAIN, EAGER))
+    pieces = [
+        partial(floors, elements=1000, side=64),
+        partial(steps_of, kind=plain),
+        partial(steps_of, kind=eager),
+        partial(resumed, kinds=(plain, eager)),
+        partial(test_run, precision='fp32', batch=8, counts=(8, 16)),
+    ]
+    for piece in pieces:
+        for row in piece(own, known):
+            rows.append(row)
+            known[row.name] = row.value
+    assert all(value is not None for value in known.values())
+    by_name = {row.name: row for row in rows}
+    assert by_name[f'{eager}, numbers that differ after resuming'].met
+    against = by_name[f'{eager}, against the plain fp32 step, images/s']
+    assert against.ratio == pytest.approx(known[eager.speed] / known[plain.speed])
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_table():
+    kind = gpu.FIRST[3]
+    rows = [
+        Row('gpu', kind.speed, 1234.5, reach='>= 1000'),
+        Row('gpu', f'{kind}, against the plain fp32 step, images/s', 1234.5, 411.5, 3.0),
+        Row('gpu', f'{gpu.LAST[0]}, ms', 5.0),
+        Row('gpu', gpu.LAST[0].speed, 9.0),
+    ]
+    lines = table(rows).splitlines()
+    assert f'| {kind} | 1,234 (aim >= 1000) | 3.00 (aim >= 3) |  |  |  |  |  (aim <= 60) |' in lines
+    assert f'| {gpu.LAST[0]} | 9 |  | 5.0 |  |  |  |  (aim <= 60) |' in lines
+    assert len(table([]).splitlines()) == len(lines) - 1
+
+
+def good(*_):
+    yield Row('gpu', 'process', os.getpid())
+
+
+def bad(*_, how: str):
+    yield Row('gpu', 'before', 1)
+    if how == 'ends':
+        os._exit(9)
+    if how == 'hangs':
+        time.sleep(60)
+    raise ValueError(how)
+
+
+def test_a_piece_that_fails_is_a_row(monkeypatch, tmp_path):
+    """So is one whose process ends, and one that does not fit into the time; the others go on."""
+    pieces = [Piece('good', 1, good), Piece('fails', 1, partial(bad, how='fails')), Piece('good', 1, good)]
+    pieces += [Piece('ends', 1, partial(bad, how='ends')), Piece('long', 999, good), Piece('good', 1, good)]
+    monkeypatch.setattr(gpu, 'plan', lambda _: pieces)
+    first, _, failed, again, _, ended, long, last = gpu.gpu(options(tmp_path, minutes=5.0))
+    assert failed.name == 'fails: failed: ValueError: fails'
+    assert ended.name == 'ends: failed: its process ended with exit code 9'
+    assert long.name.startswith('long: skipped, takes about 999 s')
+    assert all(row.value is None for row in (failed, ended, long))
+    assert first.value == again.value != last.value  # a process is kept unless it had to be ended
+
+
+def test_a_piece_that_hangs_is_ended(tmp_path):
+    worker = Worker(CPU, tmp_path)
+    assert len(list(worker.rows(good, limit=60))) == 1
+    process = worker.process
+    with pytest.raises(Failed, match='took longer than 1 s'):
+        list(worker.rows(partial(bad, how='hangs'), limit=1))
+    assert not process.is_alive()
+
+
+@pytest.mark.skipif(not Path('/proc/self/stat').exists(), reason='the system does not tell of processes')
+def test_a_command_is_ended_with_what_it_started(tmp_path):
+    text, code = finish(['sh', '-c', 'sleep 60 & echo $!; wait'], tmp_path, {}, limit=0.5)
+    assert code is None
+    status = Path(f'/proc/{text.strip()}/stat')
+    end = time.monotonic() + 5  # it is dying
+    while status.exists() and status.read_text().split()[2] not in 'ZX':
+        assert time.monotonic() < end
+
+
+def test_what_training_logs(monkeypatch, drawn, tmp_path):
+    """The lines after the first three, also of a run that fails then."""
+    log = '\n'.join([*(LINE.format(100.0 * i, i) for i in range(6)), 'error: no room'])
+    monkeypatch.setattr('lib.tools.benchmark.gpu_runs.finish', lambda *_: (log, 2))
+    measured = training(options(tmp_path, root=drawn), {}, 10, batch=2)
+    assert [next(measured).value for _ in range(3)] == [400, 0.04, 2.5]
+    with pytest.raises(Failed, match='exit code 2: error: no room'):
+        next(measured)
