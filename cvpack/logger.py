@@ -100,12 +100,11 @@ class TrainLog:
         iteration, last_time, wait = self.mark
         self.mark = (iteration, last_time + time.perf_counter() - begin, wait)
 
-    def __call__(self, iteration: int, lr: float, losses: dict[str, torch.Tensor]) -> None:
-        """To be called after every iteration (1, 2, ...); reads the losses from the device only when it reports."""
+    def __call__(self, iteration: int, lr: float, losses: dict[str, float]) -> None:
+        """To be called of every iteration (1, 2, ...), once its losses are known."""
         self.bar.update()
         if not dist.is_main() or (iteration % PERIOD and iteration != self.max_iter):
             return
-        values = {name: value.item() for name, value in losses.items()}
         last_iteration, last_time, last_wait = self.mark
         now, wait = time.perf_counter(), self.timer.seconds
         elapsed, count = now - last_time, iteration - last_iteration
@@ -115,13 +114,13 @@ class TrainLog:
         memory = peak_memory_gb(self.device)
         left = timedelta(seconds=round((self.max_iter - iteration) * elapsed / count))
         told = 'unknown' if math.isnan(memory) else f'{memory:.1f} GB'
-        terms = ' | '.join(f'{name} {value:.4f}' for name, value in values.items())
+        terms = ' | '.join(f'{name} {value:.4f}' for name, value in losses.items())
         self.logger.info(
             f'iter {iteration}/{self.max_iter} | lr {lr:.3e} | {terms} | {speed:.1f} img/s | '
             f'data {data_share:.0%} | mem {told} | left {left}'
         )
         scalars = {
-            **values,
+            **losses,
             'lr': lr,
             'images_per_second': speed,
             'data_share': data_share,

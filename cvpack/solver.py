@@ -1,5 +1,6 @@
 """The optimiser and the learning rate, the latter a pure function of the iteration."""
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,17 +59,21 @@ def scale_schedule(
 
 
 def build_optimizer(
-    name: str, parameters: Iterable[nn.Parameter], weight_decay: float, momentum: float
+    name: str, parameters: Iterable[nn.Parameter], weight_decay: float, momentum: float, capturable: bool = False
 ) -> torch.optim.Optimizer:
-    """Adam (betas 0.9, 0.999, eps 1e-8) or SGD, both with L2 weight decay on all parameters.
+    """Adam (betas 0.9, 0.999, eps 1e-8) or SGD, both with L2 weight decay on all parameters; fused.
 
     The learning rate is set before every step from the Schedule; the one given here is never used.
+    capturable: for steps in a CUDA graph: the learning rate is a float32 tensor on the parameters' device
     """
     parameters = list(parameters)
+    lr = torch.zeros((), device=parameters[0].device) if capturable else 0.0
     if name == 'Adam':
-        return torch.optim.Adam(parameters, lr=0.0, weight_decay=weight_decay, fused=True)
+        # Steps before the capture make it warn.
+        warnings.filterwarnings('ignore', 'This instance was constructed with capturable=True')
+        return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, fused=True, capturable=capturable)
     if name == 'SGD':
-        return torch.optim.SGD(parameters, lr=0.0, weight_decay=weight_decay, momentum=momentum)
+        return torch.optim.SGD(parameters, lr=lr, weight_decay=weight_decay, momentum=momentum, fused=True)
     raise ValueError(f'optimizer {name!r} is none of {OPTIMIZERS}')
 
 
@@ -92,6 +97,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict, path: Path, se
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Sets the learning rate of every parameter group."""
+    """Sets the learning rate of every parameter group; of one that is a tensor the content."""
     for group in optimizer.param_groups:
-        group['lr'] = lr
+        if isinstance(group['lr'], torch.Tensor):
+            group['lr'].fill_(lr)
+        else:
+            group['lr'] = lr

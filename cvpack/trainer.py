@@ -1,19 +1,54 @@
 """The training loop, in plain sight."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from cvpack import dist
+from cvpack.average import MovingAverage
 from cvpack.errors import NotFinite, Preempted
 from cvpack.preemption import StopRequest
 from cvpack.solver import Schedule, set_lr
 
 Losses = dict[str, torch.Tensor]
+
+# Iterations that a GPU may be behind the host: while it computes one, the host launches the next.
+GPU_LAG = 1
+
+
+class Outcome:
+    """What an iteration gave. The device may still be at it: reading waits for that, nothing else does.
+
+    values: the losses by `names`, then 0, or NaN if the run's numbers are no longer finite
+    """
+
+    def __init__(self, iteration: int, names: list[str], values: torch.Tensor) -> None:
+        self.iteration, self.names = iteration, names
+        self.values = values.to('cpu', non_blocking=True, copy=True)  # of a GPU's: into pinned memory
+        self.done = None
+        if values.is_cuda:
+            self.done = torch.cuda.Event()
+            self.done.record()
+
+    def _read(self) -> list[float]:
+        if self.done is not None:
+            self.done.synchronize()
+        return self.values.tolist()
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """The mean losses of this process's batches."""
+        return dict(zip(self.names, self._read()))
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether a loss or gradient was not finite, in this iteration or before: the update was left out."""
+        return math.isnan(self._read()[-1])
 
 
 def train_loop(
@@ -21,25 +56,38 @@ def train_loop(
     loader: Iterable,
     start: int,
     schedule: Schedule,
-    log: Callable[[int, float, Losses], None],
+    log: Callable[[int, float, dict[str, float]], None],
     save: Callable[[int], None],
     accumulate: int,
     stop: StopRequest,
 ) -> None:
     """Takes `step` through the iterations `start` + 1 to `schedule.max_iter`, each of `accumulate` batches.
 
-    log: after every iteration; save: every checkpoint period, at the end, and before stopping
-    Raises NotFinite on all ranks, before the weights change, when a loss or gradient of any rank is not finite; and
+    log: of every iteration; save: every checkpoint period, at the end, and before stopping
+    Raises NotFinite on all ranks when a loss or gradient of any rank was not finite, which has changed no weight; and
     Preempted, after saving, when any rank was asked to stop.
+
+    A GPU's outcomes are read `step.lag` iterations later, so that it never waits for the host. Before a save all are.
     """
+    unread: deque[Outcome] = deque()
+
+    def read(leave: int) -> bool:
+        """Reads the outcomes but for the last `leave`; whether to stop."""
+        stopping = False
+        while len(unread) > leave:
+            outcome = unread.popleft()
+            wrong, stopping = dist.any_rank(outcome.is_wrong, stop.requested)
+            if wrong:
+                raise NotFinite(outcome.iteration, outcome.losses)
+            log(outcome.iteration, schedule.lr(outcome.iteration), outcome.losses)
+        return stopping
+
     for iteration, batches in enumerate(zip(*[iter(loader)] * accumulate), start=start + 1):
-        losses = step.gradients(iteration, batches)
-        wrong, stopping = dist.any_rank(not step.is_finite(losses), stop.requested)
-        if wrong:
-            raise NotFinite(iteration, {name: value.item() for name, value in losses.items()})
-        losses |= step.update(iteration)
-        log(iteration, schedule.lr(iteration), losses)
-        if iteration % schedule.checkpoint_period == 0 or iteration == schedule.max_iter or stopping:
+        unread.append(step(iteration, *batches))
+        due = iteration % schedule.checkpoint_period == 0 or iteration == schedule.max_iter
+        stopping = read(leave=0 if due else step.lag)
+        if due or stopping:
+            read(leave=0)
             save(iteration)
         if stopping:
             raise Preempted(iteration)
@@ -48,11 +96,17 @@ def train_loop(
 class TrainStep:
     """One iteration: gradients of one or more batches, then the optimiser and the moving average.
 
+    Nothing in it waits for the device. Once a loss or gradient is not finite, the updates are left out for good, on
+    the device itself, and the outcome says so.
+
     compute_losses: batch -> losses, with the one to minimise under 'total_loss'; runs the network under its
                     own autocast
-    scaler:         scales float16 gradients; disabled for other precisions
+    optimizer:      a fused one, which can leave out an update
+    scaler:         scales float16 gradients, and leaves out updates by ones that overflow; disabled for others
     model:          the network, in DistributedDataParallel where there is a process group
     average:        moving average of the weights, or None
+
+    lag: iterations after which outcomes are best read; compute: what is done on the device, which may be replayed
     """
 
     def __init__(
@@ -62,54 +116,68 @@ class TrainStep:
         schedule: Schedule,
         scaler: torch.amp.GradScaler,
         model: nn.Module,
-        average: AveragedModel | None = None,
+        average: MovingAverage | None = None,
         seed: int = 0,
     ) -> None:
         self.compute_losses = compute_losses
         self.optimizer, self.schedule, self.scaler = optimizer, schedule, scaler
         self.parallel = model if isinstance(model, nn.parallel.DistributedDataParallel) else None
-        self.model, self.average = model if self.parallel is None else model.module, average
-        self.seed, self.skipped = seed, 0
+        self.average, self.seed = average, seed
+        device = optimizer.param_groups[0]['params'][0].device
+        self.lag = GPU_LAG if device.type == 'cuda' else 0
+        # 0 as long as all numbers were finite, else NaN: what is not finite leaves that of any sum, times 0.
+        self.taint = torch.zeros((), device=device)
+        self.skipped = torch.zeros((), device=device)
+        self.names: list[str] = []
+        self.compute: Callable[..., torch.Tensor] = self._compute
 
-    def __call__(self, iteration: int, *batches: Any) -> Losses:
-        return self.gradients(iteration, batches) | self.update(iteration)
-
-    def gradients(self, iteration: int, batches: Sequence[Any]) -> Losses:
-        """Forward and backward of every batch: the mean gradient, exchanged once; the mean losses."""
+    def __call__(self, iteration: int, *batches: Any) -> Outcome:
         # What a network draws (dropout, say) follows from the place in the run too, so that resuming repeats it.
         torch.manual_seed((self.seed * 1_000_003 + iteration) * dist.world_size() + dist.rank())
+        set_lr(self.optimizer, self.schedule.lr(iteration))
+        values = self.compute(*batches)
+        if self.average is not None:
+            self.average.updates += 1
+        return Outcome(iteration, self.names, values)
+
+    def _compute(self, *batches: Any) -> torch.Tensor:
+        """An iteration's work on the device; what Outcome reads. Host state changes only as it would on every call."""
+        losses = self._gradients(batches)
+        self._update()
+        if self.scaler.is_enabled():
+            losses['skipped_steps'] = self.skipped
+        self.names = list(losses)
+        return torch.stack([*(value.to(losses['total_loss'].dtype) for value in losses.values()), self.taint])
+
+    def _gradients(self, batches: tuple[Any, ...]) -> Losses:
+        """Forward and backward of every batch: the mean gradient, exchanged once; the mean losses."""
         self.optimizer.zero_grad(set_to_none=True)  # first: the old gradients' memory is free for the activations
         parts = []
         for number, batch in enumerate(batches, start=1):
             waits = self.parallel is not None and number < len(batches)
             with self.parallel.no_sync() if waits else contextlib.nullcontext():
                 losses = self.compute_losses(batch)
-                self.scaler.scale(losses['total_loss'] / len(batches)).backward()
+                total = losses['total_loss']
+                self.taint += 0 * total.detach()
+                # A factor of 1, or NaN: then so is every gradient, on all ranks, and all leave out the update.
+                self.scaler.scale(total / len(batches) * (1 + self.taint)).backward()
             parts.append({name: value.detach() for name, value in losses.items()})
         return {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
 
-    def is_finite(self, losses: Losses) -> bool:
-        """Whether the loss and all gradients are numbers; waits for the GPU.
+    def _update(self) -> None:
+        """The optimiser, then the moving average; neither changes a weight if the gradients are not finite.
 
-        Under a gradient scaler only the loss counts: it skips steps whose float16 gradients overflow.
+        A gradient scaler leaves out steps whose float16 gradients overflow, which is no reason to stop.
         """
-        value = losses['total_loss']
-        if not self.scaler.is_enabled():
-            gradients = [p.grad for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
-            # One kernel for many tensors, as torch.nn.utils.clip_grad_norm_ has it.
-            value = value + torch.stack(torch._foreach_norm(gradients)).sum()
-        return bool(value.isfinite())
-
-    def update(self, iteration: int) -> Losses:
-        """The optimiser at the schedule's learning rate, then the moving average.
-
-        Returns, with a gradient scaler, how many steps it has skipped since the start.
-        """
-        set_lr(self.optimizer, self.schedule.lr(iteration))
-        scale = self.scaler.get_scale()
+        gradients = [p.grad for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
+        # One kernel for many tensors, as torch.nn.utils.clip_grad_norm_ has it.
+        size = torch.stack(torch._foreach_norm(gradients)).sum()
+        if self.scaler.is_enabled():
+            self.skipped += ~size.isfinite()
+        else:
+            self.taint += 0 * size
+            self.optimizer.found_inf = self.taint.isnan().float()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.skipped += self.scaler.get_scale() < scale
         if self.average is not None:
-            self.average.update_parameters(self.model)
-        return {'skipped_steps': torch.tensor(self.skipped)} if self.scaler.is_enabled() else {}
+            self.average.update(gate=(~self.taint.isnan()).float())

@@ -20,6 +20,7 @@ from cvpack.files import follow
 from cvpack.logger import DataTimer, TrainLog, get_logger
 from cvpack.order import LATEST
 from cvpack.preemption import StopRequest
+from cvpack.prefetch import Prefetch
 from cvpack.trainer import train_loop
 from cvpack.workers import starved_workers_end_the_job
 from lib.begin import begin
@@ -113,6 +114,7 @@ def train(cfg: EasyDict, build_model: BuildModel) -> None:
         except Preempted as error:
             dist.barrier()  # a process that ends now would have the launcher end the one that is still writing
             raise Preempted(error.iteration, f'go on with {GO_ON}') from None
+        trainer.close()
         dist.cleanup()
 
 
@@ -144,7 +146,7 @@ def _train(cfg: EasyDict, trainer: Trainer, device: torch.device, logger: loggin
     try:
         if validation is not None:
             validation(start)  # what a run that ended between saving and validating left undone
-        train_loop(trainer.step, timer, start, schedule, log, save, accumulate, stop)
+        train_loop(trainer.step, Prefetch(timer, device), start, schedule, log, save, accumulate, stop)
     except NotFinite as error:
         dist.on_main(lambda: writer.wait())
         raise trainer.explain(error, loader) from None

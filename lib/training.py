@@ -13,14 +13,16 @@ from typing import Any
 import torch
 from easydict import EasyDict
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from cvpack import checkpoint, dist
+from cvpack.average import MovingAverage
 from cvpack.errors import InputError, NotFinite, OtherRun
 from cvpack.files import write_json
+from cvpack.logger import LOGGER
 from cvpack.order import in_order, newest_saved
 from cvpack.precision import autocast
+from cvpack.replay import Replay
 from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_schedule
 from cvpack.trainer import Losses, TrainStep
 from lib.config import REFERENCE_GPUS, git_revision, to_plain
@@ -30,6 +32,9 @@ from lib.models.weights import check_state, load_state
 from lib.network import refuse_other_network
 from lib.utils import heatmap
 from lib.utils.codec import trained_codec
+
+# Steps before one is captured; DistributedDataParallel takes so many to settle.
+WARM_UP, WARM_UP_PARALLEL = 3, 11
 
 
 def build_schedule(cfg: EasyDict) -> Schedule:
@@ -74,25 +79,43 @@ class Trainer:
                 raise InputError('MODEL.SYNC_BN works on CUDA devices only: set it to False on a CPU')
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.model = model.to(device, memory_format=memory_format(cfg)).train()
+        replayed = self._is_replayed()
         self.optimizer = build_optimizer(
-            solver.OPTIMIZER, self.model.parameters(), solver.WEIGHT_DECAY, solver.MOMENTUM
+            solver.OPTIMIZER, self.model.parameters(), solver.WEIGHT_DECAY, solver.MOMENTUM, capturable=replayed
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=solver.PRECISION == 'fp16')
         self.average = None
         if solver.EMA:
-            self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(solver.EMA), use_buffers=True)
+            self.average = MovingAverage(self.model, solver.EMA)
         if solver.COMPILE:
             # On a GPU CUDA graphs replay the network's kernels, which the host launches too slowly one by one.
             self.model.compile(mode='reduce-overhead' if device.type == 'cuda' else None)
-        self.parallel = self._parallel()
+        stream = torch.cuda.Stream(device) if replayed else None
+        with torch.cuda.stream(stream):  # gradients are summed on the stream that their network was wrapped on
+            self.parallel = self._parallel()
         self.criterion = build_loss(cfg)
         self.step = TrainStep(
             self.losses, self.optimizer, schedule, self.scaler, self.parallel, self.average, solver.SEED
         )
+        if replayed:
+            warm_up = WARM_UP_PARALLEL if dist.is_distributed() else WARM_UP
+            self.step.compute = Replay(self.step.compute, device, warm_up, logging.getLogger(LOGGER).info, stream)
         self.samples_an_iteration = solver.IMS_PER_GPU * dist.world_size() * solver.ACCUM_STEPS
         # Where in the run this process began, and the position in the data that belongs to it.
         self.start, self.first = 0, 0
         self.earlier_batch = self.samples_an_iteration  # of the checkpoint that this run goes on from
+
+    def _is_replayed(self) -> bool:
+        """Whether steps are replayed as a CUDA graph; the log says why not."""
+        if not self.cfg.SOLVER.CUDA_GRAPH:
+            return False
+        reasons = {
+            'there is no GPU': self.device.type != 'cuda',
+            "fp16's scale of gradients changes from step to step": self.cfg.SOLVER.PRECISION == 'fp16',
+        }
+        for reason in (reason for reason, holds in reasons.items() if holds):
+            logging.getLogger(LOGGER).info(f'SOLVER.CUDA_GRAPH: no CUDA graph, since {reason}')
+        return not any(reasons.values())
 
     def _parallel(self) -> nn.Module:
         """The network as every process calls it; statistics of BatchNorm stay each process's own."""
@@ -116,6 +139,11 @@ class Trainer:
         with autocast(device.type, cfg.SOLVER.PRECISION), _too_few_values_refused(cfg):
             outputs = self.parallel(normalize(image, cfg))
         return self.criterion(outputs, visibility, labels)
+
+    def close(self) -> None:
+        """Frees what would keep the process group from closing."""
+        if isinstance(self.step.compute, Replay):
+            self.step.compute.release()
 
     def network_to_test(self) -> nn.Module:
         """A copy, the moving average's where there is one, with the statistics that a checkpoint holds: rank 0's."""
@@ -146,7 +174,7 @@ class Trainer:
         }
         if self.average is not None:
             state['ema'] = self.average.module.state_dict()
-            state['ema_updates'] = self.average.n_averaged
+            state['ema_updates'] = torch.tensor(self.average.updates)
         if self.scaler.is_enabled():
             state['scaler'] = self.scaler.state_dict()
         return state
@@ -169,7 +197,7 @@ class Trainer:
         self.model.load_state_dict(weights)
         if self.average is not None and 'ema' in state:
             load_state(self.average.module, state['ema'], path)
-            self.average.n_averaged.copy_(state['ema_updates'])
+            self.average.updates = int(state['ema_updates'])
         elif self.average is not None:
             logger.info(f'{path} has no moving average of the weights: it begins here')
         if self.scaler.is_enabled() and 'scaler' in state:

@@ -135,16 +135,16 @@ def test_the_best_of_an_ap_of_nothing(drawn, run, tmp_path, monkeypatch):
 
 def test_a_run_that_is_stopped_validates_when_it_goes_on(drawn, run, tmp_path, monkeypatch):
     """It ends at once; every figure and weight is that of a run that nobody stopped."""
-    real = TrainStep.gradients
+    real = TrainStep.__call__
 
-    def struck(self, iteration, batches):
+    def struck(self, iteration, *batches):
         if iteration == 8:
             os.kill(os.getpid(), signal.SIGTERM)
-        return real(self, iteration, batches)
+        return real(self, iteration, *batches)
 
     arguments = ['--resume', 'auto', *settings(drawn, tmp_path, 'TEST.DURING_TRAINING=1')]
     with monkeypatch.context() as patch:
-        patch.setattr(TrainStep, 'gradients', struck)
+        patch.setattr(TrainStep, '__call__', struck)
         with pytest.raises(SystemExit) as stop:
             call(patch, engine.train, *arguments)
     assert stop.value.code == 75

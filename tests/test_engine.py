@@ -79,7 +79,7 @@ def _train_in_group(rank: int, port: int, settings: list[str], output: str) -> N
     cfg = load_config(EXPERIMENT)
     override(cfg, settings)
     trainer, batches = _trainer_and_batches(cfg, device)
-    losses = [trainer.step(i, batch)['total_loss'] for i, batch in enumerate(batches, start=1)]
+    losses = [trainer.step(i, batch).losses['total_loss'] for i, batch in enumerate(batches, start=1)]
     torch.save({'losses': losses, 'model': trainer.model.state_dict()}, f'{output}/{rank}.pth')
     dist.cleanup()
 
@@ -107,8 +107,8 @@ def test_two_processes_are_one_with_accumulated_gradients(drawn, tmp_path):
     trainer, _ = _trainer_and_batches(cfg, torch.device('cpu'))
     blocks = list(train_loader(cfg, train_samples(cfg), first=0, batches=6))
     for iteration in range(3):
-        loss = trainer.step(iteration + 1, *blocks[2 * iteration : 2 * iteration + 2])['total_loss'].item()
-        assert loss == pytest.approx(sum(rank['losses'][iteration].item() for rank in ranks) / 2, rel=1e-9)
+        loss = trainer.step(iteration + 1, *blocks[2 * iteration : 2 * iteration + 2]).losses['total_loss']
+        assert loss == pytest.approx(sum(rank['losses'][iteration] for rank in ranks) / 2, rel=1e-9)
     for name, value in trainer.model.state_dict().items():
         for rank in range(2):
             torch.testing.assert_close(ranks[rank]['model'][name], value, rtol=1e-9, atol=1e-12, msg=name)
@@ -191,7 +191,7 @@ def test_options_change_the_loss_little(drawn, tmp_path, option):
         torch.manual_seed(0)
         trainer = Trainer(cfg, build_mspn(cfg), scale_schedule(5e-4, 2, 1, 2, 0.1, 1, 8), torch.device('cpu'))
         loader = train_loader(cfg, train_samples(cfg), first=0, batches=3)
-        return [trainer.step(i, batch)['total_loss'].item() for i, batch in enumerate(loader, start=1)]
+        return [trainer.step(i, batch).losses['total_loss'] for i, batch in enumerate(loader, start=1)]
 
     plain, other = losses(), losses(option)
     assert all(math.isfinite(loss) for loss in other)

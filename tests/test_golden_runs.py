@@ -106,6 +106,6 @@ def test_training_curve_is_the_published_one(shared, shared_golden):
     losses = []
     for iteration in range(1, expected['iterations'] + 1):
         assert schedule.lr(iteration) == pytest.approx(expected['lr'][iteration - 1], rel=1e-9)
-        losses.append(trainer.step(iteration, batch)['total_loss'].item())
+        losses.append(trainer.step(iteration, batch).losses['total_loss'])
     assert losses[0] == pytest.approx(expected['loss_float32'][0], rel=1e-4)
     assert losses == pytest.approx(expected['loss_float32'], rel=5e-3)

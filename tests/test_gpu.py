@@ -6,8 +6,13 @@ import torch
 from conftest import load_config, run_script, tiny_settings
 
 from cvpack.dist import free_port
+from cvpack.errors import NotFinite
 from cvpack.files import read_json
+from cvpack.logger import get_logger
+from cvpack.preemption import StopRequest
+from cvpack.prefetch import Prefetch
 from cvpack.solver import scale_schedule
+from cvpack.trainer import train_loop
 from lib.config import override
 from lib.loader import train_loader, train_samples
 from lib.models.mspn import build_mspn
@@ -17,16 +22,26 @@ from lib.utils.heatmap import decode, encode
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
 EXPERIMENT = 'mspn.2xstg.coco'
+GRAPH = ('SOLVER.CUDA_GRAPH=True',)
 NCCL = ('-m', 'torch.distributed.run', '--nproc_per_node=1', f'--master_port={free_port()}')
 
 
-def losses(drawn, tmp_path, device: str, *options: str) -> list[float]:
+def trainer_and_loader(
+    drawn, tmp_path, *options: str, iterations: int, device: str = 'cuda', wrap=lambda network: network
+):
+    """A run of so many iterations on drawn people; wrap: the network -> another one."""
     cfg = load_config(EXPERIMENT)
     override(cfg, [*tiny_settings(drawn, tmp_path), 'DATALOADER.NUM_WORKERS=0', *options])
     torch.manual_seed(0)
-    trainer = Trainer(cfg, build_mspn(cfg), scale_schedule(5e-4, 2, 1, 2, 0.1, 1, 8), torch.device(device))
-    loader = train_loader(cfg, train_samples(cfg), first=0, batches=4)
-    return [trainer.step(i, batch)['total_loss'].item() for i, batch in enumerate(loader, start=1)]
+    schedule = scale_schedule(5e-4, iterations, iterations, 2, 0.1, 1, 1)
+    trainer = Trainer(cfg, wrap(build_mspn(cfg)), schedule, torch.device(device))
+    batches = iterations * cfg.SOLVER.ACCUM_STEPS
+    return trainer, train_loader(cfg, train_samples(cfg), first=0, batches=batches)
+
+
+def losses(drawn, tmp_path, device: str, *options: str) -> list[float]:
+    trainer, loader = trainer_and_loader(drawn, tmp_path, *options, iterations=6, device=device)
+    return [trainer.step(i, batch).losses['total_loss'] for i, batch in enumerate(loader, start=1)]
 
 
 @pytest.mark.parametrize(
@@ -38,6 +53,8 @@ def losses(drawn, tmp_path, device: str, *options: str) -> list[float]:
         ('SOLVER.COMPILE=True',),
         ('RUN_EFFICIENT=True',),
         ('SOLVER.EMA=0.99',),
+        GRAPH,
+        (*GRAPH, 'SOLVER.PRECISION=bf16', 'SOLVER.COMPILE=True'),
     ],
     ids=str,
 )
@@ -65,25 +82,123 @@ def test_codec_on_the_gpu_is_that_on_the_cpu(codec):
 
 
 @pytest.mark.parametrize('codec', CODECS)
-def test_the_host_never_waits_in_a_step(drawn, tmp_path, codec):
-    """So that it launches a step's kernels while the GPU is still at those of the last."""
-    cfg = load_config(EXPERIMENT)
-    override(cfg, [*tiny_settings(drawn, tmp_path), 'DATALOADER.NUM_WORKERS=0', f'CODEC={codec}'])
-    trainer = Trainer(cfg, build_mspn(cfg), scale_schedule(5e-4, 2, 1, 2, 0.1, 1, 8), torch.device('cuda'))
-    batches = list(train_loader(cfg, train_samples(cfg), first=0, batches=3))
-    trainer.step(1, batches[0])  # what is kept from step to step is made
-    torch.cuda.set_sync_debug_mode('error')
+@pytest.mark.parametrize('options', [(), ('SOLVER.EMA=0.9',), GRAPH, (*GRAPH, 'SOLVER.EMA=0.9')], ids=str)
+def test_the_host_never_waits(drawn, tmp_path, codec, options):
+    """Neither in a step nor in the loop, so that it launches kernels while the GPU is still at those of the last step.
+
+    What it waits for is the outcome of the step before.
+    """
+    trainer, loader = trainer_and_loader(drawn, tmp_path, f'CODEC={codec}', *options, iterations=9)
+    seen = []
+
+    def log(iteration: int, lr: float, losses: dict[str, float]) -> None:
+        seen.append(losses['total_loss'])
+        if iteration == 5:  # what is kept from step to step is made, the graph is captured
+            torch.cuda.set_sync_debug_mode('error')
+        if iteration == 7:
+            torch.cuda.set_sync_debug_mode('default')
+
     try:
-        for iteration, batch in enumerate(batches[1:], start=2):
-            trainer.step(iteration, batch)
+        batches = Prefetch(loader, trainer.device)
+        train_loop(trainer.step, batches, 0, trainer.schedule, log, lambda _: None, 1, StopRequest())
     finally:
         torch.cuda.set_sync_debug_mode('default')
+    assert len(seen) == 9 and all(np.isfinite(seen))
 
 
+@pytest.fixture
+def deterministic(monkeypatch):
+    """Algorithms whose sums have one order, as equality to the bit needs."""
+    monkeypatch.setenv('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
+    benchmark = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.benchmark = benchmark
+
+
+@pytest.mark.usefixtures('deterministic')
+@pytest.mark.parametrize(
+    'options',
+    [
+        ('SOLVER.PRECISION=bf16', 'SOLVER.EMA=0.9'),
+        ('SOLVER.OPTIMIZER=SGD', 'SOLVER.ACCUM_STEPS=2'),
+        ('SOLVER.PRECISION=bf16', 'SOLVER.COMPILE=True'),
+        ('RUN_EFFICIENT=True',),
+    ],
+    ids=str,
+)
+def test_replayed_steps_are_eager_steps(drawn, tmp_path, options):
+    """Bit for bit: losses, weights, statistics, averages. The eager run is one that is never captured."""
+
+    def train(warm_up: int) -> tuple[list[float], dict[str, torch.Tensor]]:
+        trainer, loader = trainer_and_loader(drawn, tmp_path, *GRAPH, *options, iterations=16)
+        trainer.step.compute.warm_up = warm_up
+        accumulate = trainer.cfg.SOLVER.ACCUM_STEPS
+        batches = zip(*[iter(loader)] * accumulate)
+        losses = [trainer.step(i, *pair).losses['total_loss'] for i, pair in enumerate(batches, start=1)]
+        assert (trainer.step.compute.inputs is not None) == (
+            warm_up < len(losses)
+        ) and not trainer.step.compute.is_eager
+        state = trainer.state(len(losses))
+        weights = {**state['model'], **{f'ema.{name}': value for name, value in state.get('ema', {}).items()}}
+        return losses, {name: value.cpu().clone() for name, value in weights.items()}
+
+    (eager, weights), (replayed, others) = train(99), train(3)
+    assert replayed == eager
+    assert [name for name, value in weights.items() if not torch.equal(value, others[name])] == []
+
+
+class _Reads(torch.nn.Module):
+    """A network that looks at its numbers on the host, which no graph can hold."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor):
+        assert images.abs().max().item() < 100
+        return self.network(images)
+
+
+def test_a_network_that_cannot_be_captured_is_trained_eagerly(drawn, tmp_path, capsys):
+    get_logger()
+    trainer, loader = trainer_and_loader(drawn, tmp_path, *GRAPH, iterations=6, wrap=_Reads)
+    losses = [trainer.step(i, batch).losses['total_loss'] for i, batch in enumerate(loader, start=1)]
+    assert trainer.step.compute.is_eager and all(np.isfinite(losses))
+    assert 'no CUDA graph' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('options', [(), GRAPH], ids=str)
+def test_no_weight_changes_once_numbers_go_wrong(drawn, tmp_path, options):
+    """Whenever the host learns of it: the weights are those of the last good step."""
+    trainer, loader = trainer_and_loader(drawn, tmp_path, 'SOLVER.EMA=0.9', *options, iterations=8)
+    weights = []
+    step = trainer.step
+
+    def watched(iteration: int, batch: dict[str, torch.Tensor]):
+        if iteration == 6:
+            batch['keypoints'].fill_(float('nan'))
+        outcome = step(iteration, batch)
+        weights.append([p.detach().clone() for m in (trainer.model, trainer.average.module) for p in m.parameters()])
+        return outcome
+
+    watched.lag = step.lag
+    with pytest.raises(NotFinite) as stop:
+        batches = Prefetch(loader, trainer.device)
+        train_loop(watched, batches, 0, trainer.schedule, lambda *_: None, pytest.fail, 1, StopRequest())
+    assert stop.value.iteration == 6 and len(weights) == 7
+    for at in (5, 6):
+        assert all(torch.equal(one, other) for one, other in zip(weights[4], weights[at]))
+    assert not all(torch.equal(one, other) for one, other in zip(weights[3], weights[4]))
+
+
+@pytest.mark.parametrize('options', [(), (*GRAPH, 'TEST.CUDA_GRAPH=True')], ids=['eager', 'graph'])
 @pytest.mark.parametrize('launcher', [(), NCCL], ids=['alone', 'nccl'])
-def test_train_and_test(drawn, tmp_path, launcher):
+def test_train_and_test(drawn, tmp_path, launcher, options):
     """The real commands, with SyncBN under nccl; an interrupted run goes on."""
-    settings = [*tiny_settings(drawn, tmp_path), 'MODEL.SYNC_BN=True', 'SOLVER.CHECKPOINT_PERIOD=1']
+    settings = [*tiny_settings(drawn, tmp_path), 'MODEL.SYNC_BN=True', 'SOLVER.CHECKPOINT_PERIOD=1', *options]
     for arguments in (
         ('--set', 'SOLVER.MAX_ITER=1', *settings),
         ('-c', 'last', '--set', 'SOLVER.MAX_ITER=2', *settings),

@@ -1,5 +1,6 @@
 """A run that is stopped, killed, starved of disk space or fed with bad numbers loses nothing, and goes on exactly."""
 
+import math
 import os
 import signal
 import socket
@@ -14,12 +15,13 @@ from conftest import OneLayer, call, fast_settings, load_config, tiny_settings, 
 from refusals import experiment, names_all, refused
 
 from cvpack import checkpoint
+from cvpack.average import MovingAverage
 from cvpack.dist import free_port
 from cvpack.errors import InputError, NotFinite
 from cvpack.files import read_json
 from cvpack.preemption import StopRequest
 from cvpack.solver import Schedule, build_optimizer
-from cvpack.trainer import TrainStep, train_loop
+from cvpack.trainer import Outcome, TrainStep, train_loop
 from lib import engine
 from lib.config import REPOSITORY, override
 from lib.models.mspn import build_mspn
@@ -155,19 +157,19 @@ def test_a_full_disk_stops_no_training(tmp_path, monkeypatch):
 
 def stop_and_fail(patch: pytest.MonkeyPatch, *at: int, number: signal.Signals | None = signal.SIGTERM) -> None:
     """Has these iterations' checkpoints find no room, and the first of them a signal, where one is given."""
-    gradients, write = TrainStep.gradients, checkpoint.write
+    step, write = TrainStep.__call__, checkpoint.write
 
-    def struck(self, iteration, batches):
+    def struck(self, iteration, *batches):
         if number is not None and iteration == at[0]:
             os.kill(os.getpid(), number)
-        return gradients(self, iteration, batches)
+        return step(self, iteration, *batches)
 
     def full(path, state):
         if state['iteration'] in at:
             raise OSError(28, 'No space left on device')
         write(path, state)
 
-    patch.setattr(TrainStep, 'gradients', struck)
+    patch.setattr(TrainStep, '__call__', struck)
     patch.setattr(checkpoint, 'write', full)
 
 
@@ -292,34 +294,42 @@ def test_what_went_wrong_is_told_on_a_full_disk(drawn, tmp_path, monkeypatch, ca
     def full(*_):
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr(TrainStep, 'is_finite', lambda *_: False)
+    monkeypatch.setattr(Outcome, 'is_wrong', True)
     monkeypatch.setattr(Path, 'write_text', full)
     monkeypatch.setattr(engine, 'keep_config', lambda _: None)
     error = refused(capsys, experiment(engine.train, monkeypatch), '--set', *fast_settings(drawn, tmp_path), code=3)
     names_all(error, 'iteration 1', 'not-finite-iter-1.json (No space left on device)', 'no checkpoint is whole')
 
 
-@pytest.mark.parametrize('where', ['loss', 'gradient'])
-def test_weights_do_not_change_once_numbers_go_wrong(where):
-    parameter = torch.nn.Parameter(torch.ones(1))
+@pytest.mark.parametrize('lag', [0, 1])
+@pytest.mark.parametrize(('where', 'precision'), [('loss', 'fp32'), ('gradient', 'fp32'), ('loss', 'fp16')])
+def test_weights_do_not_change_once_numbers_go_wrong(where, precision, lag):
+    """Neither those of the network nor of its average, though a GPU's host learns of it an iteration later."""
+    network = torch.nn.Linear(1, 1, bias=False)
 
     def losses(batch: float) -> dict[str, torch.Tensor]:
-        zero = parameter - parameter.detach()
-        # The root of 0 has a value, but no derivative.
-        return {
-            'total_loss': batch * parameter.sum() + (zero.sqrt().sum() if batch == 3 and where == 'gradient' else 0)
-        }
+        zero = network.weight - network.weight.detach()
+        wrong = {'loss': torch.tensor(torch.inf), 'gradient': zero.sqrt().sum()}[where]  # which has no derivative at 0
+        return {'total_loss': batch * network.weight.sum() + (wrong if batch == 3 else 0)}
 
-    values = [1.0, 2.0, 3.0 if where == 'gradient' else float('inf'), 4.0]
-    schedule = Schedule(base_lr=0.1, max_iter=4, checkpoint_period=4, warmup_iters=0, warmup_factor=0.1)
-    scaler = torch.amp.GradScaler('cpu', enabled=False)
-    step = TrainStep(losses, build_optimizer('SGD', [parameter], 0, 0), schedule, scaler, torch.nn.Identity())
-    seen = []
+    schedule = Schedule(base_lr=0.1, max_iter=5, checkpoint_period=5, warmup_iters=0, warmup_factor=0.1)
+    optimizer, average = build_optimizer('SGD', network.parameters(), 0, 0), MovingAverage(network, 0.5)
+    scaler = torch.amp.GradScaler('cpu', enabled=precision == 'fp16')
+    step = TrainStep(losses, optimizer, schedule, scaler, network, average)
+    step.lag, seen, logged = lag, [], []
+
+    def watched(iteration: int, batch: float) -> Outcome:
+        outcome = step(iteration, batch)
+        seen.append((network.weight.item(), average.module.weight.item()))
+        return outcome
+
+    watched.lag = lag
     with pytest.raises(NotFinite, match='iteration 3') as stop:
-        log = lambda iteration, lr, losses: seen.append(parameter.item())  # noqa: E731
-        train_loop(step, values, 0, schedule, log, pytest.fail, 1, StopRequest())
-    assert len(seen) == 2 and parameter.item() == seen[-1]
-    assert stop.value.iteration == 3
+        log = lambda iteration, lr, losses: logged.append(iteration)  # noqa: E731
+        train_loop(watched, [1.0, 2.0, 3.0, 4.0, 5.0], 0, schedule, log, pytest.fail, 1, StopRequest())
+    assert logged == [1, 2] and len(seen) == 3 + lag
+    assert seen[0] != seen[1] and {*seen[2:]} == {seen[1]}
+    assert stop.value.iteration == 3 and math.isinf(stop.value.losses['total_loss']) == (where == 'loss')
 
 
 def test_skipped_steps_of_float16_are_counted():
@@ -333,9 +343,10 @@ def test_skipped_steps_of_float16_are_counted():
         scaler,
         torch.nn.Identity(),
     )
-    counts = [step(iteration, 4.0)['skipped_steps'].item() for iteration in (1, 2, 3, 4)]
+    outcomes = [step(iteration, 4.0) for iteration in (1, 2, 3, 4)]
+    counts = [outcome.losses['skipped_steps'] for outcome in outcomes]
     assert counts == [1, 2, 2, 2]  # 4 * 2^127 and 4 * 2^126 are too much for float32
-    assert step.is_finite({'total_loss': torch.ones(())})
+    assert not any(outcome.is_wrong for outcome in outcomes)
 
 
 def test_another_number_of_gpus_keeps_the_place_in_the_data(drawn, tmp_path, monkeypatch, capsys):

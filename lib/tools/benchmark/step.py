@@ -7,6 +7,7 @@ import torch
 from easydict import EasyDict
 
 from cvpack.device import give_back_freed_memory, make_ready, peak_memory_gb
+from cvpack.trainer import Outcome
 from lib.models.mspn import build_mspn
 from lib.tools.benchmark.measure import Options, Row, compare, take_turns
 from lib.training import Trainer, build_schedule
@@ -27,7 +28,7 @@ def fastest_settings(options: Options) -> tuple[str, tuple[str, ...]]:
 
 
 class Steps:
-    """A trainer and batches of images in memory, used in turn; calling it takes one step and returns the loss."""
+    """A trainer and batches of images in memory, used in turn; calling it takes one step."""
 
     def __init__(self, options: Options, settings: tuple[str, ...], batches: int = 1) -> None:
         cfg = options.config(*settings)
@@ -36,9 +37,9 @@ class Steps:
         self.batches = [_batch(cfg, options.device) for _ in range(batches)]
         self.iteration = 0
 
-    def __call__(self) -> torch.Tensor:
+    def __call__(self) -> Outcome:
         self.iteration += 1
-        return self.trainer.step(self.iteration, self.batches[self.iteration % len(self.batches)])['total_loss']
+        return self.trainer.step(self.iteration, self.batches[self.iteration % len(self.batches)])
 
 
 def _batch(cfg: EasyDict, device: torch.device) -> dict[str, torch.Tensor]:
@@ -84,5 +85,5 @@ def _run_and_measure(options: Options, efficient: bool) -> float:
     make_ready(options.device, spare_memory=efficient)
     steps = Steps(options, (f'RUN_EFFICIENT={efficient}',))
     for _ in range(STEPS_FOR_MEMORY):
-        steps().item()
+        steps()
     return peak_memory_gb(options.device) - before

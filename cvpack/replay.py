@@ -1,0 +1,122 @@
+"""A function of batches on a GPU, captured once as a CUDA graph and replayed: a single launch instead of thousands."""
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+Batch = dict[str, torch.Tensor]
+Function = Callable[..., torch.Tensor]
+# Runs a function once without effect; returns what replays it, and the tensor that every replay writes to.
+Capture = Callable[[Callable[[], torch.Tensor]], tuple[Callable[[], None], torch.Tensor]]
+
+
+def capture_graph(run: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
+    """Records on the current stream, which must not be the default one, what `run` launches."""
+    graph = torch.cuda.CUDAGraph()
+    # Other threads, which pin a loader's memory or watch over nccl, may go on calling CUDA.
+    with torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode='thread_local'):
+        output = run()
+    return graph.replay, output
+
+
+class Replay:
+    """Calls a function of batches of tensors: eagerly until its memory and kernels are settled, then as a graph.
+
+    function: (*batches) -> a tensor on the device. Whatever it does on the host, it does in eager calls and once in
+              the capture, but in no replay
+    warm_up:  eager calls before the capture
+    report:   is told, in a line, when calls stay eager for good, and why
+    capture:  another way to capture, for tests
+
+    The tensor that is returned is the next call's too: copy what is to be kept. Batches of other shapes than the
+    captured ones run eagerly, which changes no result. All runs on `stream`, one of its own if none is given, and the
+    caller's stream waits for it.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        device: torch.device,
+        warm_up: int,
+        report: Callable[[str], None],
+        stream: torch.cuda.Stream | None = None,
+        capture: Capture = capture_graph,
+    ) -> None:
+        self.function, self.warm_up, self.report, self.capture = function, warm_up, report, capture
+        self.device = device
+        self.stream = torch.cuda.Stream(device) if stream is None and device.type == 'cuda' else stream
+        self.calls = 0
+        self.is_eager = False
+        self.inputs: tuple[Batch, ...] | None = None
+
+    def __call__(self, *batches: Batch) -> torch.Tensor:
+        with self.on_stream():
+            if self.inputs is None and not self.is_eager:
+                self.calls += 1
+                if self.calls <= self.warm_up:
+                    return self._warm_up(batches)
+                self._capture(batches)
+            if self.inputs is None or _shapes(batches) != _shapes(self.inputs):
+                return self.function(*batches)
+            _copy(self.inputs, batches)
+            self.replay()
+            return self.output
+
+    @contextlib.contextmanager
+    def on_stream(self) -> Iterator[None]:
+        """What its body launches runs on the replay's stream, after what the caller launched before."""
+        if self.stream is None:
+            yield
+            return
+        caller = torch.cuda.current_stream(self.stream.device)
+        self.stream.wait_stream(caller)
+        with torch.cuda.stream(self.stream):
+            yield
+        caller.wait_stream(self.stream)
+
+    def release(self) -> None:
+        """Frees the graph: nccl's communicators cannot be closed while one refers to them."""
+        self.inputs = self.replay = self.output = None
+        self.is_eager = True
+
+    def _warm_up(self, batches: tuple[Batch, ...]) -> torch.Tensor:
+        before = _host_random_state()
+        output = self.function(*batches)
+        if self.calls == self.warm_up and _host_random_state() != before:
+            self._stay_eager('it draws random numbers on the host')
+        return output
+
+    def _capture(self, batches: tuple[Batch, ...]) -> None:
+        inputs = tuple(
+            {name: torch.empty_like(value, device=self.device) for name, value in batch.items()} for batch in batches
+        )
+        _copy(inputs, batches)
+        try:
+            self.replay, self.output = self.capture(lambda: self.function(*inputs))
+        except RuntimeError as error:
+            self._stay_eager(str(error).strip().partition('\n')[0])
+        else:
+            self.inputs = inputs
+
+    def _stay_eager(self, reason: str) -> None:
+        self.is_eager = True
+        self.report(f'no CUDA graph: the network cannot be captured ({reason}); going on without, step by step')
+
+
+def _shapes(batches: tuple[Batch, ...]) -> list[dict[str, Any]]:
+    return [{name: (value.shape, value.dtype) for name, value in batch.items()} for batch in batches]
+
+
+def _copy(inputs: tuple[Batch, ...], batches: tuple[Batch, ...]) -> None:
+    for own, batch in zip(inputs, batches):
+        for name, value in batch.items():
+            own[name].copy_(value, non_blocking=True)
+
+
+def _host_random_state() -> tuple[Any, ...]:
+    kind, keys, *rest = np.random.get_state()
+    return torch.get_rng_state().tolist(), random.getstate(), kind, keys.tolist(), rest
