@@ -6,24 +6,22 @@ import torch
 
 
 class Prefetch:
-    """Iterates over a loader's batches, dictionaries of tensors in pinned memory; on a GPU they come as its own.
+    """Iterates over a loader's batches, dictionaries of tensors, brought to the device.
 
-    Their copies run on a stream of their own, while the GPU is still at the iteration before.
+    To a GPU, from pinned memory, they are copied on a stream of their own, while it is still at the iteration before.
     """
 
     def __init__(self, loader: Iterable[dict[str, torch.Tensor]], device: torch.device) -> None:
         self.loader, self.device = loader, device
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        if self.device.type != 'cuda':
-            yield from self.loader
-            return
-        copies = torch.cuda.Stream(self.device)
+        copies = torch.cuda.Stream(self.device) if self.device.type == 'cuda' else None
         for batch in self.loader:
             with torch.cuda.stream(copies):
                 moved = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
-            user = torch.cuda.current_stream(self.device)
-            user.wait_stream(copies)
-            for value in moved.values():
-                value.record_stream(user)
+            if copies is not None:
+                user = torch.cuda.current_stream(self.device)
+                user.wait_stream(copies)
+                for value in moved.values():
+                    value.record_stream(user)
             yield moved

@@ -5,10 +5,15 @@ what an uninterrupted run would have got, with any number of workers.
 """
 
 import functools
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
+import numpy as np
 import torch
 from torch.utils.data import Sampler
+
+Batch = TypeVar('Batch')
 
 
 @functools.lru_cache(maxsize=2)
@@ -53,3 +58,12 @@ class TrainBatchSampler(Sampler):
 def shard(length: int, rank: int, world_size: int) -> range:
     """This rank's contiguous part of range(length): the parts hold every index exactly once."""
     return range(length * rank // world_size, length * (rank + 1) // world_size)
+
+
+def worker_by_worker(batches: Sequence[Batch], workers: int) -> list[Batch]:
+    """The batches in such an order that each worker of a DataLoader, which take turns, gets a contiguous part of them.
+
+    workers: 0 if there are none
+    """
+    turns = itertools.zip_longest(*np.array_split(range(len(batches)), max(workers, 1)))
+    return [batches[number] for turn in turns for number in turn if number is not None]

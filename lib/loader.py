@@ -10,13 +10,14 @@ from pathlib import Path
 from types import ModuleType
 
 import cv2
+import numpy as np
 import torch
 from easydict import EasyDict
 from torch.utils.data import DataLoader
 
 from cvpack import dist
 from cvpack.device import c_function, give_back_freed_memory, keep_freed_memory
-from cvpack.samplers import TrainBatchSampler, shard
+from cvpack.samplers import TrainBatchSampler, shard, worker_by_worker
 from cvpack.workers import starting_workers
 from lib.config import home
 from lib.datasets import cache, coco, mpii
@@ -133,10 +134,15 @@ def test_loader(cfg: EasyDict, records: Records, views: Sequence[View] = ()) -> 
     """This rank's part of the test set, every sample once in the union of the ranks.
 
     A batch holds image (B, H, W, 3) uint8, center (B, 2), scale (B, 2), and of other views image1, image2, ...
+    The people of an image follow each other, so that its file is read once: `batch_sampler` is the list of the
+    batches, as lists of indices of records.
     """
     samples = TestSamples(records, cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION, cfg.INPUT_SHAPE, cfg.CODEC, views)
-    part = shard(len(samples), dist.rank(), dist.world_size())
-    return Loader(samples, batch_size=cfg.TEST.IMS_PER_GPU, sampler=part, **_options(cfg))
+    options, size = _options(cfg), cfg.TEST.IMS_PER_GPU
+    own = shard(len(samples), dist.rank(), dist.world_size())
+    order = np.argsort(records.paths, kind='stable')[own.start : own.stop].tolist()
+    batches = [order[first : first + size] for first in range(0, len(order), size)]
+    return Loader(samples, batch_sampler=worker_by_worker(batches, options['num_workers']), **options)
 
 
 @functools.lru_cache(maxsize=8)

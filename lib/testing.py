@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,10 @@ from tqdm import tqdm
 from cvpack import dist
 from cvpack.errors import InputError
 from cvpack.files import write_json
+from cvpack.logger import LOGGER
 from cvpack.precision import autocast
+from cvpack.prefetch import Prefetch
+from cvpack.replay import Replay
 from lib.analysis.report import write_report
 from lib.datasets.coco_eval import evaluator
 from lib.datasets.description import Description
@@ -30,8 +33,16 @@ from lib.utils.transforms import mirror_permutation
 from lib.utils.views import View, mean_onto
 from lib.utils.visualize import contact_sheet, draw_skeleton, side_by_side
 
+# Batches before one is captured.
+WARM_UP = 2
 # A joint whose peak is below this share of its person's highest is not drawn.
 MIN_PEAK = 0.25
+# Where the images and the mirrored ones are one batch, with half the launches; a CPU gains nothing by it, and needs
+# twice the memory.
+FLIPS_TOGETHER = ('cuda',)
+
+# What computes (N, K, 3) from a batch: x and y in pixels of the whole images, and scores.
+Predict = Callable[[dict[str, torch.Tensor]], torch.Tensor]
 
 
 @dataclass
@@ -59,10 +70,13 @@ def predict_heatmaps(cfg: EasyDict, model: nn.Module, images: torch.Tensor, perm
     permutation: flip_permutation on the images' device
     """
     with autocast(images.device.type, cfg.TEST.PRECISION):
-        heatmaps = model(images)
         if not cfg.TEST.FLIP:
-            return heatmaps
-        return (heatmaps + heatmap.mirror(model(images.flip(-1)), permutation)) / 2
+            return model(images)
+        if images.device.type in FLIPS_TOGETHER:
+            heatmaps, mirrored = model(torch.cat([images, images.flip(-1)])).chunk(2)
+        else:
+            heatmaps, mirrored = model(images), model(images.flip(-1))
+        return (heatmaps + heatmap.mirror(mirrored, permutation)) / 2
 
 
 def predict_batch(
@@ -104,16 +118,37 @@ def predict(
     model: as ready_to_test leaves it; or the members of an ensemble
     Heatmaps are the mean over the members and over TEST.SCALES.
     """
-    # Ranks hold contiguous parts, so their order is the records'.
     members = [Member(cfg, model)] if isinstance(model, nn.Module) else model
-    own = _predict_own(cfg, members, records, device)
-    rows = np.concatenate(dist.gather(own) or [own[:0]])
-    return rows[..., :2], rows[..., 2:]
+    indices, rows = predict_own(cfg, members, records, device)
+    parts = dist.gather((indices, rows.double().cpu().numpy()))
+    found = np.empty((len(records) if parts else 0, *rows.shape[1:]))
+    for indices, rows in parts:
+        found[indices] = rows
+    return found[..., :2], found[..., 2:]
 
 
 @torch.inference_mode()
-def _predict_own(cfg: EasyDict, members: Sequence[Member], records: Records, device: torch.device) -> np.ndarray:
-    """(n, K, 3) float64: x, y and score of this rank's part of the records."""
+def predict_own(
+    cfg: EasyDict, members: Sequence[Member], records: Records, device: torch.device
+) -> tuple[list[int], torch.Tensor]:
+    """This rank's part of the records: their indices, and x, y and score (n, K, 3) of each, still on the device.
+
+    From the second batch on the host waits for nothing that the device computes, so that this is never out of work.
+    """
+    predict_all, views = batch_predictor(cfg, members, device)
+    if cfg.TEST.CUDA_GRAPH:
+        predict_all = _replayed(predict_all, device)
+    loader = test_loader(cfg, records, views)
+    rows = [torch.empty(0, cfg.DATASET.KEYPOINT.NUM, 3, device=device)]
+    for batch in tqdm(
+        Prefetch(loader, device), desc='test', total=len(loader), disable=None if dist.is_main() else True
+    ):
+        rows.append(predict_all(batch))
+    return [index for batch in loader.batch_sampler for index in batch], torch.cat(rows)
+
+
+def batch_predictor(cfg: EasyDict, members: Sequence[Member], device: torch.device) -> tuple[Predict, list[View]]:
+    """The function that predicts a batch on the device, and the views that the batch has to hold besides the base's."""
     permutation = flip_permutation(cfg, device)
     base = View(tuple(cfg.INPUT_SHAPE))
     taken = [(member, View(tuple(member.cfg.INPUT_SHAPE), zoom)) for member in members for zoom in cfg.TEST.SCALES]
@@ -122,19 +157,23 @@ def _predict_own(cfg: EasyDict, members: Sequence[Member], records: Records, dev
         names.setdefault(view, f'image{len(names)}')
     views = [view for _, view in taken]
 
-    def heatmaps(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    def predict_all(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         inputs = ((member, normalize(batch[names[view]], member.cfg)) for member, view in taken)
         maps = [predict_heatmaps(cfg, member.model, images, permutation) for member, images in inputs]
-        return maps[0] if views == [base] else mean_onto(base, cfg.OUTPUT_SHAPE, views, maps, cfg.CODEC)
+        mean = maps[0] if views == [base] else mean_onto(base, cfg.OUTPUT_SHAPE, views, maps, cfg.CODEC)
+        return _decode(cfg, mean, batch)
 
-    parts = [torch.empty(0, len(permutation), 3, device=device)]
-    for batch in tqdm(
-        test_loader(cfg, records, list(names)[1:]), desc='test', disable=None if dist.is_main() else True
-    ):
-        batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-        # They stay on the device: fetching them would have the host wait before it launches the next batch.
-        parts.append(_decode(cfg, heatmaps(batch), batch))
-    return torch.cat(parts).double().cpu().numpy()
+    return predict_all, list(names)[1:]
+
+
+def _replayed(predict_all: Predict, device: torch.device) -> Predict:
+    """The same function as a CUDA graph."""
+    say = logging.getLogger(LOGGER).info
+    if device.type != 'cuda':
+        say('TEST.CUDA_GRAPH: no CUDA graph, since there is no GPU')
+        return predict_all
+    replay = Replay(predict_all, device, WARM_UP, say)
+    return lambda batch: replay(batch).clone()
 
 
 def report(

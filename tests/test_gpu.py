@@ -14,11 +14,15 @@ from cvpack.prefetch import Prefetch
 from cvpack.solver import scale_schedule
 from cvpack.trainer import train_loop
 from lib.config import override
+from lib.datasets import coco
+from lib.loader import test_loader as loader_of
 from lib.loader import train_loader, train_samples
 from lib.models.mspn import build_mspn
+from lib.testing import Member, flip_permutation, predict_heatmaps, predict_own, ready_to_test
+from lib.tools.benchmark.data import many_boxes
 from lib.training import Trainer
 from lib.utils.codec import CODECS
-from lib.utils.heatmap import decode, encode
+from lib.utils.heatmap import decode, encode, mirror
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
 EXPERIMENT = 'mspn.2xstg.coco'
@@ -195,6 +199,61 @@ def test_no_weight_changes_once_numbers_go_wrong(drawn, tmp_path, options):
 
 
 @pytest.mark.parametrize('options', [(), (*GRAPH, 'TEST.CUDA_GRAPH=True')], ids=['eager', 'graph'])
+def network_to_test(cfg) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return ready_to_test(cfg, build_mspn(cfg), torch.device('cuda'))
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('codec', CODECS)
+def test_the_host_never_waits_in_a_test(drawn, tmp_path, codec, workers):
+    """Of an ensemble at several scales: it launches a batch's kernels while the GPU is still at those of the last."""
+    plain = [*tiny_settings(drawn, tmp_path), f'CODEC={codec}', f'DATALOADER.NUM_WORKERS={workers}']
+    members = []
+    for settings in (['TEST.SCALES=[0.9,1,1.1]', 'TEST.IMS_PER_GPU=8'], ['INPUT_SHAPE=[96,96]']):
+        cfg = load_config(EXPERIMENT)
+        override(cfg, [*plain, *settings])
+        members.append(Member(cfg, network_to_test(cfg)))
+    cfg, device = members[0].cfg, torch.device('cuda')
+    people = many_boxes(coco.test_records(coco.COCO.at(drawn), 'val', gt_boxes=True), images=2, boxes=20)
+    predict_own(cfg, members, people, device)  # what is kept from batch to batch is made
+    assert len(loader_of(cfg, people)) == 5
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        indices, rows = predict_own(cfg, members, people, device)
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+    assert len(indices) == len(people) and rows.isfinite().all()
+
+
+def test_flips_together_are_those_one_by_one(drawn, tmp_path):
+    cfg = load_config(EXPERIMENT)
+    override(cfg, tiny_settings(drawn, tmp_path))
+    device, sizes = torch.device('cuda'), []
+    model, images, permutation = network_to_test(cfg), torch.randn(3, 3, 64, 64).cuda(), flip_permutation(cfg, device)
+    model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    with torch.inference_mode():
+        together = predict_heatmaps(cfg, model, images, permutation)
+        one_by_one = (model(images) + mirror(model(images.flip(-1)), permutation)) / 2
+    assert sizes == [6, 3, 3]
+    torch.testing.assert_close(together, one_by_one, rtol=1e-2, atol=1e-2 * one_by_one.abs().max().item())  # TF32
+
+
+@pytest.mark.parametrize('codec', CODECS)
+def test_a_replayed_test_is_an_eager_one(drawn, tmp_path, codec):
+    """Bit for bit, the last batch, which is shorter, among them."""
+    cfg = load_config(EXPERIMENT)
+    override(cfg, [*tiny_settings(drawn, tmp_path), f'CODEC={codec}', 'TEST.IMS_PER_GPU=6', 'TEST.PRECISION=bf16'])
+    device = torch.device('cuda')
+    people = many_boxes(coco.test_records(coco.COCO.at(drawn), 'val', gt_boxes=True), images=2, boxes=20)
+    members = [Member(cfg, network_to_test(cfg))]
+    cfg.TEST.CUDA_GRAPH = True
+    _, replayed = predict_own(cfg, members, people, device)
+    cfg.TEST.CUDA_GRAPH = False
+    _, eager = predict_own(cfg, members, people, device)
+    assert torch.equal(replayed, eager)
+
+
 @pytest.mark.parametrize('launcher', [(), NCCL], ids=['alone', 'nccl'])
 def test_train_and_test(drawn, tmp_path, launcher, options):
     """The real commands, with SyncBN under nccl; an interrupted run goes on."""

@@ -15,7 +15,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from cvpack import checkpoint, dist
 from cvpack.errors import InputError, exits_cleanly
 from cvpack.logger import DataTimer, TrainLog
-from cvpack.samplers import TrainBatchSampler, shard
+from cvpack.samplers import TrainBatchSampler, shard, worker_by_worker
 
 
 def batches(rank: int, world_size: int, start: int = 0, batch_size: int = 4) -> list:
@@ -48,6 +48,14 @@ def test_shards_hold_everything_once(length, world_size):
     parts = [shard(length, rank, world_size) for rank in range(world_size)]
     assert [index for part in parts for index in part] == list(range(length))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize('workers', [0, 1, 2, 3, 8])
+@pytest.mark.parametrize('length', [0, 1, 5, 8, 17])
+def test_workers_get_contiguous_parts(length, workers):
+    batches, count = worker_by_worker(range(length), workers), max(workers, 1)
+    parts = [batches[worker::count] for worker in range(count)]
+    assert [batch for part in parts for batch in part] == list(range(length))
 
 
 def test_checkpoints(tmp_path):

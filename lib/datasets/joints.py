@@ -214,7 +214,10 @@ class TrainSamples(Dataset):
 
 
 class TestSamples(Dataset):
-    """Test samples: each record as crop_person returns it, and the other views of it as image1, image2, ..."""
+    """Test samples: each record as crop_person returns it, and the other views of it as image1, image2, ...
+
+    The last image is kept: asked for one after the other, the people of an image have its file read once.
+    """
 
     __test__ = False  # not a test case, whatever pytest makes of the name
 
@@ -227,19 +230,21 @@ class TestSamples(Dataset):
         codec: str = 'standard',
         views: Sequence[View] = (),
     ) -> None:
-        self.records = records
-        self.views = views
+        self.records, self.views = records, views
         self.extension = (x_extension, y_extension)
-        self.input_shape = input_shape
-        self.codec = codec
+        self.input_shape, self.codec = input_shape, codec
+        self.path = self.image = None
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        records, image = self.records, read_image(self.records.path(index))
+        records, path = self.records, self.records.path(index)
+        if path != self.path:
+            self.path = self.image = None  # lets go of the last one before the next takes memory
+            self.image, self.path = read_image(path), path
         center, scale = records.center[index], records.scale[index]
-        sample = crop_person(image, center, scale, self.extension, self.input_shape, self.codec)
+        sample = crop_person(self.image, center, scale, self.extension, self.input_shape, self.codec)
         for number, view in enumerate(self.views, start=1):
-            sample[f'image{number}'] = crop_view(image, sample['center'], sample['scale'], view, self.codec)
+            sample[f'image{number}'] = crop_view(self.image, sample['center'], sample['scale'], view, self.codec)
         return sample
