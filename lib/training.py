@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from cvpack import checkpoint, dist
+from cvpack.counters import CountedTogether
 from cvpack.errors import InputError, NotFinite, OtherRun
 from cvpack.files import write_json
 from cvpack.order import in_order, newest_saved
@@ -84,14 +85,13 @@ class Trainer:
         if solver.COMPILE:
             # On a GPU CUDA graphs replay the network's kernels, which the host launches too slowly one by one.
             self.model.compile(mode='reduce-overhead' if device.type == 'cuda' else None)
-        self.parallel = self._parallel()
+        self.parallel, self.counted = self._parallel(), CountedTogether(self.model)
         self.criterion = build_loss(cfg)
         self.step = TrainStep(
             self.losses, self.optimizer, schedule, self.scaler, self.parallel, self.average, solver.SEED
         )
         self.samples_an_iteration = solver.IMS_PER_GPU * dist.world_size() * solver.ACCUM_STEPS
-        # Where in the run this process began, and the position in the data that belongs to it.
-        self.start, self.first = 0, 0
+        self.start, self.first = 0, 0  # where in the run this process began, and its position in the data
         self.earlier_batch = self.samples_an_iteration  # of the checkpoint that this run goes on from
 
     def _parallel(self) -> nn.Module:
@@ -113,7 +113,7 @@ class Trainer:
         labels = heatmap.encode(
             joints, visibility, cfg.INPUT_SHAPE, cfg.OUTPUT_SHAPE, cfg.DATASET.TRAIN.GAUSSIAN_KERNELS, cfg.CODEC
         )
-        with autocast(device.type, cfg.SOLVER.PRECISION), _too_few_values_refused(cfg):
+        with autocast(device.type, cfg.SOLVER.PRECISION), _too_few_values_refused(cfg), self.counted:
             outputs = self.parallel(normalize(image, cfg))
         return self.criterion(outputs, visibility, labels)
 
