@@ -26,6 +26,7 @@ from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_sched
 from cvpack.trainer import Losses, TrainStep
 from lib.config import REFERENCE_GPUS, git_revision, to_plain
 from lib.loader import memory_format, normalize
+from lib.models.compiled import compile_blocks
 from lib.models.loss import build_loss
 from lib.models.weights import check_state, load_state
 from lib.network import refuse_other_network
@@ -83,8 +84,7 @@ class Trainer:
         if solver.EMA:
             self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(solver.EMA), use_buffers=True)
         if solver.COMPILE:
-            # On a GPU CUDA graphs replay the network's kernels, which the host launches too slowly one by one.
-            self.model.compile(mode='reduce-overhead' if device.type == 'cuda' else None)
+            compile_blocks(self.model)
         self.parallel, self.counted = self._parallel(), CountedTogether(self.model)
         self.criterion = build_loss(cfg)
         self.step = TrainStep(
