@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from cvpack import checkpoint, dist
 from cvpack.average import MovingAverage
+from cvpack.counters import CountedTogether
 from cvpack.errors import InputError, NotFinite, OtherRun
 from cvpack.files import write_json
 from cvpack.logger import LOGGER
@@ -27,6 +28,7 @@ from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_sched
 from cvpack.trainer import Losses, TrainStep
 from lib.config import REFERENCE_GPUS, git_revision, to_plain
 from lib.loader import memory_format, normalize
+from lib.models.compiled import compile_blocks
 from lib.models.loss import build_loss
 from lib.models.weights import check_state, load_state
 from lib.network import refuse_other_network
@@ -88,11 +90,11 @@ class Trainer:
         if solver.EMA:
             self.average = MovingAverage(self.model, solver.EMA)
         if solver.COMPILE:
-            # On a GPU CUDA graphs replay the network's kernels, which the host launches too slowly one by one.
-            self.model.compile(mode='reduce-overhead' if device.type == 'cuda' else None)
+            compile_blocks(self.model)
         stream = torch.cuda.Stream(device) if replayed else None
         with torch.cuda.stream(stream):  # gradients are summed on the stream that their network was wrapped on
             self.parallel = self._parallel()
+        self.counted = CountedTogether(self.model)
         self.criterion = build_loss(cfg)
         self.step = TrainStep(
             self.losses, self.optimizer, schedule, self.scaler, self.parallel, self.average, solver.SEED
@@ -101,8 +103,7 @@ class Trainer:
             warm_up = WARM_UP_PARALLEL if dist.is_distributed() else WARM_UP
             self.step.compute = Replay(self.step.compute, device, warm_up, logging.getLogger(LOGGER).info, stream)
         self.samples_an_iteration = solver.IMS_PER_GPU * dist.world_size() * solver.ACCUM_STEPS
-        # Where in the run this process began, and the position in the data that belongs to it.
-        self.start, self.first = 0, 0
+        self.start, self.first = 0, 0  # where in the run this process began, and its position in the data
         self.earlier_batch = self.samples_an_iteration  # of the checkpoint that this run goes on from
 
     def _is_replayed(self) -> bool:
@@ -136,7 +137,7 @@ class Trainer:
         labels = heatmap.encode(
             joints, visibility, cfg.INPUT_SHAPE, cfg.OUTPUT_SHAPE, cfg.DATASET.TRAIN.GAUSSIAN_KERNELS, cfg.CODEC
         )
-        with autocast(device.type, cfg.SOLVER.PRECISION), _too_few_values_refused(cfg):
+        with autocast(device.type, cfg.SOLVER.PRECISION), _too_few_values_refused(cfg), self.counted:
             outputs = self.parallel(normalize(image, cfg))
         return self.criterion(outputs, visibility, labels)
 

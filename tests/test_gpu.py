@@ -1,10 +1,14 @@
 """What only a CUDA device can show; skipped without one."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from conftest import load_config, run_script, tiny_settings
+from test_compiled import Level, steps
 
+from cvpack.counters import CountedTogether
 from cvpack.dist import free_port
 from cvpack.errors import NotFinite
 from cvpack.files import read_json
@@ -17,6 +21,7 @@ from lib.config import override
 from lib.datasets import coco
 from lib.loader import test_loader as loader_of
 from lib.loader import train_loader, train_samples
+from lib.models.compiled import compile_blocks
 from lib.models.mspn import build_mspn
 from lib.testing import Member, flip_permutation, predict_heatmaps, predict_own, ready_to_test
 from lib.tools.benchmark.data import many_boxes
@@ -54,7 +59,7 @@ def losses(drawn, tmp_path, device: str, *options: str) -> list[float]:
         (),
         ('SOLVER.PRECISION=bf16', 'SOLVER.CHANNELS_LAST=True'),
         ('SOLVER.PRECISION=fp16',),
-        ('SOLVER.COMPILE=True',),
+        ('SOLVER.COMPILE=True', 'SOLVER.PRECISION=bf16'),
         ('RUN_EFFICIENT=True',),
         ('SOLVER.EMA=0.99',),
         GRAPH,
@@ -252,6 +257,36 @@ def test_a_replayed_test_is_an_eager_one(drawn, tmp_path, codec):
     cfg.TEST.CUDA_GRAPH = False
     _, eager = predict_own(cfg, members, people, device)
     assert torch.equal(replayed, eager)
+
+
+@pytest.mark.parametrize(('precision', 'tolerance'), [('fp32', 0.01), ('bf16', 0.1)])
+def test_compiled_blocks_on_the_gpu_are_the_eager_ones(precision, tolerance):
+    torch.manual_seed(0)
+    images = torch.randn(4, 4, 64, 64, device='cuda').to(memory_format=torch.channels_last)
+    model = Level().cuda().to(memory_format=torch.channels_last)
+    eager = copy.deepcopy(model)
+    compile_blocks(model)
+    values, expected = steps(model, images, precision), steps(eager, images, precision)
+    assert list(values) == list(expected)
+    for name, value in values.items():
+        # BatchNorm takes the bias out again: its gradient is rounding alone.
+        if name.endswith('.conv.bias'):
+            continue
+        error = (value - expected[name]).float().norm().item()
+        assert error <= tolerance * (expected[name].float().norm().item() + 0.01), name
+
+
+def test_counters_in_a_replayed_graph():
+    model = torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.BatchNorm1d(4)).cuda()
+    together, x = CountedTogether(model), torch.randn(8, 4, device='cuda')
+    with together:
+        model(x)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph), together:
+        model(x)
+    for _ in range(3):
+        graph.replay()
+    assert [norm.num_batches_tracked.item() for norm in model] == [4, 4]
 
 
 @pytest.mark.parametrize('launcher', [(), NCCL], ids=['alone', 'nccl'])

@@ -9,6 +9,7 @@ Attribute names make the state-dict keys of published checkpoints and are theref
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +42,18 @@ class StageOutput:
     features: torch.Tensor | None = None
 
 
+class UnitOutput(NamedTuple):
+    """features (N, channels, h', w') for the unit above; heatmaps (N, K, h, w), or None where they are not wanted.
+
+    For the next stage, or None: skips, which it adds to its trunk, of the level's shape; cross, its input.
+    """
+
+    features: torch.Tensor
+    heatmaps: torch.Tensor | None
+    skips: tuple[torch.Tensor, torch.Tensor] | None
+    cross: torch.Tensor | None
+
+
 class UpsampleUnit(nn.Module):
     """One level of the way up: joins the trunk's feature with what comes from below, and predicts heatmaps.
 
@@ -70,26 +83,30 @@ class UpsampleUnit(nn.Module):
         if feeds_next:
             self.skip1 = ConvBNReLU(in_channels, in_channels, 1)
             self.skip2 = ConvBNReLU(channels, in_channels, 1)
-        if cross_channels:
+        self.feeds_top = cross_channels > 0
+        if self.feeds_top:
             self.cross_conv = ConvBNReLU(channels, cross_channels, 1)
         self.res_conv1 = ConvBNReLU(channels, channels, 1)
         self.res_conv2 = ConvBNReLU(channels, num_keypoints, 3, relu=False)
 
-    def forward(self, level: torch.Tensor, below: torch.Tensor | None) -> torch.Tensor:
-        """level (N, in_channels, h', w'), below (N, channels, h'/2, w'/2) or None -> (N, channels, h', w')."""
+    def forward(self, level: torch.Tensor, below: torch.Tensor | None, size: torch.Size | None) -> UnitOutput:
+        """All that the level makes, in one call: compiled, its elementwise work is a few passes.
+
+        level (N, in_channels, h', w'); below: the features of the unit below (N, channels, h'/2, w'/2), None at the
+        coarsest level; size: (h, w) of the heatmaps, None where they are not wanted.
+        """
         out = self._run(self.u_skip, level)
         if below is not None:
             out = out + self._run(self._lift, below, level.shape[-2:])
-        return F.relu(out, inplace=True)
+        out = F.relu(out, inplace=True)
+        heatmaps = self._predict(out, size) if size is not None else None
+        skips = (self._run(self.skip1, level), self._run(self.skip2, out)) if self.feeds_next else None
+        return UnitOutput(out, heatmaps, skips, self.cross_conv(out) if self.feeds_top else None)
 
-    def predict(self, out: torch.Tensor, size: torch.Size) -> torch.Tensor:
-        """The level's heatmaps (N, K, h, w), float32 at least: what follows is not for half precision."""
+    def _predict(self, out: torch.Tensor, size: torch.Size) -> torch.Tensor:
+        """The level's heatmaps, float32 at least: what follows is not for half precision."""
         heatmaps = self._run(self._head, out)
         return _resize(heatmaps.to(torch.promote_types(heatmaps.dtype, torch.float32)), size)
-
-    def skips(self, level: torch.Tensor, out: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the next stage adds to its trunk at this level, both of the level's shape."""
-        return self._run(self.skip1, level), self._run(self.skip2, out)
 
     def _lift(self, below: torch.Tensor, size: torch.Size) -> torch.Tensor:
         return self.up_conv(_resize(below, size))
@@ -132,17 +149,17 @@ class UpsamplePath(nn.Module):
     def forward(self, levels: list[torch.Tensor], predict: bool) -> StageOutput:
         """levels: the trunk's, finest first. predict: all four heatmaps, else only the last stage's finest."""
         size = levels[0].shape[-2:]
-        heatmaps, skips, out = [], [], None
+        heatmaps, skips, below = [], [], None
         for i, level in enumerate(reversed(levels)):
-            unit = getattr(self, f'up{i + 1}')
-            out = unit(level, out)
-            if predict or (i == 3 and not self.feeds_next):
-                heatmaps.append(unit.predict(out, size))
-            if self.feeds_next:
-                skips.append(unit.skips(level, out))
+            wanted = predict or (i == 3 and not self.feeds_next)
+            unit = getattr(self, f'up{i + 1}')(level, below, size if wanted else None)
+            if wanted:
+                heatmaps.append(unit.heatmaps)
+            skips.append(unit.skips)
+            below = unit.features
         if not self.feeds_next:
             return StageOutput(heatmaps)
-        return StageOutput(heatmaps, skips[::-1], self.up4.cross_conv(out))
+        return StageOutput(heatmaps, skips[::-1], unit.cross)
 
 
 class Stage(nn.Module):

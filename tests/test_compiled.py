@@ -1,0 +1,177 @@
+"""Compiled blocks: the eager network's numbers, code that stages share, and a run that works as ever around them."""
+
+import copy
+import os
+import shutil
+from functools import partial
+
+import pytest
+import torch
+from conftest import OneLayer, load_config, tiny_settings
+from torch import nn
+from torch._dynamo.utils import counters
+
+from cvpack.counters import CountedTogether
+from cvpack.errors import InputError
+from cvpack.precision import autocast
+from cvpack.solver import scale_schedule
+from lib import training
+from lib.config import override
+from lib.loader import train_loader, train_samples
+from lib.models.compiled import compile_blocks
+from lib.models.mspn import MSPN, UpsampleUnit
+from lib.models.resnet import BasicBlock, ConvBNReLU
+from lib.testing import ready_to_test
+from lib.training import Trainer
+
+
+class Graphs(list):
+    """A backend that compiles nothing, and keeps what it is given to compile."""
+
+    def __call__(self, graph: torch.fx.GraphModule, inputs: list) -> object:
+        self.append(graph)
+        return graph.forward
+
+
+@pytest.fixture
+def graphs():
+    torch._dynamo.reset()
+    counters.clear()
+    yield Graphs()
+    torch._dynamo.reset()
+
+
+class Small(nn.Module):
+    """An own network that has blocks of ours, alike but for one."""
+
+    def __init__(self, cfg) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 4, stride=4)
+        self.blocks = nn.Sequential(*(BasicBlock(8, 8, stride=1) for _ in range(3)))
+        self.head = ConvBNReLU(8, cfg.DATASET.KEYPOINT.NUM, 1, relu=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor | list[list[torch.Tensor]]:
+        maps = self.head(self.blocks(self.stem(images)))
+        return [[maps] * 4] if self.training else maps
+
+
+def steps(model: nn.Module, images: torch.Tensor, precision: str = 'fp32') -> dict[str, torch.Tensor]:
+    """Losses of three steps of plain gradient descent, then the last step's gradients, and the state dict."""
+    counted, values = CountedTogether(model), {}
+    for number in range(3):
+        model.zero_grad()
+        with autocast(images.device.type, precision), counted:
+            outputs = model(images)
+        loss = sum(level.float().square().mean() for levels in outputs for level in levels)
+        loss.backward()
+        values[f'loss {number}'] = loss.detach()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter -= 0.01 * parameter.grad
+    values |= {f'gradient of {name}': parameter.grad for name, parameter in model.named_parameters()}
+    return values | model.state_dict()
+
+
+def assert_same(values: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], **tolerance: float) -> None:
+    assert list(values) == list(expected)
+    for name, value in values.items():
+        torch.testing.assert_close(value, expected[name], **tolerance, msg=name)
+
+
+def test_stages_share_their_code(graphs):
+    """What two stages need serves four, in the first step and in later ones; the numbers are the eager network's."""
+    images, kinds = torch.randn(2, 3, 64, 64), []
+    for stages in (2, 4):
+        torch.manual_seed(0)
+        model = MSPN(stages, num_keypoints=3, channels=8, backbone='Res-18', width=8)
+        eager = copy.deepcopy(model)
+        assert compile_blocks(model, graphs) == 1 + 12 * stages
+        assert_same(steps(model, images), steps(eager, images))
+        kinds.append(len(graphs))
+    # The stem, 7 residual blocks, and 4 units of the way up that feed a next stage and 4 that do not.
+    assert kinds == [16, 16]
+    assert not counters['graph_break']
+
+
+def trainer_of(cfg, network=Small) -> Trainer:
+    torch.manual_seed(0)
+    return Trainer(cfg, network(cfg), scale_schedule(5e-4, 4, 1, 2, 0.1, 1, 8), torch.device('cpu'))
+
+
+def settings(drawn, tmp_path, *options: str):
+    cfg = load_config('mspn.2xstg.coco')
+    override(cfg, [*tiny_settings(drawn, tmp_path), 'DATALOADER.NUM_WORKERS=0', 'SOLVER.EMA=0.9', *options])
+    return cfg
+
+
+@pytest.fixture
+def one_process():
+    """A process group of this process alone."""
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group('gloo', store=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_a_run_of_compiled_blocks(drawn, tmp_path, monkeypatch, graphs, one_process):
+    """In DistributedDataParallel, with a moving average: its steps, its checkpoint, and the copy that is validated."""
+    compiled = []
+    monkeypatch.setattr(training, 'compile_blocks', lambda model: compiled.append(compile_blocks(model, graphs)))
+    plain, ours = (settings(drawn, tmp_path, f'SOLVER.COMPILE={flag}') for flag in (False, True))
+    batches = list(train_loader(plain, train_samples(plain), first=0, batches=3))
+    trainers = [trainer_of(plain), trainer_of(ours)]
+    assert compiled == [4] and isinstance(trainers[1].parallel, nn.parallel.DistributedDataParallel)
+    for iteration, batch in enumerate(batches[:2], start=1):
+        losses = [trainer.step(iteration, batch)['total_loss'] for trainer in trainers]
+        torch.testing.assert_close(*losses)
+    assert len(graphs) == 2  # of three residual blocks that are alike, and the head
+    expected, state = (trainer.state(2) for trainer in trainers)
+    for part in ('model', 'ema'):
+        assert_same(state[part], expected[part])
+    network = ready_to_test(ours, trainers[1].network_to_test(), torch.device('cpu'))
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    torch.save(state, tmp_path / 'iter-2.pth')
+    again = trainer_of(ours)
+    again.resume(tmp_path / 'iter-2.pth', None)
+    losses = [trainer.step(3, batches[2])['total_loss'] for trainer in (trainers[1], again)]
+    assert torch.equal(*losses) and len(graphs) == 2
+
+
+def test_a_network_without_blocks_of_ours_is_compiled_whole(drawn, tmp_path, graphs):
+    model = OneLayer(settings(drawn, tmp_path))
+    assert compile_blocks(model, graphs) == 0
+    model(torch.randn(2, 3, 64, 64))
+    assert len(graphs) == 1
+
+
+def test_too_few_values_for_a_compiled_block(drawn, tmp_path, monkeypatch, graphs):
+    monkeypatch.setattr(training, 'compile_blocks', partial(compile_blocks, backend=graphs))
+    cfg = settings(drawn, tmp_path, 'SOLVER.COMPILE=True', 'SOLVER.IMS_PER_GPU=1')
+    trainer = trainer_of(cfg, lambda cfg: nn.Sequential(nn.AvgPool2d(64), ConvBNReLU(3, 17, 1)))
+    batch = {'image': torch.zeros(1, 64, 64, 3, dtype=torch.uint8), 'keypoints': torch.ones(1, 17, 3)}
+    with pytest.raises(InputError, match='leave a BatchNorm one value a channel'):
+        trainer.step(1, batch)
+
+
+class Level(nn.Module):
+    """A residual block and the unit of the way up at its level."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = BasicBlock(4, 8, stride=2)
+        self.unit = UpsampleUnit(8, 4, 3, coarsest=False, feeds_next=True, cross_channels=4, efficient=False)
+
+    def forward(self, x: torch.Tensor) -> list[list[torch.Tensor]]:
+        level = self.block(x)
+        out = self.unit(level, x[..., ::4, ::4], x.shape[-2:])
+        return [[out.features, out.heatmaps, *out.skips, out.cross]]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which(os.environ.get('CXX', 'g++')) is None, reason='no C++ compiler')
+def test_generated_code_is_the_eager_network(graphs):
+    """Slow, since a C++ compiler builds the code."""
+    images, model = torch.randn(2, 4, 16, 16), Level()
+    eager = copy.deepcopy(model)
+    assert compile_blocks(model) == 2
+    assert_same(steps(model, images), steps(eager, images), rtol=1e-4, atol=1e-5)
