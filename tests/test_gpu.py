@@ -262,7 +262,7 @@ def test_a_replayed_test_is_an_eager_one(drawn, tmp_path, codec):
 @pytest.mark.parametrize(('precision', 'tolerance'), [('fp32', 0.01), ('bf16', 0.1)])
 def test_compiled_blocks_on_the_gpu_are_the_eager_ones(precision, tolerance):
     torch.manual_seed(0)
-    images = torch.randn(4, 4, 64, 64, device='cuda').to(memory_format=torch.channels_last)
+    images = torch.randn(4, 16, 64, 64, device='cuda').to(memory_format=torch.channels_last)
     model = Level().cuda().to(memory_format=torch.channels_last)
     eager = copy.deepcopy(model)
     compile_blocks(model)

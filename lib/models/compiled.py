@@ -4,14 +4,13 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
+from torch.torch_version import TorchVersion
 
 from lib.models.mspn import UpsampleUnit
 from lib.models.resnet import BasicBlock, Bottleneck, ConvBNReLU, ResNetStem
 
 # In each of these the passes over the maps between two convolutions become one or two.
 BLOCKS = ResNetStem, BasicBlock, Bottleneck, UpsampleUnit, ConvBNReLU
-# In which a kind of block is called: to train and, in eval mode, to test.
-MODES = 2
 
 
 def compile_blocks(model: nn.Module, backend: str | Callable = 'inductor') -> int:
@@ -24,7 +23,8 @@ def compile_blocks(model: nn.Module, backend: str | Callable = 'inductor') -> in
     Names of tensors stay; copies of the network are not compiled. CUDA graphs are left to the caller.
     """
     blocks = list(_outermost(model))
-    _set_up_dynamo(len(blocks))
+    if blocks:
+        _share_code(len(blocks))
     for block in blocks or [model]:
         block.compile(backend=backend, dynamic=False)
     return len(blocks)
@@ -38,16 +38,17 @@ def _outermost(module: nn.Module) -> Iterator[nn.Module]:
         yield from _outermost(child)
 
 
-def _set_up_dynamo(blocks: int) -> None:
-    """Settings of the process: all blocks share one piece of Python, whose compiled forms torch would soon limit."""
+def _share_code(blocks: int) -> None:
+    """Settings of the process by which blocks that are alike are compiled once, and so many different ones at all."""
     from torch._dynamo import config  # takes a second
 
-    limit, total = 'recompile_limit', 'accumulated_recompile_limit'
-    if not hasattr(config, limit):  # before torch 2.6
-        limit, total = 'cache_size_limit', 'accumulated_cache_size_limit'
-    for name in (limit, total):
-        setattr(config, name, max(getattr(config, name), MODES * blocks))
-    # It would split a block where a bucket of gradients ends, for gradients to come early; from a block they do.
+    limits = 'recompile_limit', 'accumulated_recompile_limit'
+    if not hasattr(config, limits[0]):  # before torch 2.6
+        limits = 'cache_size_limit', 'accumulated_cache_size_limit'
+    for name in limits:
+        # Of one class's code; beyond it torch runs further kinds of blocks uncompiled.
+        setattr(config, name, getattr(config, name) + blocks)
+    # It would split a block where a bucket of gradients ends, for them to come early: from blocks they do.
     config.optimize_ddp = False
-    if torch.torch_version.TorchVersion(torch.__version__) < '2.5':  # since then it is always so
+    if TorchVersion(torch.__version__) < '2.5':  # since then it is always so
         config.inline_inbuilt_nn_modules = True
