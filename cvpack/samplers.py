@@ -5,11 +5,9 @@ what an uninterrupted run would have got, with any number of workers.
 """
 
 import functools
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-import numpy as np
 import torch
 from torch.utils.data import Sampler
 
@@ -65,5 +63,7 @@ def worker_by_worker(batches: Sequence[Batch], workers: int) -> list[Batch]:
 
     workers: 0 if there are none
     """
-    turns = itertools.zip_longest(*np.array_split(range(len(batches)), max(workers, 1)))
-    return [batches[number] for turn in turns for number in turn if number is not None]
+    workers = max(workers, 1)
+    least, longer = divmod(len(batches), workers)  # of the parts the first ones are longer by one
+    turns = (divmod(number, workers) for number in range(len(batches)))
+    return [batches[worker * least + min(worker, longer) + turn] for turn, worker in turns]

@@ -66,7 +66,7 @@ def reads(monkeypatch, tmp_path):
 @pytest.mark.parametrize('workers', [0, 1, 2])
 @pytest.mark.parametrize('settings', [(), ('TEST.SCALES=[0.9,1,1.1]',)], ids=['plain', 'scales'])
 def test_a_file_is_read_once(people, config, reads, monkeypatch, workers, settings):
-    """However many boxes it has; only where the parts of two workers meet it may be twice. The rows keep their order."""
+    """However many boxes it has, or twice where two workers' parts meet; the rows keep the records' order."""
     monkeypatch.setattr('os.sched_getaffinity', lambda _: range(8), raising=False)
     cfg = config(f'DATALOADER.NUM_WORKERS={workers}', *settings)
     found = np.concatenate(predict(cfg, Brightness(), people, CPU), axis=2)
@@ -90,11 +90,10 @@ def test_a_file_that_changes_hands_is_read_again(people, reads):
 
 def test_ranks_share_out_the_people_by_image(people, config, monkeypatch):
     monkeypatch.setattr(dist, 'world_size', lambda: 3)
-    parts = []
+    order = []
     for rank in range(3):
         monkeypatch.setattr(dist, 'rank', lambda rank=rank: rank)
-        parts.append([index for batch in loader_of(config(), people).batch_sampler for index in batch])
-    order = sum(parts, [])
+        order += [index for batch in loader_of(config(), people).batch_sampler for index in batch]
     assert sorted(order) == list(range(len(people)))
     paths = people.paths[order]
     assert (paths[1:] != paths[:-1]).sum() == IMAGES - 1
