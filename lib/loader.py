@@ -110,6 +110,7 @@ def train_samples(cfg: EasyDict, folder: Path | None = None) -> TrainSamples:
         cfg.INPUT_SHAPE,
         cfg.SOLVER.SEED,
         cfg.CODEC,
+        cfg.DATALOADER.REDUCED_JPEG,
     )
 
 

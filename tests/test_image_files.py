@@ -10,8 +10,8 @@ from PIL import Image, ImageOps
 
 from lib.datasets import joints
 from lib.datasets.checks import Kind
-from lib.datasets.image_files import decode_upright, is_cut_short, is_image
-from lib.datasets.joints import crop, load_image
+from lib.datasets.image_files import decode_upright, is_cut_short, is_image, load_image
+from lib.datasets.joints import crop
 from lib.utils.transforms import crop_matrix
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)

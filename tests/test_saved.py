@@ -33,7 +33,7 @@ def test_configuration_and_network_come_back(saved):
 def test_keys_younger_than_the_file_have_their_defaults(saved, tmp_path):
     _, cfg, model = saved
     older = to_plain(cfg)
-    del older['SOLVER']['TIMEOUT']
+    del older['SOLVER']['TIMEOUT'], older['DATALOADER']['REDUCED_JPEG']
     path = checkpoint.save(tmp_path, 1, {'model': model.state_dict(), 'config': older})
     assert load_experiment(path)[0] == cfg
 

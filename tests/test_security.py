@@ -20,8 +20,8 @@ from lib import engine
 from lib.config import REPOSITORY
 from lib.datasets import coco, mpii
 from lib.datasets.checks import Kind
+from lib.datasets.image_files import load_image, read_image
 from lib.datasets.image_names import is_safe
-from lib.datasets.joints import load_image, read_image
 from lib.tools import prepare
 
 # ------------------------------------------------------------------------------------------------- checkpoints
@@ -176,7 +176,7 @@ def test_a_bomb_takes_no_memory(tmp_path):
     """Where decoded it would take 432 MB."""
     (tmp_path / 'bomb.png').write_bytes(BOMBS['decompression bomb'])
     code = (
-        'import resource, sys; from pathlib import Path; from lib.datasets.joints import load_image;'
+        'import resource, sys; from pathlib import Path; from lib.datasets.image_files import load_image;'
         'before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;'
         'print(load_image(Path(sys.argv[1])).name, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)'
     )

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from lib.datasets.checks import Kind
-from lib.datasets.joints import load_image
+from lib.datasets.image_files import load_image
 from lib.utils.visualize import draw_skeleton
 
 # Of each side of a picture, in pixels; a dozen of them take some hundred kB.

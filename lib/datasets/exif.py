@@ -11,12 +11,13 @@ FIRST_TURNED = 5  # from this orientation on, width and height of the stored pic
 ORIENTATION_TAG, LONG = 0x0112, 4
 JPEG, PNG, RIFF = b'\xff\xd8', b'\x89PNG\r\n\x1a\n', b'RIFF'
 FILL, SCAN, APP1, HEADER = 0xFF, 0xDA, 0xE1, b'Exif\0\0'
+FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # a frame header's markers, for each way to code the picture
 
 
 def orientation(data: bytes) -> int:
     """The EXIF orientation, 1 (upright) to 8, of the picture in a JPEG, PNG or WebP file; 1 where there is none."""
     if data.startswith(JPEG):
-        blocks = _jpeg_blocks(data)
+        blocks = (content for kind, content in _jpeg_segments(data) if kind == APP1 and content.startswith(HEADER))
     elif data.startswith(PNG):
         blocks = _png_blocks(data)
     else:
@@ -28,15 +29,26 @@ def orientation(data: bytes) -> int:
     return value if 1 <= value <= 8 else UPRIGHT
 
 
-def _jpeg_blocks(data: bytes) -> Iterator[bytes]:
+def stored_size(jpeg: bytes) -> tuple[int, int] | None:
+    """(width, height) of a JPEG's pixels as stored, by its frame header; None where there is none."""
+    try:
+        height, width = next(
+            struct.unpack_from('>xHH', content) for kind, content in _jpeg_segments(jpeg) if kind in FRAMES
+        )
+    except (struct.error, IndexError, StopIteration):
+        return None
+    return width, height
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Marker and content of each segment before the first scan."""
     at = len(JPEG)
     while data[at] == 0xFF and data[at + 1] != SCAN:
         if data[at + 1] == FILL:
             at += 1
             continue
         end = at + 2 + struct.unpack_from('>H', data, at + 2)[0]
-        if data[at + 1] == APP1 and data.startswith(HEADER, at + 4):
-            yield data[at + 4 : end]
+        yield data[at + 1], data[at + 4 : end]
         at = end
 
 

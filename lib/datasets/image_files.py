@@ -1,16 +1,24 @@
 """Image files as people have them: which files are images, whether a JPEG is whole, which way up a picture is."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
-from lib.datasets.exif import FIRST_TURNED, orientation
+from cvpack.errors import InputError
+from lib.datasets.checks import Kind
+from lib.datasets.exif import FIRST_TURNED, orientation, stored_size
 
 # What files begin with, and a JPEG's picture ends with.
 JPEG, PNG, TIFF = b'\xff\xd8\xff', b'\x89PNG', (b'II*\0', b'MM\0*')
 END_OF_IMAGE = b'\xff\xd9'
+SMALLEST_SIDE = 2  # pixels
+MAX_PIXELS = 2**30  # OpenCV reads no larger image
+# By how much fewer pixels a side JPEGs are decoded, and what OpenCV is told for it.
+REDUCTIONS = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 # What OpenCV's flip is told for the orientations of EXIF; those from FIRST_TURNED on are transposed first.
 FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
 # AVIF's quarter turns to the left, and the axis of a mirror.
@@ -25,6 +33,93 @@ def is_image(path: Path) -> bool:
         return False
     with path.open('rb') as file:
         return file.read(4) not in TIFF  # with another name a camera's raw file, which begins with a thumbnail
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """An upright image, of fewer pixels than its file has where that was enough.
+
+    pixels:   (h, w, 3) uint8, BGR
+    width:    pixels of the whole image
+    to_whole: (3, 3) from these pixels' coordinates to those of the whole image
+    """
+
+    pixels: np.ndarray
+    width: int
+    to_whole: np.ndarray
+
+    @staticmethod
+    def whole(image: np.ndarray) -> 'Reduced':
+        """An image as it is."""
+        return Reduced(image, image.shape[1], np.eye(3))
+
+
+def load_image(path: Path) -> np.ndarray | Kind:
+    """(H, W, 3) uint8, BGR, or what is wrong with the file."""
+    data = _content(path)
+    return data if isinstance(data, Kind) else _decode(data)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8, BGR. Raises InputError that names the file and what is wrong with it."""
+    return _not_wrong(load_image(path), path)
+
+
+def read_reduced(path: Path, zoom: float) -> Reduced:
+    """An image for a crop of `zoom` crop pixels to one of the image: of a JPEG a half, a quarter or an eighth of the
+    pixels a side, where that leaves at least one to a crop pixel. Raises InputError as read_image does.
+    """
+    data = _not_wrong(_content(path), path)
+    reduction = next((reduction for reduction in REDUCTIONS if zoom * reduction <= 1), 1)
+    reduced = _decode_reduced(data, reduction) if reduction > 1 and data.startswith(JPEG) else None
+    return reduced or Reduced.whole(_not_wrong(_decode(data), path))
+
+
+def _not_wrong(found: Any, path: Path) -> Any:
+    if isinstance(found, Kind):
+        raise InputError(f'image {path}: {found.description}: get it again, or remove it and the people in it')
+    return found
+
+
+def _content(path: Path) -> bytes | Kind:
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return Kind.ABSENT
+    except OSError:
+        return Kind.FOREIGN
+    if not data:
+        return Kind.EMPTY
+    return Kind.DAMAGED if data.startswith(JPEG) and is_cut_short(data) else data
+
+
+def _decode(data: bytes) -> np.ndarray | Kind:
+    try:
+        image = decode_upright(data)
+    except cv2.error:  # it looks at the header's size before it takes memory
+        return Kind.HUGE
+    if image is None:
+        return Kind.DAMAGED if data.startswith((JPEG, PNG)) else Kind.FOREIGN
+    return image if min(image.shape[:2]) >= SMALLEST_SIDE else Kind.TINY
+
+
+def _decode_reduced(jpeg: bytes, reduction: int) -> Reduced | None:
+    """None where this is not to be had: decoding the whole then gives the image, or tells what is wrong with it."""
+    stored, held = stored_size(jpeg), orientation(jpeg)
+    if stored is None or min(stored) < SMALLEST_SIDE or stored[0] * stored[1] > MAX_PIXELS:
+        return None
+    size = np.array(stored if held < FIRST_TURNED else stored[::-1])
+    reduced_size = -(-size // reduction)
+    pixels = cv2.imdecode(np.frombuffer(jpeg, np.uint8), REDUCTIONS[reduction])
+    if pixels is None or (pixels.shape[1::-1] != reduced_size).any():
+        return None
+    # A pixel stands for reduction x reduction of the whole, beginning at the stored picture's top left: what the last
+    # of them lack is at the left or top where the picture is mirrored to be upright.
+    axis = FLIPS.get(held)
+    is_mirrored = np.array([axis in (1, -1), axis in (0, -1)])
+    offset = (reduction - 1) / 2 - is_mirrored * (reduced_size * reduction - size)
+    to_whole = np.array([[reduction, 0, offset[0]], [0, reduction, offset[1]], [0, 0, 1]])
+    return Reduced(pixels, int(size[0]), to_whole)
 
 
 def is_cut_short(jpeg: bytes) -> bool:

@@ -12,11 +12,10 @@ import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
-from cvpack.errors import InputError
-from lib.datasets.checks import Kind
-from lib.datasets.image_files import JPEG, PNG, decode_upright, is_cut_short
+from lib.datasets.image_files import Reduced, read_image, read_reduced
 from lib.utils.codec import CODECS, aspect_ratio
 from lib.utils.transforms import (
+    PIXELS_PER_SCALE,
     Augmentation,
     Draws,
     augment_box,
@@ -28,7 +27,6 @@ from lib.utils.transforms import (
 )
 from lib.utils.views import View
 
-SMALLEST_SIDE = 2  # pixels
 LARGEST_SOURCE = 32_766  # pixels a side: OpenCV 4 warps no larger image
 
 
@@ -69,35 +67,6 @@ class Records:
 def pack_paths(paths: Sequence[str]) -> np.ndarray:
     """File names as one array of bytes."""
     return np.array([path.encode() for path in paths])
-
-
-def load_image(path: Path) -> np.ndarray | Kind:
-    """(H, W, 3) uint8, BGR, or what is wrong with the file."""
-    try:
-        data = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return Kind.ABSENT
-    except OSError:
-        return Kind.FOREIGN
-    if not data:
-        return Kind.EMPTY
-    if data.startswith(JPEG) and is_cut_short(data):
-        return Kind.DAMAGED
-    try:
-        image = decode_upright(data)
-    except cv2.error:  # it looks at the header's size before it takes memory
-        return Kind.HUGE
-    if image is None:
-        return Kind.DAMAGED if data.startswith((JPEG, PNG)) else Kind.FOREIGN
-    return image if min(image.shape[:2]) >= SMALLEST_SIDE else Kind.TINY
-
-
-def read_image(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8, BGR. Raises InputError that names the file and what is wrong with it."""
-    image = load_image(path)
-    if isinstance(image, Kind):
-        raise InputError(f'image {path}: {image.description}: get it again, or remove it and the people in it')
-    return image
 
 
 def crop(image: np.ndarray, matrix: np.ndarray, input_shape: Sequence[int]) -> np.ndarray:
@@ -151,6 +120,8 @@ class TrainSamples(Dataset):
     A person's joints that are integers in the file, as COCO's are, are integers in the crop too: truncated towards
     zero before the test whether they lie inside, as the published code has it. Not with codecs that read between
     cells: half a pixel would be lost.
+
+    reduced_jpeg: decode a JPEG at no more of its resolution than the crop needs; the keypoints are the same
     """
 
     def __init__(
@@ -162,6 +133,7 @@ class TrainSamples(Dataset):
         input_shape: Sequence[int],
         seed: int,
         codec: str = 'standard',
+        reduced_jpeg: bool = False,
     ) -> None:
         self.records = records
         self.augmentation = augmentation
@@ -170,6 +142,7 @@ class TrainSamples(Dataset):
         self.input_shape = input_shape
         self.seed = seed
         self.codec = codec
+        self.reduced_jpeg = reduced_jpeg
 
     def __len__(self) -> int:
         return len(self.records)
@@ -183,7 +156,6 @@ class TrainSamples(Dataset):
     def sample(self, index: int, draws: Draws) -> dict[str, np.ndarray]:
         """The sample of a record under given draws."""
         records, (height, width) = self.records, self.input_shape
-        image = read_image(records.path(index))
         joints, visibility = records.joints[index], records.visibility[index]
         center, scale = augment_box(
             records.center[index],
@@ -195,10 +167,11 @@ class TrainSamples(Dataset):
             draws,
             aspect_ratio(self.input_shape, self.codec),
         )
+        image = self._image(index, scale)
         if draws.flip:
             # The crop is taken from the mirrored image, with its matrix, but without making that image.
-            mirrored = mirror_matrix(image.shape[1])
-            center = np.array([image.shape[1] - center[0] - 1, center[1]])
+            mirrored = mirror_matrix(image.width)
+            center = np.array([image.width - center[0] - 1, center[1]])
             matrix = crop_matrix(center, scale, draws.rotation, self.input_shape, self.codec) @ mirrored
             joints, visibility = joints[self.permutation], visibility[self.permutation]
         else:
@@ -208,9 +181,17 @@ class TrainSamples(Dataset):
             joints = np.trunc(joints)
         inside = ((joints >= 0) & (joints <= [width - 1, height - 1])).all(axis=1)
         return {
-            'image': crop(image, matrix, self.input_shape),
+            'image': crop(image.pixels, matrix @ image.to_whole, self.input_shape),
             'keypoints': np.column_stack([joints, np.where(inside, visibility, 0)]).astype(np.float32),
         }
+
+    def _image(self, index: int, scale: np.ndarray) -> Reduced:
+        """A record's image, for a crop of that scale."""
+        path = self.records.path(index)
+        if not self.reduced_jpeg:
+            return Reduced.whole(read_image(path))
+        zoom = CODECS[self.codec].length(self.input_shape[1]) / (scale[0] * PIXELS_PER_SCALE)
+        return read_reduced(path, zoom)
 
 
 class TestSamples(Dataset):

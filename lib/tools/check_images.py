@@ -15,7 +15,7 @@ from tqdm import tqdm
 from cvpack.files import sha256
 from lib.datasets.checks import Kind, Report
 from lib.datasets.exif import FIRST_TURNED, orientation
-from lib.datasets.joints import load_image
+from lib.datasets.image_files import load_image
 from lib.tools.check_records import Listing
 
 T = TypeVar('T')

@@ -7,8 +7,8 @@ import numpy as np
 from easydict import EasyDict
 
 from cvpack.errors import InputError
-from lib.datasets.image_files import is_image
-from lib.datasets.joints import TestSamples, crop_person, read_image
+from lib.datasets.image_files import is_image, read_image
+from lib.datasets.joints import TestSamples, crop_person
 from lib.datasets.synthetic import draw_image
 from lib.loader import dataset_of, format_of
 from lib.utils.transforms import centers_and_scales

@@ -15,8 +15,7 @@ from tqdm import tqdm
 
 from cvpack.errors import InputError
 from cvpack.files import replacing
-from lib.datasets.image_files import is_image
-from lib.datasets.joints import load_image
+from lib.datasets.image_files import is_image, load_image
 
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')
 FOURCC = 'mp4v'

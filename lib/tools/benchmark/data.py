@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 
 from lib.datasets import coco
-from lib.datasets.joints import Records
+from lib.datasets.joints import Records, TrainSamples
 from lib.datasets.part import take
 from lib.loader import test_loader, train_loader, train_samples
-from lib.tools.benchmark.measure import Options, Row, compare, one_thread, take_turns
+from lib.tools.benchmark.measure import Options, Row, Run, compare, one_thread, take_turns
 from lib.utils.transforms import PIXELS_PER_SCALE
 
 PEOPLE = 200
@@ -28,21 +28,28 @@ def data(options: Options) -> Iterator[Row]:
     options.needs_data()
     cfg = options.config('SOLVER.IMS_PER_GPU=32', f'DATALOADER.NUM_WORKERS={WORKERS}')
     samples = train_samples(cfg)
+    reducing = train_samples(options.config('DATALOADER.REDUCED_JPEG=True'))
     indices = range(min(PEOPLE, len(samples)))
     paths = [str(samples.records.path(index)) for index in indices]
-    position = count()
 
-    def make() -> None:
-        for index in indices:
-            samples[index, next(position)]
+    def make(samples: TrainSamples) -> Run:
+        position = count()  # the same augmentations, with and without an option
+
+        def run() -> None:
+            for index in indices:
+                samples[index, next(position)]
+
+        return run
 
     def decode() -> None:
         for path in paths:
             cv2.imread(path, cv2.IMREAD_COLOR)
 
     with one_thread():
-        sample, floor = (1000 * t / len(indices) for t in take_turns(options.repeats, make, decode))
+        times = take_turns(options.repeats, make(samples), decode, make(reducing))
+    sample, floor, reduced = (1000 * t / len(indices) for t in times)
     yield compare('data', 'a training sample against cv2.imread of its file, ms', sample, floor, '<= 1.35')
+    yield compare('data', 'a training sample with DATALOADER.REDUCED_JPEG against without, ms', reduced, sample)
 
     megabytes = sum(value.nbytes for value in samples[0, 0].values()) / 1e6
     yield Row('data', 'a sample from worker to trainer, MB', megabytes, reach='<= 0.16')
