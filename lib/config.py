@@ -97,6 +97,7 @@ def coco_defaults(dataset: Description = coco.COCO) -> EasyDict:
             CHANNELS_LAST=True,  # memory layout: faster, the same but for rounding
             COMPILE=False,
             CUDA_GRAPH=False,  # on a GPU the whole step is captured once and replayed
+            DROP_BIAS=False,  # train without biases that BatchNorm takes out again: faster, the same but for rounding
             EMA=0.0,  # decay of a moving average of the weights; 0: none
             SEED=0,
             KEEP_CHECKPOINTS=0,  # so many of the newest; 0: all

@@ -28,6 +28,7 @@ from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_sched
 from cvpack.trainer import Losses, TrainStep
 from lib.config import REFERENCE_GPUS, git_revision, to_plain
 from lib.loader import memory_format, normalize
+from lib.models.bias import drop_biases, zero_gradients
 from lib.models.compiled import compile_blocks
 from lib.models.loss import build_loss
 from lib.models.weights import check_state, load_state
@@ -89,6 +90,7 @@ class Trainer:
         self.average = None
         if solver.EMA:
             self.average = MovingAverage(self.model, solver.EMA)
+        self.dropped = drop_biases(self.model) if solver.DROP_BIAS else []
         if solver.COMPILE:
             compile_blocks(self.model)
         stream = torch.cuda.Stream(device) if replayed else None
@@ -139,7 +141,10 @@ class Trainer:
         )
         with autocast(device.type, cfg.SOLVER.PRECISION), _too_few_values_refused(cfg), self.counted:
             outputs = self.parallel(normalize(image, cfg))
-        return self.criterion(outputs, visibility, labels)
+        losses = self.criterion(outputs, visibility, labels)
+        if self.dropped:
+            losses['total_loss'] = zero_gradients(losses['total_loss'], self.dropped)
+        return losses
 
     def close(self) -> None:
         """Frees what would keep the process group from closing."""

@@ -15,7 +15,10 @@ from torch.utils.checkpoint import checkpoint
 
 
 class ConvBNReLU(nn.Module):
-    """The conv unit: convolution with bias, batch normalisation, ReLU if wanted. Keeps h x w at stride 1."""
+    """The conv unit: convolution with bias, batch normalisation, ReLU if wanted. Keeps h x w at stride 1.
+
+    drops_bias: leave out the bias in train mode (lib/models/bias.py)
+    """
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, relu: bool = True
@@ -24,10 +27,18 @@ class ConvBNReLU(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2)
         self.bn = nn.BatchNorm2d(out_channels)
         self.relu = relu
+        self.drops_bias = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.bn(self.conv(x))
+        x = self._without_bias(x) if self.drops_bias and self.bn.training else self.bn(self.conv(x))
         return F.relu(x, inplace=True) if self.relu else x
+
+    def _without_bias(self, x: torch.Tensor) -> torch.Tensor:
+        conv = self.conv
+        x = self.bn(F.conv2d(x, conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups))
+        # The bias would have shifted the mean. Through `data`, as the backward pass, which does not use it, keeps it.
+        self.bn.running_mean.data.add_(conv.bias.data, alpha=self.bn.momentum)
+        return x
 
 
 def fold_batch_norm(model: nn.Module) -> nn.Module:
@@ -36,12 +47,12 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     Outputs change by float32's rounding alone. The state dict is no longer that of a checkpoint.
     """
     for unit in model.modules():
-        if _can_fold(unit):
+        if is_plain(unit):
             unit.conv, unit.bn = fuse_conv_bn_eval(unit.conv, unit.bn), nn.Identity()
     return model
 
 
-def _can_fold(unit: nn.Module) -> bool:
+def is_plain(unit: nn.Module) -> bool:
     """Whether a module computes what ConvBNReLU does: other people's networks build on it, and change parts."""
     if type(unit) is not ConvBNReLU or type(unit.conv) is not nn.Conv2d or type(unit.bn) is not nn.BatchNorm2d:
         return False
