@@ -1,6 +1,7 @@
 """What only a CUDA device can show; skipped without one."""
 
 import copy
+import itertools
 
 import numpy as np
 import pytest
@@ -179,16 +180,28 @@ def test_a_network_that_cannot_be_captured_is_trained_eagerly(drawn, tmp_path, c
     assert 'no CUDA graph' in capsys.readouterr().out
 
 
+class _Breaks(torch.nn.Module):
+    """A network whose outputs are NaN for black images."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> list[list[torch.Tensor]]:
+        factor = torch.where(images[:, 0].amax() == images[:, 0].amin(), torch.nan, 1.0)
+        return [[maps * factor for maps in stage] for stage in self.network(images)]
+
+
 @pytest.mark.parametrize('options', [(), GRAPH], ids=str)
 def test_no_weight_changes_once_numbers_go_wrong(drawn, tmp_path, options):
     """Whenever the host learns of it: the weights are those of the last good step."""
-    trainer, loader = trainer_and_loader(drawn, tmp_path, 'SOLVER.EMA=0.9', *options, iterations=8)
+    trainer, loader = trainer_and_loader(drawn, tmp_path, 'SOLVER.EMA=0.9', *options, iterations=8, wrap=_Breaks)
     weights = []
     step = trainer.step
 
     def watched(iteration: int, batch: dict[str, torch.Tensor]):
         if iteration == 6:
-            batch['keypoints'].fill_(float('nan'))
+            batch['image'].zero_()
         outcome = step(iteration, batch)
         weights.append([p.detach().clone() for m in (trainer.model, trainer.average.module) for p in m.parameters()])
         return outcome
@@ -221,9 +234,14 @@ def test_the_host_never_waits_in_a_test(drawn, tmp_path, codec, workers):
         members.append(Member(cfg, network_to_test(cfg)))
     cfg, device = members[0].cfg, torch.device('cuda')
     people = many_boxes(coco.test_records(coco.COCO.at(drawn), 'val', gt_boxes=True), images=2, boxes=20)
-    predict_own(cfg, members, people, device)  # what is kept from batch to batch is made
     assert len(loader_of(cfg, people)) == 5
-    torch.cuda.set_sync_debug_mode('error')
+    calls = itertools.count()
+
+    def strict(*_) -> None:
+        if next(calls) == len(cfg.TEST.SCALES):  # the second batch: what is kept from batch to batch is made
+            torch.cuda.set_sync_debug_mode('error')
+
+    members[0].model.register_forward_pre_hook(strict)
     try:
         indices, rows = predict_own(cfg, members, people, device)
     finally:
@@ -289,17 +307,18 @@ def test_counters_in_a_replayed_graph():
     assert [norm.num_batches_tracked.item() for norm in model] == [4, 4]
 
 
+@pytest.mark.parametrize('options', [(), (*GRAPH, 'TEST.CUDA_GRAPH=True')], ids=['eager', 'graph'])
 @pytest.mark.parametrize('launcher', [(), NCCL], ids=['alone', 'nccl'])
 def test_train_and_test(drawn, tmp_path, launcher, options):
     """The real commands, with SyncBN under nccl; an interrupted run goes on."""
     settings = [*tiny_settings(drawn, tmp_path), 'MODEL.SYNC_BN=True', 'SOLVER.CHECKPOINT_PERIOD=1', *options]
     for arguments in (
-        ('--set', 'SOLVER.MAX_ITER=1', *settings),
-        ('-c', 'last', '--set', 'SOLVER.MAX_ITER=2', *settings),
+        ('--set', 'SOLVER.MAX_ITER=2', *settings),  # 16 iterations: nccl's graph is captured after 11
+        ('-c', 'last', '--set', 'SOLVER.MAX_ITER=4', *settings),
     ):
         process = run_script('train.py', *arguments, experiment=EXPERIMENT, launcher=launcher)
         assert process.returncode == 0, process.stderr
-        assert '1 process(es) on cuda' in process.stdout
-    process = run_script('test.py', '-i', '16', '--set', *settings, experiment=EXPERIMENT, launcher=launcher)
+        assert '1 process(es) on cuda' in process.stdout and 'no CUDA graph' not in process.stdout
+    process = run_script('test.py', '-i', '32', '--set', *settings, experiment=EXPERIMENT, launcher=launcher)
     assert process.returncode == 0, process.stderr
-    assert read_json(tmp_path / 'test_dir/iter-16/metrics.json')['metrics'] is not None
+    assert read_json(tmp_path / 'test_dir/iter-32/metrics.json')['metrics'] is not None
