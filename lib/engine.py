@@ -29,6 +29,7 @@ from lib.datasets.sides import unpaired_sides
 from lib.ensemble import load_network
 from lib.loader import FEWER_WORKERS, dataset_of, format_of, train_loader, train_samples
 from lib.network import BuildModel, choose_network
+from lib.not_finite import explain
 from lib.results import claimed, describe, refuse_another, test_folder
 from lib.testing import predict, report, save_pictures
 from lib.training import Trainer, build_schedule, keep_config
@@ -149,7 +150,7 @@ def _train(cfg: EasyDict, trainer: Trainer, device: torch.device, logger: loggin
         train_loop(trainer.step, Prefetch(timer, device), start, schedule, log, save, accumulate, stop)
     except NotFinite as error:
         dist.on_main(lambda: writer.wait())
-        raise trainer.explain(error, loader) from None
+        raise explain(trainer, error, loader) from None
     except Preempted as stopped:
         _finish_saving(writer, f'stopped after iteration {stopped.iteration} as asked, but not saved: ')
         raise

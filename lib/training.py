@@ -4,7 +4,6 @@ import contextlib
 import copy
 import inspect
 import logging
-import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -13,15 +12,14 @@ from typing import Any
 import torch
 from easydict import EasyDict
 from torch import nn
-from torch.utils.data import DataLoader
 
 from cvpack import checkpoint, dist
 from cvpack.average import MovingAverage
 from cvpack.counters import CountedTogether
-from cvpack.errors import InputError, NotFinite, OtherRun
+from cvpack.errors import InputError, OtherRun
 from cvpack.files import write_json
 from cvpack.logger import LOGGER
-from cvpack.order import in_order, newest_saved
+from cvpack.order import in_order
 from cvpack.precision import autocast
 from cvpack.replay import Replay
 from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_schedule
@@ -235,38 +233,6 @@ class Trainer:
             except InputError as error:
                 logger.info(f'{error}; trying the checkpoint before')
         return None
-
-    def explain(self, error: NotFinite, loader: DataLoader) -> NotFinite:
-        """Writes which images of which ranks the iteration had, with their losses; returns the error that says so.
-
-        To be called on every rank, once no checkpoint is being written any more.
-        """
-        accumulate = self.cfg.SOLVER.ACCUM_STEPS
-        first = (error.iteration - self.start - 1) * accumulate
-        batches = [loader.batch_sampler.batch(first + number) for number in range(accumulate)]
-        records = loader.dataset.records
-        own = {
-            'rank': dist.rank(),
-            'losses': {name: value if math.isfinite(value) else str(value) for name, value in error.losses.items()},
-            'images': [str(records.path(index)) for batch in batches for index, _ in batch],
-        }
-        ranks = dist.gather(own)
-        file = Path(self.cfg.OUTPUT_DIR) / f'not-finite-iter-{error.iteration}.json'
-
-        def report() -> str:
-            try:
-                write_json(file, {'iteration': error.iteration, 'ranks': ranks})
-                where = f'its images and losses are in {file}'
-            except OSError as full:
-                where = f'its images and losses could not be written to {file} ({full.strerror or full})'
-            return f'{where}; {newest_saved(file.parent)}'
-
-        return NotFinite(
-            error.iteration,
-            error.losses,
-            f'{error}: {dist.agree(report)}; look at the images, lower SOLVER.BASE_LR, or train in another '
-            'SOLVER.PRECISION',
-        )
 
     def _take_place(self, path: Path, state: dict[str, Any], logger: logging.Logger) -> None:
         batch = state.get('samples_an_iteration', self.samples_an_iteration)

@@ -181,6 +181,7 @@ def _serve(pipe: Connection, device: torch.device, scratch: Path) -> None:
     # Compiled anew: what an earlier run left would hide how long that takes.
     os.environ['TORCHINDUCTOR_CACHE_DIR'] = str(scratch / 'compiled')
     make_ready(device)
+    torch.zeros(1, device=device)  # memory cannot be asked about before
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             measure, reason = pipe.recv(), ''
