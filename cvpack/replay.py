@@ -52,6 +52,8 @@ class Replay:
         self.calls = 0
         self.is_eager = False
         self.inputs: tuple[Batch, ...] | None = None
+        self.replay: Callable[[], None] | None = None
+        self.output: torch.Tensor | None = None
 
     def __call__(self, *batches: Batch) -> torch.Tensor:
         with self.on_stream():

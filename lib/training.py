@@ -75,6 +75,7 @@ class Trainer:
     def __init__(self, cfg: EasyDict, model: nn.Module, schedule: Schedule, device: torch.device) -> None:
         self.cfg, self.schedule, self.device = cfg, schedule, device
         solver = cfg.SOLVER
+        self.dropped = drop_biases(model) if solver.DROP_BIAS else []
         if cfg.MODEL.SYNC_BN and dist.is_distributed():
             if device.type != 'cuda':
                 raise InputError('MODEL.SYNC_BN works on CUDA devices only: set it to False on a CPU')
@@ -88,7 +89,6 @@ class Trainer:
         self.average = None
         if solver.EMA:
             self.average = MovingAverage(self.model, solver.EMA)
-        self.dropped = drop_biases(self.model) if solver.DROP_BIAS else []
         if solver.COMPILE:
             compile_blocks(self.model)
         stream = torch.cuda.Stream(device) if replayed else None

@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import load_config, tiny_settings
 
+from cvpack.errors import InputError
 from lib.config import override
 from lib.loader import train_loader, train_samples
 from lib.models.bias import drop_biases, zero_gradients
@@ -75,3 +76,8 @@ def test_a_run_without_biases(drawn, tmp_path):
     assert len(trainer.dropped) > 40 and all((bias.grad == 0).all() for bias in trainer.dropped)
     trainer.optimizer.zero_grad()
     assert trainer.model.state_dict().keys() == trainer.average.module.state_dict().keys()
+
+
+def test_a_network_without_conv_units_is_refused():
+    with pytest.raises(InputError, match=r'SOLVER\.DROP_BIAS'):
+        drop_biases(torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), torch.nn.BatchNorm2d(3)))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from cvpack.errors import InputError
 from lib.models.resnet import is_plain
 
 
@@ -26,9 +27,11 @@ def drop_biases(model: nn.Module) -> list[nn.Parameter]:
 
     What comes after BatchNorm does not depend on them, so that outputs, and the gradients of all other weights, change
     by rounding alone, and their own gradient is 0, of which a bias otherwise gets the rounding error. Running means
-    count them in, and eval mode does, so that checkpoints mean the same.
+    count them in, and eval mode does, so that checkpoints mean the same. Raises InputError where there are none.
     """
     units = [unit for unit in model.modules() if is_plain(unit) and _can_drop(unit)]
+    if not units:
+        raise InputError('SOLVER.DROP_BIAS: the network has no ConvBNReLU with a bias to leave out: set it to False')
     for unit in units:
         unit.drops_bias = True
     return [unit.conv.bias for unit in units]
