@@ -8,17 +8,16 @@ from functools import partial
 import pytest
 import torch
 from conftest import OneLayer, load_config, tiny_settings
+from level import Level, steps
 from torch import nn
 
-from cvpack.counters import CountedTogether
 from cvpack.errors import InputError
-from cvpack.precision import autocast
 from cvpack.solver import scale_schedule
 from lib import training
 from lib.config import override
 from lib.loader import train_loader, train_samples
 from lib.models.compiled import compile_blocks
-from lib.models.mspn import MSPN, UpsampleUnit
+from lib.models.mspn import MSPN
 from lib.models.resnet import BasicBlock, ConvBNReLU
 from lib.testing import ready_to_test
 from lib.training import Trainer
@@ -56,23 +55,6 @@ class Small(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor | list[list[torch.Tensor]]:
         maps = self.head(self.blocks(self.stem(images)))
         return [[maps] * 4] if self.training else maps
-
-
-def steps(model: nn.Module, images: torch.Tensor, precision: str = 'fp32') -> dict[str, torch.Tensor]:
-    """Losses of three steps of plain gradient descent, then the last step's gradients, and the state dict."""
-    counted, values = CountedTogether(model), {}
-    for number in range(3):
-        model.zero_grad()
-        with autocast(images.device.type, precision), counted:
-            outputs = model(images)
-        loss = sum(level.float().square().mean() for levels in outputs for level in levels)
-        loss.backward()
-        values[f'loss {number}'] = loss.detach()
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter -= 0.01 * parameter.grad
-    values |= {f'gradient of {name}': parameter.grad for name, parameter in model.named_parameters()}
-    return values | model.state_dict()
 
 
 def assert_same(values: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], **tolerance: float) -> None:
@@ -161,20 +143,6 @@ def test_too_few_values_for_a_compiled_block(drawn, tmp_path, monkeypatch, graph
     batch = {'image': torch.zeros(1, 64, 64, 3, dtype=torch.uint8), 'keypoints': torch.ones(1, 17, 3)}
     with pytest.raises(InputError, match='leave a BatchNorm one value a channel'):
         trainer.step(1, batch)
-
-
-class Level(nn.Module):
-    """A residual block and the unit of the way up at its level."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.block = BasicBlock(16, 32, stride=2)
-        self.unit = UpsampleUnit(32, 16, 3, coarsest=False, feeds_next=True, cross_channels=16, efficient=False)
-
-    def forward(self, x: torch.Tensor) -> list[list[torch.Tensor]]:
-        level = self.block(x)
-        out = self.unit(level, x[..., ::4, ::4], x.shape[-2:])
-        return [[out.features, out.heatmaps, *out.skips, out.cross]]
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import load_config, run_script, tiny_settings
-from test_compiled import Level, steps
+from level import Level, steps
 
 from cvpack.counters import CountedTogether
 from cvpack.dist import free_port
@@ -64,6 +64,7 @@ def losses(drawn, tmp_path, device: str, *options: str) -> list[float]:
         ('RUN_EFFICIENT=True',),
         ('SOLVER.EMA=0.99',),
         GRAPH,
+        (*GRAPH, 'SOLVER.DROP_BIAS=True'),
         (*GRAPH, 'SOLVER.PRECISION=bf16', 'SOLVER.COMPILE=True'),
     ],
     ids=str,
