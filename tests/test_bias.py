@@ -11,6 +11,7 @@ from lib.config import override
 from lib.loader import train_loader, train_samples
 from lib.models.bias import drop_biases, zero_gradients
 from lib.models.mspn import MSPN, build_mspn
+from lib.models.resnet import fold_batch_norm
 from lib.training import Trainer, build_schedule
 
 
@@ -44,6 +45,7 @@ def test_all_but_the_biases_learn_the_same(efficient):
         torch.testing.assert_close(one, other[1], msg=name)
     images = torch.randn(3, 3, 64, 64, dtype=torch.float64)
     torch.testing.assert_close(plain.eval()(images), without.eval()(images))
+    torch.testing.assert_close(fold_batch_norm(plain)(images), fold_batch_norm(without)(images))
 
 
 def test_frozen_statistics_need_the_bias():

@@ -30,7 +30,8 @@ class ConvBNReLU(nn.Module):
         self.drops_bias = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self._without_bias(x) if self.drops_bias and self.bn.training else self.bn(self.conv(x))
+        drops_bias = self.drops_bias and self.training and self.bn.training  # frozen, BatchNorm would not take it out
+        x = self._without_bias(x) if drops_bias else self.bn(self.conv(x))
         return F.relu(x, inplace=True) if self.relu else x
 
     def _without_bias(self, x: torch.Tensor) -> torch.Tensor:
