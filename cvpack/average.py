@@ -14,24 +14,25 @@ class MovingAverage:
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self.module, self.decay, self.updates = copy.deepcopy(model), decay, 0
-        pairs = [
-            (own.detach(), value.detach()) for own, value in zip(_tensors(self.module), _tensors(model), strict=True)
-        ]
-        self.averaged, self.values = _split([pair for pair in pairs if pair[0].is_floating_point()])
-        self.copied, self.copies_of = _split([pair for pair in pairs if not pair[0].is_floating_point()])
+        self.model, self.module, self.decay, self.updates = model, copy.deepcopy(model), decay, 0
 
     @torch.no_grad()
     def update(self, gate: torch.Tensor) -> None:
-        """gate: float32 scalar on the network's device, 1, or 0 for no change of the parameters."""
+        """The caller adds to `updates`.
+
+        gate: float32 scalar on the network's device, 1, or from the second update on 0 for no change of the parameters
+        """
+        pairs = list(zip(_tensors(self.module), _tensors(self.model), strict=True))
+        averaged, values = _split([pair for pair in pairs if pair[0].is_floating_point()])
+        copied, copies_of = _split([pair for pair in pairs if not pair[0].is_floating_point()])
         if self.updates == 0:
-            torch._foreach_copy_(self.averaged, self.values)
+            torch._foreach_copy_(averaged, values)
         else:
-            steps = torch._foreach_sub(self.values, self.averaged)
+            steps = torch._foreach_sub(values, averaged)
             torch._foreach_mul_(steps, gate * (1 - self.decay))
-            torch._foreach_add_(self.averaged, steps)
-        if self.copied:
-            torch._foreach_copy_(self.copied, self.copies_of)
+            torch._foreach_add_(averaged, steps)
+        if copied:
+            torch._foreach_copy_(copied, copies_of)
 
 
 def _tensors(module: nn.Module) -> list[torch.Tensor]:

@@ -1,5 +1,6 @@
 """Batches brought to a GPU beside its work."""
 
+import contextlib
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -17,7 +18,7 @@ class Prefetch:
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         copies = torch.cuda.Stream(self.device) if self.device.type == 'cuda' else None
         for batch in self.loader:
-            with torch.cuda.stream(copies):
+            with torch.cuda.stream(copies) if copies is not None else contextlib.nullcontext():
                 moved = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
             if copies is not None:
                 user = torch.cuda.current_stream(self.device)

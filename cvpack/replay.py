@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from cvpack.errors import InputError
+
 Batch = dict[str, torch.Tensor]
 Function = Callable[..., torch.Tensor]
 # Runs a function once without effect; returns what replays it, and the tensor that every replay writes to.
@@ -23,18 +25,33 @@ def capture_graph(run: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], 
     return graph.replay, output
 
 
+@contextlib.contextmanager
+def on_stream(stream: torch.cuda.Stream | None) -> Iterator[None]:
+    """What its body launches runs on the stream, between what the caller launched before and what it does after."""
+    if stream is None:
+        yield
+        return
+    caller = torch.cuda.current_stream(stream.device)
+    stream.wait_stream(caller)
+    with torch.cuda.stream(stream):
+        yield
+    caller.wait_stream(stream)
+
+
 class Replay:
     """Calls a function of batches of tensors: eagerly until its memory and kernels are settled, then as a graph.
 
     function: (*batches) -> a tensor on the device. Whatever it does on the host, it does in eager calls and once in
               the capture, but in no replay
     warm_up:  eager calls before the capture
-    report:   is told, in a line, when calls stay eager for good, and why
+    option:   what the user asks for this by
+    report:   is told, in a line, when calls stay eager for good: the function draws random numbers on the host
     capture:  another way to capture, for tests
 
     The tensor that is returned is the next call's too: copy what is to be kept. Batches of other shapes than the
     captured ones run eagerly, which changes no result. All runs on `stream`, one of its own if none is given, and the
-    caller's stream waits for it.
+    caller's stream waits for it. Raises InputError for a function that cannot be captured, as it asks the device for a
+    number, say: torch's allocator is of no more use then.
     """
 
     def __init__(
@@ -42,11 +59,13 @@ class Replay:
         function: Function,
         device: torch.device,
         warm_up: int,
+        option: str,
         report: Callable[[str], None],
         stream: torch.cuda.Stream | None = None,
         capture: Capture = capture_graph,
     ) -> None:
-        self.function, self.warm_up, self.report, self.capture = function, warm_up, report, capture
+        self.function, self.warm_up, self.capture = function, warm_up, capture
+        self.option, self.report = option, report
         self.device = device
         self.stream = torch.cuda.Stream(device) if stream is None and device.type == 'cuda' else stream
         self.calls = 0
@@ -56,7 +75,7 @@ class Replay:
         self.output: torch.Tensor | None = None
 
     def __call__(self, *batches: Batch) -> torch.Tensor:
-        with self.on_stream():
+        with on_stream(self.stream):
             if self.inputs is None and not self.is_eager:
                 self.calls += 1
                 if self.calls <= self.warm_up:
@@ -68,18 +87,6 @@ class Replay:
             self.replay()
             return self.output
 
-    @contextlib.contextmanager
-    def on_stream(self) -> Iterator[None]:
-        """What its body launches runs on the replay's stream, after what the caller launched before."""
-        if self.stream is None:
-            yield
-            return
-        caller = torch.cuda.current_stream(self.stream.device)
-        self.stream.wait_stream(caller)
-        with torch.cuda.stream(self.stream):
-            yield
-        caller.wait_stream(self.stream)
-
     def release(self) -> None:
         """Frees the graph: nccl's communicators cannot be closed while one refers to them."""
         self.inputs = self.replay = self.output = None
@@ -89,7 +96,8 @@ class Replay:
         before = _host_random_state()
         output = self.function(*batches)
         if self.calls == self.warm_up and _host_random_state() != before:
-            self._stay_eager('it draws random numbers on the host')
+            self.is_eager = True
+            self.report(f'{self.option}: no CUDA graph, since the network draws random numbers on the host')
         return output
 
     def _capture(self, batches: tuple[Batch, ...]) -> None:
@@ -100,13 +108,11 @@ class Replay:
         try:
             self.replay, self.output = self.capture(lambda: self.function(*inputs))
         except RuntimeError as error:
-            self._stay_eager(str(error).strip().partition('\n')[0])
-        else:
-            self.inputs = inputs
-
-    def _stay_eager(self, reason: str) -> None:
-        self.is_eager = True
-        self.report(f'no CUDA graph: the network cannot be captured ({reason}); going on without, step by step')
+            reason = str(error).strip().partition('\n')[0]
+            raise InputError(
+                f'{self.option}: the network cannot be captured as a CUDA graph ({reason[:200]}): set it to False'
+            ) from None
+        self.inputs = inputs
 
 
 def _shapes(batches: tuple[Batch, ...]) -> list[dict[str, Any]]:

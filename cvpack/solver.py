@@ -73,7 +73,11 @@ def build_optimizer(
         warnings.filterwarnings('ignore', 'This instance was constructed with capturable=True')
         return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, fused=True, capturable=capturable)
     if name == 'SGD':
-        return torch.optim.SGD(parameters, lr=lr, weight_decay=weight_decay, momentum=momentum, fused=True)
+        optimizer = torch.optim.SGD(parameters, lr=lr, weight_decay=weight_decay, momentum=momentum, fused=True)
+        if momentum:
+            # torch would leave them uninitialised where the first step is left out, or has no gradient for one.
+            optimizer.state |= {p: {'momentum_buffer': torch.zeros_like(p)} for p in parameters}
+        return optimizer
     raise ValueError(f'optimizer {name!r} is none of {OPTIMIZERS}')
 
 

@@ -96,8 +96,8 @@ def train_loop(
 class TrainStep:
     """One iteration: gradients of one or more batches, then the optimiser and the moving average.
 
-    Nothing in it waits for the device. Once a loss or gradient is not finite, the updates are left out for good, on
-    the device itself, and the outcome says so.
+    Nothing in it waits for the device, but what the network itself does, as SyncBatchNorm. Once a loss or gradient is
+    not finite, the updates are left out for good, on the device itself, and the outcome says so.
 
     compute_losses: batch -> losses, with the one to minimise under 'total_loss'; runs the network under its
                     own autocast

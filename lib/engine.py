@@ -62,6 +62,8 @@ def _start(cfg: EasyDict, args: argparse.Namespace) -> tuple[torch.device, loggi
         logger = get_logger(Path(cfg.OUTPUT_DIR) / 'log.txt')
     if wants_cuda and device.type == 'cpu':
         logger.info("MODEL.DEVICE is 'cuda' but this machine has no CUDA device: going on with the CPU")
+    if cfg.TEST.CUDA_GRAPH and device.type == 'cpu':
+        logger.info('TEST.CUDA_GRAPH: no CUDA graph, since there is no GPU')
     logger.info(f'{cfg.OUTPUT_DIR}: revision {git_revision()}, {dist.world_size()} process(es) on {device.type}')
     for line in unpaired_sides(cfg)[:1]:  # the others: lib.tools.check_data
         logger.warning(f'warning: {line}: mirrored images will confuse the two')
@@ -115,7 +117,8 @@ def train(cfg: EasyDict, build_model: BuildModel) -> None:
         except Preempted as error:
             dist.barrier()  # a process that ends now would have the launcher end the one that is still writing
             raise Preempted(error.iteration, f'go on with {GO_ON}') from None
-        trainer.close()
+        finally:
+            trainer.close()
         dist.cleanup()
 
 

@@ -136,7 +136,7 @@ def predict_own(
     From the second batch on the host waits for nothing that the device computes, so that this is never out of work.
     """
     predict_all, views = batch_predictor(cfg, members, device)
-    if cfg.TEST.CUDA_GRAPH:
+    if cfg.TEST.CUDA_GRAPH and device.type == 'cuda':
         predict_all = _replayed(predict_all, device)
     loader = test_loader(cfg, records, views)
     rows = [torch.empty(0, cfg.DATASET.KEYPOINT.NUM, 3, device=device)]
@@ -168,11 +168,7 @@ def batch_predictor(cfg: EasyDict, members: Sequence[Member], device: torch.devi
 
 def _replayed(predict_all: Predict, device: torch.device) -> Predict:
     """The same function as a CUDA graph."""
-    say = logging.getLogger(LOGGER).info
-    if device.type != 'cuda':
-        say('TEST.CUDA_GRAPH: no CUDA graph, since there is no GPU')
-        return predict_all
-    replay = Replay(predict_all, device, WARM_UP, say)
+    replay = Replay(predict_all, device, WARM_UP, 'TEST.CUDA_GRAPH', logging.getLogger(LOGGER).info)
     return lambda batch: replay(batch).clone()
 
 

@@ -21,7 +21,7 @@ from cvpack.files import write_json
 from cvpack.logger import LOGGER
 from cvpack.order import in_order
 from cvpack.precision import autocast
-from cvpack.replay import Replay
+from cvpack.replay import Replay, on_stream
 from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_schedule
 from cvpack.trainer import Losses, TrainStep
 from lib.config import REFERENCE_GPUS, git_revision, to_plain
@@ -92,7 +92,7 @@ class Trainer:
         if solver.COMPILE:
             compile_blocks(self.model)
         stream = torch.cuda.Stream(device) if replayed else None
-        with torch.cuda.stream(stream):  # gradients are summed on the stream that their network was wrapped on
+        with on_stream(stream):  # gradients are summed on the stream that their network was wrapped on
             self.parallel = self._parallel()
         self.counted = CountedTogether(self.model)
         self.criterion = build_loss(cfg)
@@ -101,7 +101,8 @@ class Trainer:
         )
         if replayed:
             warm_up = WARM_UP_PARALLEL if dist.is_distributed() else WARM_UP
-            self.step.compute = Replay(self.step.compute, device, warm_up, logging.getLogger(LOGGER).info, stream)
+            say, option = logging.getLogger(LOGGER).info, 'SOLVER.CUDA_GRAPH'
+            self.step.compute = Replay(self.step.compute, device, warm_up, option, say, stream)
         self.samples_an_iteration = solver.IMS_PER_GPU * dist.world_size() * solver.ACCUM_STEPS
         self.start, self.first = 0, 0  # where in the run this process began, and its position in the data
         self.earlier_batch = self.samples_an_iteration  # of the checkpoint that this run goes on from
@@ -110,13 +111,11 @@ class Trainer:
         """Whether steps are replayed as a CUDA graph; the log says why not."""
         if not self.cfg.SOLVER.CUDA_GRAPH:
             return False
-        reasons = {
-            'there is no GPU': self.device.type != 'cuda',
-            "fp16's scale of gradients changes from step to step": self.cfg.SOLVER.PRECISION == 'fp16',
-        }
-        for reason in (reason for reason, holds in reasons.items() if holds):
+        fp16 = "fp16's scale of gradients changes from step to step"
+        holds = {'there is no GPU': self.device.type != 'cuda', fp16: self.cfg.SOLVER.PRECISION == 'fp16'}
+        for reason in (reason for reason in holds if holds[reason]):
             logging.getLogger(LOGGER).info(f'SOLVER.CUDA_GRAPH: no CUDA graph, since {reason}')
-        return not any(reasons.values())
+        return not any(holds.values())
 
     def _parallel(self) -> nn.Module:
         """The network as every process calls it; statistics of BatchNorm stay each process's own."""

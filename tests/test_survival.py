@@ -313,7 +313,7 @@ def test_weights_do_not_change_once_numbers_go_wrong(where, precision, lag):
         return {'total_loss': batch * network.weight.sum() + (wrong if batch == 3 else 0)}
 
     schedule = Schedule(base_lr=0.1, max_iter=5, checkpoint_period=5, warmup_iters=0, warmup_factor=0.1)
-    optimizer, average = build_optimizer('SGD', network.parameters(), 0, 0), MovingAverage(network, 0.5)
+    optimizer, average = build_optimizer('SGD', network.parameters(), 0, 0.9), MovingAverage(network, 0.5)
     scaler = torch.amp.GradScaler('cpu', enabled=precision == 'fp16')
     step = TrainStep(losses, optimizer, schedule, scaler, network, average)
     step.lag, seen, logged = lag, [], []
@@ -332,13 +332,14 @@ def test_weights_do_not_change_once_numbers_go_wrong(where, precision, lag):
     assert stop.value.iteration == 3 and math.isinf(stop.value.losses['total_loss']) == (where == 'loss')
 
 
-def test_skipped_steps_of_float16_are_counted():
+@pytest.mark.parametrize('momentum', [0, 0.9])
+def test_skipped_steps_of_float16_are_counted(momentum):
     parameter = torch.nn.Parameter(torch.ones(1))
     schedule = Schedule(base_lr=0.1, max_iter=9, checkpoint_period=9, warmup_iters=0, warmup_factor=0.1)
     scaler = torch.amp.GradScaler('cpu', init_scale=2.0**127)
     step = TrainStep(
         lambda batch: {'total_loss': (parameter * batch).sum()},
-        build_optimizer('SGD', [parameter], 0, 0),
+        build_optimizer('SGD', [parameter], 0, momentum),
         schedule,
         scaler,
         torch.nn.Identity(),
@@ -347,6 +348,9 @@ def test_skipped_steps_of_float16_are_counted():
     counts = [outcome.losses['skipped_steps'] for outcome in outcomes]
     assert counts == [1, 2, 2, 2]  # 4 * 2^127 and 4 * 2^126 are too much for float32
     assert not any(outcome.is_wrong for outcome in outcomes)
+    rates = [schedule.lr(iteration) for iteration in (3, 4)]  # the first step that is taken is as any first one
+    moved = 4 * rates[0] + 4 * (1 + momentum) * rates[1]
+    assert parameter.item() == pytest.approx(1 - moved)
 
 
 def test_another_number_of_gpus_keeps_the_place_in_the_data(drawn, tmp_path, monkeypatch, capsys):
