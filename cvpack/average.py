@@ -1,4 +1,4 @@
-"""A moving average of a network, as a training run's better half."""
+"""An exponential moving average of the weights of a network in training."""
 
 import copy
 
