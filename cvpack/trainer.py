@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from cvpack import dist
-from cvpack.average import MovingAverage
+from cvpack.ema import MovingAverage
 from cvpack.errors import NotFinite, Preempted
 from cvpack.preemption import StopRequest
 from cvpack.solver import Schedule, set_lr

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lib.config import OUTPUT_STRIDE, coco_defaults
-from lib.datasets import coco, joints, synthetic
+from lib.datasets import joints, synthetic
+from lib.datasets.description import COCO
 from lib.utils import heatmap, transforms, visualize
 
 WIDTH, HEIGHT, DPI, FONT = 1600, 620, 100, 19.5  # pixels, which are the axes' units; the font in points
@@ -34,7 +35,7 @@ def person() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     before, after = joints.crop(image, matrix, shape), joints.crop(image, matrix, shape)
     keypoints = np.reshape(annotation['keypoints'], (-1, 3))
     points, visible = np.trunc(keypoints[:, :2] @ matrix[:, :2].T + matrix[:, 2]), keypoints[:, 2:]
-    visualize.draw_skeleton(after, points, visible[:, 0] > 0, coco.COCO.skeleton, coco.COCO.joint_names)
+    visualize.draw_skeleton(after, points, visible[:, 0] > 0, COCO.skeleton, COCO.joint_names)
     batch = torch.tensor(points[None], dtype=torch.float32), torch.tensor(visible[None])
     targets = heatmap.encode(*batch, shape, [side // OUTPUT_STRIDE for side in shape], kernels)
     return before[..., ::-1], after[..., ::-1], targets[0].amax(dim=1).numpy(), np.array(kernels)

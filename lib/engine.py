@@ -23,17 +23,18 @@ from cvpack.preemption import StopRequest
 from cvpack.prefetch import Prefetch
 from cvpack.trainer import train_loop
 from cvpack.workers import starved_workers_end_the_job
-from lib.begin import begin
 from lib.config import git_revision, override
 from lib.datasets.sides import unpaired_sides
-from lib.ensemble import load_network
+from lib.evaluation.ensemble import load_network
+from lib.evaluation.results import report, save_pictures
+from lib.evaluation.test_folder import claimed, describe, refuse_another, test_folder
+from lib.evaluation.validation import Validation, check_validation, save_curves
+from lib.inference import predict
 from lib.loader import FEWER_WORKERS, dataset_of, format_of, train_loader, train_samples
-from lib.network import BuildModel, choose_network
-from lib.not_finite import explain
-from lib.results import claimed, describe, refuse_another, test_folder
-from lib.testing import predict, report, save_pictures
+from lib.models.own import BuildModel, choose_network
 from lib.training import Trainer, build_schedule, keep_config
-from lib.validation import Validation, check_validation, save_curves
+from lib.training.begin import begin
+from lib.training.not_finite import explain
 
 GO_ON = '--resume auto'
 
@@ -126,7 +127,7 @@ def _train(cfg: EasyDict, trainer: Trainer, device: torch.device, logger: loggin
     """Trains to the end, or until the numbers go wrong or the process is asked to stop; what was begun is saved."""
     folder, schedule, start = Path(cfg.OUTPUT_DIR), trainer.schedule, trainer.start
     accumulate = cfg.SOLVER.ACCUM_STEPS
-    samples = train_samples(cfg, folder)
+    samples = train_samples(cfg)
     check_validation(cfg)
     plan = f'iterations {start + 1} to {schedule.max_iter}, warm-up to {schedule.warmup_iters}'
     logger.info(f'{len(samples)} people to train on; {plan}')

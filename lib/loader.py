@@ -6,7 +6,6 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import ModuleType
 
 import cv2
@@ -20,7 +19,7 @@ from cvpack.device import c_function, give_back_freed_memory, keep_freed_memory
 from cvpack.samplers import TrainBatchSampler, shard, worker_by_worker
 from cvpack.workers import starting_workers
 from lib.config import home
-from lib.datasets import cache, coco, mpii
+from lib.datasets import coco, mpii
 from lib.datasets.description import Description
 from lib.datasets.joints import Records, TestSamples, TrainSamples
 from lib.utils.transforms import Augmentation
@@ -94,16 +93,12 @@ def _options(cfg: EasyDict) -> dict:
     )
 
 
-def train_samples(cfg: EasyDict, folder: Path | None = None) -> TrainSamples:
-    """The training set of a configuration; its records are kept in the folder, or taken from there."""
-    reader, dataset, keypoint = format_of(cfg), dataset_of(cfg), cfg.DATASET.KEYPOINT
+def train_samples(cfg: EasyDict) -> TrainSamples:
+    """The training set of a configuration."""
+    keypoint = cfg.DATASET.KEYPOINT
     ranges = {name.lower(): value for name, value in cfg.DATASET.TRAIN.items() if name != 'GAUSSIAN_KERNELS'}
-    if folder is None:
-        records = reader.train_records(dataset, keypoint.LOAD_MIN_NUM)
-    else:
-        records = cache.train_records(reader, dataset, keypoint.LOAD_MIN_NUM, folder / 'train_records.npz')
     return TrainSamples(
-        records,
+        format_of(cfg).train_records(dataset_of(cfg), keypoint.LOAD_MIN_NUM),
         Augmentation(**ranges),
         keypoint.FLIP_PAIRS,
         keypoint.UPPER_BODY_IDS,

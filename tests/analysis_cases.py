@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from pycocotools.cocoeval import Params
 
-from lib.analysis.oks import Evaluation
-from lib.analysis.people import Truth, arrange
+from lib.evaluation.oks import Evaluation
+from lib.evaluation.people import Truth, arrange
 
 SIGMAS: np.ndarray = Params(iouType='keypoints').kpt_oks_sigmas
 

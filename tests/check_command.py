@@ -7,7 +7,7 @@ import numpy as np
 
 from lib.config import coco_defaults
 from lib.datasets.checks import Kind
-from lib.tools import check_data
+from lib.tools.check_data import __main__ as check_data
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
 JPEG = cv2.imencode('.jpg', PIXELS)[1].tobytes()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.tools import prepare
+from lib.tools.prepare import __main__ as prepare
 
 
 def run(capsys: pytest.CaptureFixture, *arguments) -> str:

@@ -11,6 +11,7 @@ from prepare_command import write_json
 
 from cvpack.files import read_json
 from lib.datasets import coco
+from lib.datasets.description import COCO
 
 MISSING = object()
 Change = Callable[[Any], Any]
@@ -104,7 +105,7 @@ def with_joint(joint: int, *values: Any) -> Change:
 
 def coco_with(drawn: Path, root: Path, changes: dict[str, Change]) -> Path:
     """The drawn people again, with some of their json files changed; images are shared."""
-    for name in (coco.COCO.train_json, coco.COCO.val_json, coco.COCO.val_boxes):
+    for name in (COCO.train_json, COCO.val_json, COCO.val_boxes):
         write_json(root / name, changes.get(name, lambda content: content)(read_json(drawn / name)))
     (root / 'images').symlink_to(drawn / 'images')
     return root
@@ -112,11 +113,11 @@ def coco_with(drawn: Path, root: Path, changes: dict[str, Change]) -> Path:
 
 def one_image(drawn: Path, root: Path, file_name: str = '') -> Path:
     """A training set of one image and its people, whose path it returns; the image itself is not there yet."""
-    content = read_json(drawn / coco.COCO.train_json)
+    content = read_json(drawn / COCO.train_json)
     image = content['images'][0]
     people = [person for person in content['annotations'] if person['image_id'] == image['id']]
     image['file_name'] = file_name or image['file_name']
-    write_json(root / coco.COCO.train_json, {**content, 'images': [image], 'annotations': people})
+    write_json(root / COCO.train_json, {**content, 'images': [image], 'annotations': people})
     path = root / 'images' / coco.image_path(image['file_name'])
     path.parent.mkdir(parents=True)
     return path

@@ -12,11 +12,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from cvpack.files import read_json
-from lib.analysis import breakdown, errors
-from lib.analysis.oks import THRESHOLDS, Evaluation
-from lib.analysis.people import parse_truth, read_results
-from lib.analysis.precision import tally
-from lib.analysis.resampled import coco_metrics
+from lib.evaluation import breakdown, errors
+from lib.evaluation.oks import THRESHOLDS, Evaluation
+from lib.evaluation.people import parse_truth, read_results
+from lib.evaluation.precision import tally
+from lib.evaluation.resampled import coco_metrics
 
 # Nose; left and right wrist.
 PERMUTATION = np.array([0, 2, 1])

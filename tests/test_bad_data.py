@@ -33,6 +33,7 @@ from cvpack.errors import InputError
 from lib import engine
 from lib.config import override
 from lib.datasets import coco, mpii
+from lib.datasets.description import COCO, MPII
 from lib.models.mspn import build_mspn
 
 NAN = float('nan')
@@ -71,7 +72,7 @@ FILES = {
 @pytest.mark.parametrize('case', FILES.values(), ids=FILES)
 def test_files_of_annotations(case, tmp_path, monkeypatch, capsys):
     content, *pieces = case
-    file = tmp_path / 'COCO' / coco.COCO.train_json
+    file = tmp_path / 'COCO' / COCO.train_json
     file.parent.mkdir(parents=True)
     if content is ...:
         file.mkdir()
@@ -133,13 +134,13 @@ TRAIN = {
 @pytest.mark.parametrize('case', TRAIN.values(), ids=TRAIN)
 def test_annotations_to_train_on(case, drawn, tmp_path, monkeypatch, capsys):
     changed, *pieces = case
-    root = coco_with(drawn, tmp_path / 'COCO', {coco.COCO.train_json: changed})
+    root = coco_with(drawn, tmp_path / 'COCO', {COCO.train_json: changed})
     settings = small(root, tmp_path / 'out')
     error = refused(capsys, experiment(engine.train, monkeypatch), '--set', *settings)
-    names_all(error, root / coco.COCO.train_json, *pieces)
+    names_all(error, root / COCO.train_json, *pieces)
 
 
-GT, DET = coco.COCO.val_json, coco.COCO.val_boxes
+GT, DET = COCO.val_json, COCO.val_boxes
 BOX = {'image_id': 1_000_001, 'category_id': 1, 'bbox': [1, 2, 30, 40], 'score': 0.5}
 
 TEST = {
@@ -258,7 +259,7 @@ def test_whatever_a_file_holds_is_read_or_refused(seed, tmp_path):
     sound = {
         GT: truth | {'annotations': [person | joints for person in people]},
         DET: [{**BOX, 'image_id': 1}],
-        mpii.MPII.val_json: mpii_people(2),
+        MPII.val_json: mpii_people(2),
     }
     outcomes = set()
     for _ in range(60):
@@ -269,10 +270,10 @@ def test_whatever_a_file_holds_is_read_or_refused(seed, tmp_path):
             container[last] = copy.deepcopy(generator.choice(JUNK))
             write_json(tmp_path / name, damaged)
         for read in (
-            lambda: coco.test_records(coco.COCO.at(tmp_path), 'val', gt_boxes=False),
-            lambda: coco.test_records(coco.COCO.at(tmp_path), 'val', gt_boxes=True),
-            lambda: coco.truth(coco.COCO.at(tmp_path), 'val'),
-            lambda: mpii.test_records(mpii.MPII.at(tmp_path), 'val', gt_boxes=False),
+            lambda: coco.test_records(COCO.at(tmp_path), 'val', gt_boxes=False),
+            lambda: coco.test_records(COCO.at(tmp_path), 'val', gt_boxes=True),
+            lambda: coco.truth(COCO.at(tmp_path), 'val'),
+            lambda: mpii.test_records(MPII.at(tmp_path), 'val', gt_boxes=False),
         ):
             try:
                 read()
@@ -283,7 +284,7 @@ def test_whatever_a_file_holds_is_read_or_refused(seed, tmp_path):
     assert outcomes == {'read', 'refused'}
 
 
-MPII = {
+MPII_FAULTS = {
     'an object': (instead({}), 'person records should be a list, not {}', 'right file?'),
     'nobody': (instead([]), 'lists no people with joints', 'take another file'),
     'person no object': (instead([5]), 'person 0: 5 should be an object', CORRECT),
@@ -301,10 +302,10 @@ MPII = {
 }
 
 
-@pytest.mark.parametrize('case', MPII.values(), ids=MPII)
+@pytest.mark.parametrize('case', MPII_FAULTS.values(), ids=MPII_FAULTS)
 def test_people_of_mpii(case, tmp_path, monkeypatch, capsys):
     changed, *pieces = case
-    file = write_json(tmp_path / 'MPII' / mpii.MPII.train_json, changed(mpii_people()))
+    file = write_json(tmp_path / 'MPII' / MPII.train_json, changed(mpii_people()))
     settings = small(tmp_path / 'MPII', tmp_path / 'out')
     error = refused(capsys, experiment(engine.train, monkeypatch, 'mspn.2xstg.mpii'), '--set', *settings)
     names_all(error, file, *pieces)
@@ -312,7 +313,7 @@ def test_people_of_mpii(case, tmp_path, monkeypatch, capsys):
 
 def test_nobody_of_mpii_has_joints(tmp_path, monkeypatch, capsys):
     people = [{**person, 'joints_vis': [0] * 16} for person in mpii_people()]
-    file = write_json(tmp_path / 'MPII' / mpii.MPII.train_json, people)
+    file = write_json(tmp_path / 'MPII' / MPII.train_json, people)
     settings = small(tmp_path / 'MPII', tmp_path / 'out')
     error = refused(capsys, experiment(engine.train, monkeypatch, 'mspn.2xstg.mpii'), '--set', *settings)
     names_all(error, file, 'lists no people with joints', 'take another file')
@@ -335,7 +336,7 @@ def save_truth(path, people: int, heads: int = 0) -> None:
 @pytest.mark.parametrize('case', TRUTHS.values(), ids=TRUTHS)
 def test_truth_of_mpii(case, weights, tmp_path, monkeypatch, capsys):
     save, *pieces = case
-    write_json(tmp_path / 'MPII' / mpii.MPII.val_json, mpii_people())
+    write_json(tmp_path / 'MPII' / MPII.val_json, mpii_people())
     save(tmp_path / 'MPII' / mpii.TRUTH)
     settings = small(tmp_path / 'MPII', tmp_path / 'out')
     run = experiment(engine.test, monkeypatch, 'mspn.2xstg.mpii')

@@ -20,8 +20,9 @@ from cvpack import checkpoint, dist
 from lib import engine
 from lib.config import REPOSITORY, override
 from lib.models.mspn import build_mspn
-from lib.tools import check_data, prepare
 from lib.tools.benchmark.__main__ import main as benchmark
+from lib.tools.check_data import __main__ as check_data
+from lib.tools.prepare import __main__ as prepare
 
 SETTINGS = {
     'no value': ('SOLVER.BASE_LR', '--set SOLVER.BASE_LR: write it as KEY=VALUE, for example'),

@@ -20,11 +20,12 @@ from refusals import (
 from lib import engine
 from lib.config import override
 from lib.datasets import coco
-from lib.tools import check_data
-from lib.validation import check_validation
+from lib.datasets.description import COCO
+from lib.evaluation.validation import check_validation
+from lib.tools.check_data import __main__ as check_data
 
-TRAIN, GT, DET = coco.COCO.train_json, coco.COCO.val_json, coco.COCO.val_boxes
-NAMES = list(coco.COCO.joint_names)
+TRAIN, GT, DET = COCO.train_json, COCO.val_json, COCO.val_boxes
+NAMES = list(COCO.joint_names)
 UUID = '3f2c8f9e-7c1b-4a3e-9d0a-1b2c3d4e5f60'
 
 
@@ -172,7 +173,7 @@ def test_things_beside_people_are_left_alone(drawn, tmp_path, monkeypatch, capsy
     root = coco_with(drawn, tmp_path / 'COCO', {TRAIN: add_things, GT: add_things})
     check_data.main(['--dataset', 'coco', '--root', str(root)])
     assert re.search(': 0 findings that', capsys.readouterr().out)
-    dataset, same = coco.COCO.at(root), coco.COCO.at(drawn)
+    dataset, same = COCO.at(root), COCO.at(drawn)
     assert len(coco.train_records(dataset, 1)) == len(coco.train_records(same, 1))
     for gt_boxes in (False, True):
         assert len(coco.test_records(dataset, 'val', gt_boxes)) == len(coco.test_records(same, 'val', gt_boxes))

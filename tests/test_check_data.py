@@ -17,13 +17,14 @@ from refusals import change, coco_with, mpii_people, names_all, refused
 
 from cvpack.files import read_json
 from lib.config import REPOSITORY
-from lib.datasets import coco, mpii
+from lib.datasets import mpii
 from lib.datasets.checks import Kind, Rows, refuse
-from lib.tools import check_data
-from lib.tools.check_people import report_swaps
-from lib.tools.check_records import Group
+from lib.datasets.description import COCO, MPII
+from lib.tools.check_data import __main__ as check_data
+from lib.tools.check_data.people import report_swaps
+from lib.tools.check_data.records import Group
 
-GT, DET = coco.COCO.val_json, coco.COCO.val_boxes
+GT, DET = COCO.val_json, COCO.val_boxes
 # A bitmap's header of 64,000 x 64,000 pixels, which OpenCV itself refuses.
 HUGE = b'BM' + struct.pack('<IHHI IiiHHIIiiII', 54, 0, 0, 54, 40, 64000, 64000, 1, 24, 0, 0, 0, 0, 0, 0)
 
@@ -105,7 +106,7 @@ ODD_IMAGES = {
     Kind.EXIF: (14, with_exif(JPEG, 3)),
     Kind.STORED: (15, with_exif(JPEG, 6)),
 }
-OTHER_NAMES = [{'id': 1, 'keypoints': [*coco.COCO.joint_names[:-1], 'right_foot']}]
+OTHER_NAMES = [{'id': 1, 'keypoints': [*COCO.joint_names[:-1], 'right_foot']}]
 
 
 @pytest.fixture
@@ -117,12 +118,12 @@ def damaged(tmp_path):
     images += [WRONG_RECORDS[Kind.NAME], image(40), image(41)]  # an id twice; an unused one that is absent
     people = [*map(person, range(1, len(WRONG_IMAGES) + 1)), *map(person, range(12, 16))]
     people += [*WRONG_PEOPLE.values(), person(40)]
-    write_json(root / coco.COCO.train_json, {'images': images, 'annotations': people, 'categories': OTHER_NAMES})
+    write_json(root / COCO.train_json, {'images': images, 'annotations': people, 'categories': OTHER_NAMES})
     write_json(root / GT, {'images': [image(40)], 'annotations': [person(40)], 'categories': [{'id': 2}]})
     (root / 'det_json').mkdir()
     (root / DET).write_text('[{"image_id": 40, ')
     slip = {'image_id': 40, 'category_id': 1, 'score': 0.5, 'bbox': [1, 2, float('nan'), 4]}
-    for name, content in zip((coco.COCO.test_json, coco.COCO.test_boxes), ({'images': [image(40)]}, [slip])):
+    for name, content in zip((COCO.test_json, COCO.test_boxes), ({'images': [image(40)]}, [slip])):
         write_json(root / name, content)
     (root / 'images').mkdir()
     written = dict(enumerate(WRONG_IMAGES.values(), start=1)) | dict(ODD_IMAGES.values())
@@ -143,7 +144,7 @@ def test_everything_is_found_in_one_pass(damaged, capsys):
         assert f'image {damaged}/images/{number}.jpg: {kind.description}' in printed
     assert all(re.search(rf'image (\S.*/)?{number}\.jpg: ', printed) for number, _ in ODD_IMAGES.values())
     for number in range(22, 34):
-        assert re.search(rf'{coco.COCO.train_json}: annotation \d+ \(id {number}\): ', printed), number
+        assert re.search(rf'{COCO.train_json}: annotation \d+ \(id {number}\): ', printed), number
     assert f'{damaged / DET} is not valid json' in printed
 
 
@@ -157,14 +158,14 @@ def test_splits(damaged, capsys):
     _, counts, printed = run(capsys, '--dataset', 'coco', '--root', damaged, '--split', 'val')
     assert found(counts) == {Kind.FILE: 1, Kind.CATEGORY: 1}
     assert 'train: ' not in printed and 'val: 1 images, 1 people, 0 boxes to test' in printed
-    write_json(damaged / coco.COCO.train_json, {'images': [image(40)], 'annotations': [person(40, num_keypoints=3)]})
+    write_json(damaged / COCO.train_json, {'images': [image(40)], 'annotations': [person(40, num_keypoints=3)]})
     code, counts, _ = run(capsys, '--dataset', 'coco', '--root', damaged, '--split', 'train')
     assert code == 0 and found(counts) == {Kind.COUNT: 1}
 
 
 def test_only_the_first_few_are_shown(damaged, capsys):
     people = [person(n, image_id=40, bbox=[0, 0, 0, 0]) for n in range(40)]
-    write_json(damaged / coco.COCO.train_json, {'images': [image(40)], 'annotations': people})
+    write_json(damaged / COCO.train_json, {'images': [image(40)], 'annotations': people})
     _, counts, printed = run(capsys, '--dataset', 'coco', '--root', damaged, '--split', 'train')
     assert found(counts) == {Kind.BOX: 40, Kind.NOBODY: 1}
     assert printed.count('should be wider') == check_data.EXAMPLES
@@ -192,7 +193,7 @@ def test_a_file_of_another_number_of_joints(joints, damaged, capsys):
     people = [person(1, image_id=40, num_keypoints=joints, keypoints=[20, 30, 2] * joints)]
     content = {'images': [image(40)], 'annotations': people, 'categories': [{'id': 1, 'keypoints': names}]}
     for split in ('train', 'val'):
-        write_json(damaged / getattr(coco.COCO, f'{split}_json'), content)
+        write_json(damaged / getattr(COCO, f'{split}_json'), content)
     write_json(damaged / DET, [{'image_id': 40, 'category_id': 1, 'score': 1, 'bbox': [1, 2, 3, 4]}])
     code, counts, printed = run(capsys, '--dataset', 'coco', '--root', damaged, '--split', 'all')
     assert code == 1 and found(counts)[Kind.JOINTS] == 2  # of two files
@@ -212,8 +213,8 @@ def test_mpii(tmp_path, capsys):
     for index, changes in enumerate(({}, {'scale': 0}, {'joints': [[1, 1]] * 14}, {'center': [1e9, 5]}), start=1):
         people[index].update(changes)
     people[5]['joints'][3] = [-1, -1]
-    write_json(tmp_path / mpii.MPII.train_json, people)
-    write_json(tmp_path / mpii.MPII.val_json, people[:1])
+    write_json(tmp_path / MPII.train_json, people)
+    write_json(tmp_path / MPII.val_json, people[:1])
     scipy.io.savemat(tmp_path / mpii.TRUTH, {'jnt_missing': np.zeros((16, 2))})
     (tmp_path / 'images').mkdir()
     for index in (0, 2, 5):
@@ -222,7 +223,7 @@ def test_mpii(tmp_path, capsys):
     assert code == 1
     expected = [Kind.ABSENT, Kind.BOX, Kind.JOINTS, Kind.NUMBER, Kind.FILE, Kind.OUTSIDE, Kind.SHARED]
     assert found(counts) == dict.fromkeys([*expected, Kind.SWAP], 1)  # joints at random
-    assert f"{tmp_path / mpii.MPII.train_json}: person 5 (image '5.jpg'): joint 3 at (-2, -2)" in printed
+    assert f"{tmp_path / MPII.train_json}: person 5 (image '5.jpg'): joint 3 at (-2, -2)" in printed
     assert 'test: ' not in printed  # there is no test.json, and it is not needed
 
 
@@ -240,13 +241,11 @@ def test_people_of_one_s_own_data_set(drawn, tmp_path, capsys):
     sheet = tmp_path / 'sheet.png'
     arguments = ('--experiment', tmp_path / 'mine', '--root', drawn, '--split', 'train', '--sheet', sheet)
     code, _, printed = run(capsys, *arguments)
-    people = read_json(drawn / coco.COCO.train_json)['annotations']
+    people = read_json(drawn / COCO.train_json)['annotations']
     visibility = np.array([p['keypoints'] for p in people]).reshape(len(people), 17, 3)[..., 2]
     for joint in (0, 16):
         shares = [100 * (visibility[:, joint] >= least).mean() for least in (1, 2)]
-        assert re.search(
-            rf'^  {coco.COCO.joint_names[joint]} +{shares[0]:.1f} +{shares[1]:.1f}$', printed, re.MULTILINE
-        )
+        assert re.search(rf'^  {COCO.joint_names[joint]} +{shares[0]:.1f} +{shares[1]:.1f}$', printed, re.MULTILINE)
     widths = [p['bbox'][2] for p in people]
     least, middle, most = re.search(r'box width +(\d+) +\d+ +(\d+) +\d+ +(\d+)', printed).groups()
     assert (int(least), int(most)) == (round(min(widths)), round(max(widths)))
@@ -261,7 +260,7 @@ def test_pairs_need_not_begin_on_one_side(drawn):
     person = np.zeros((1, 4, 3))
     person[0] = [[60, 50, 2], [20, 50, 2], [60, 55, 2], [20, 55, 2]]  # left knee, right knee, right ankle, left ankle
     dataset = dataclasses.replace(
-        coco.COCO,
+        COCO,
         joint_names=('left_knee', 'right_knee', 'right_ankle', 'left_ankle'),
         flip_pairs=((0, 1), (2, 3)),
         skeleton=((0, 3), (1, 2)),

@@ -14,9 +14,10 @@ from refusals import coco_with
 from cvpack.files import read_json
 from lib.datasets import coco
 from lib.datasets.checks import Kind
+from lib.datasets.description import COCO
 from lib.datasets.exif import orientation
 
-TRAIN, VAL, DET = coco.COCO.train_json, coco.COCO.val_json, coco.COCO.val_boxes
+TRAIN, VAL, DET = COCO.train_json, COCO.val_json, COCO.val_boxes
 
 
 @pytest.mark.parametrize('number', range(1, 9))

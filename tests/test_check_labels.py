@@ -11,11 +11,11 @@ from refusals import MISSING, coco_with, instead, mpii_people, replace
 
 from cvpack.files import read_json
 from lib.config import coco_defaults, mpii_defaults
-from lib.datasets import coco, mpii
 from lib.datasets.checks import Kind
-from lib.tools import check_data
+from lib.datasets.description import COCO, MPII
+from lib.tools.check_data import __main__ as check_data
 
-TRAIN, DET = coco.COCO.train_json, coco.COCO.val_boxes
+TRAIN, DET = COCO.train_json, COCO.val_boxes
 
 
 def edited(drawn, root, edit, name=TRAIN):
@@ -87,7 +87,7 @@ def test_ratios_in_mpiis_form(tmp_path):
     for person in people:
         person['joints'] = (np.array(person['joints']) / 120).tolist()
         (tmp_path / 'images' / person['image']).write_bytes(JPEG)
-    write_json(tmp_path / mpii.MPII.train_json, people)
+    write_json(tmp_path / MPII.train_json, people)
     findings = found(tmp_path, defaults=mpii_defaults)
     assert counts(findings) == {Kind.RATIOS: 3, Kind.SWAP: 1}  # joints at random
 
@@ -130,7 +130,7 @@ def test_real_data_raises_no_alarm(shared):
     root = shared / 'data/coco_subset'
     names = dict(train_json='annotations/person_keypoints_train2017.json', val_boxes='', images='{split}2017')
     val = 'annotations/person_keypoints_val2017.json'
-    description = dataclasses.replace(coco.COCO, **names, val_json=val, root=root)
+    description = dataclasses.replace(COCO, **names, val_json=val, root=root)
     findings = check_data.check(coco_defaults(description), ('train', 'val'), 2)
     assert counts(findings).keys() <= {Kind.SWAP}
     lspet = load_config('mspn.1xstg.lspet')

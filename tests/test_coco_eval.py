@@ -7,9 +7,9 @@ import pytest
 from analysis_cases import SIGMAS, random_files
 
 from cvpack.files import read_json, write_json
-from lib.datasets import coco_eval
-from lib.datasets.coco_eval import FAST, FIGURES, SLOW, evaluator, keypoint_figures
 from lib.datasets.coco_json import check_truth
+from lib.evaluation import coco as coco_eval
+from lib.evaluation.coco import FAST, FIGURES, SLOW, evaluator, keypoint_figures
 
 needs_both = pytest.mark.skipif(
     importlib.util.find_spec('faster_coco_eval') is None, reason="needs faster-coco-eval: pip install '.[eval]'"

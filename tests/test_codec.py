@@ -13,9 +13,10 @@ from cvpack.errors import InputError
 from lib import engine
 from lib.config import REPOSITORY, override
 from lib.datasets import coco
+from lib.datasets.description import COCO
+from lib.deploy.saved import load_experiment
+from lib.inference import flip_permutation, predict
 from lib.loader import train_samples
-from lib.saved import load_experiment
-from lib.testing import flip_permutation, predict
 from lib.tools import codecs
 from lib.utils.codec import CODECS, trained_codec
 from lib.utils.heatmap import decode, encode
@@ -208,7 +209,7 @@ def test_a_perfect_network_finds_every_joint_under_udp(drawn, tmp_path):
     """Through the real loader, flip test and decoder."""
     cfg = load_config('mspn.2xstg.coco.udp')
     override(cfg, [*tiny_settings(drawn, tmp_path), 'DATALOADER.NUM_WORKERS=0'])
-    records = coco.test_records(coco.COCO.at(drawn), 'val', gt_boxes=True)
+    records = coco.test_records(COCO.at(drawn), 'val', gt_boxes=True)
     joints = np.random.default_rng(0).uniform(14, 49, (len(records), 17, 2))
     by_image = np.argsort(records.paths, kind='stable')  # the loader's order
     model = Perfect(torch.from_numpy(joints[by_image]), flip_permutation(cfg, torch.device('cpu')))

@@ -12,8 +12,10 @@ from analysis_cases import SIGMAS, person
 from refusals import refused
 
 from cvpack.files import read_json
-from lib.analysis import bootstrap
-from lib.datasets import coco, coco_eval, mpii
+from lib.datasets import coco, mpii
+from lib.datasets.description import COCO
+from lib.evaluation import bootstrap
+from lib.evaluation import coco as coco_eval
 from lib.tools import compare
 from lib.tools.compare import main
 
@@ -62,7 +64,7 @@ def with_metrics(path, content):
     truth, results = Path(content['truth']), path.parent / 'results.json'
     metrics = coco_eval.keypoint_figures(truth, results, content['sigmas'])
     if 'PCK@0.1' in content['metrics']:
-        dataset = dataclasses.replace(coco.COCO, root=truth.parent, val_json=truth.name, val_boxes='')
+        dataset = dataclasses.replace(COCO, root=truth.parent, val_json=truth.name, val_boxes='')
         metrics = coco.evaluate(dataset, 'val', results, coco.test_records(dataset, 'val', True))
     path.write_text(json.dumps({**content, 'metrics': metrics}))
     return path

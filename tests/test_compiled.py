@@ -13,14 +13,14 @@ from torch import nn
 
 from cvpack.errors import InputError
 from cvpack.solver import scale_schedule
-from lib import training
 from lib.config import override
+from lib.inference import ready_to_test
 from lib.loader import train_loader, train_samples
 from lib.models.compiled import compile_blocks
 from lib.models.mspn import MSPN
 from lib.models.resnet import BasicBlock, ConvBNReLU
-from lib.testing import ready_to_test
 from lib.training import Trainer
+from lib.training import trainer as training
 
 
 class Graphs(list):

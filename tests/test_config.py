@@ -15,8 +15,8 @@ from conftest import PUBLISHED, load_config
 from easydict import EasyDict
 
 from cvpack.errors import InputError
-from lib import saved
 from lib.config import REPOSITORY, coco_defaults, finalize, home, mpii_defaults, override, to_plain
+from lib.deploy import saved
 
 CONFIG = str(REPOSITORY / 'exps/mspn.2xstg.coco/config.py')
 

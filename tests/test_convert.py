@@ -11,9 +11,9 @@ from refusals import refused
 
 from cvpack import checkpoint
 from lib.config import REPOSITORY, override, to_plain
+from lib.deploy.saved import load_experiment
 from lib.models.mspn import MSPN, build_mspn
 from lib.models.weights import from_torchvision, load_pretrained
-from lib.saved import load_experiment
 from lib.tools import convert
 
 EXPERIMENT = """

@@ -10,8 +10,8 @@ from conftest import load_config
 from prepare_command import write_json
 
 from cvpack.files import read_json
-from lib.datasets import coco, mpii
 from lib.datasets import joints as joints_module
+from lib.datasets.description import COCO, MPII
 from lib.datasets.joints import Records, TestSamples, TrainSamples, pack_paths
 from lib.loader import dataset_of, format_of, train_samples
 from lib.utils.heatmap import encode
@@ -27,7 +27,7 @@ from lib.utils.transforms import (
 )
 
 EXPERIMENTS = {'coco': 'mspn.2xstg.coco', 'mpii': 'mspn.2xstg.mpii'}
-DATASETS = {17: coco.COCO, 16: mpii.MPII}
+DATASETS = {17: COCO, 16: MPII}
 UNTOUCHED = Augmentation(
     basic_extension=0.0,
     random_extension=False,
@@ -138,7 +138,7 @@ def test_geometry_is_the_published_one(golden, monkeypatch):
         records = Records(
             Path(), pack_paths(['x.jpg']), center, scale, joints=joints[None, :, :2], visibility=joints[None, :, 2]
         )
-        records.integer = np.array([dataset is coco.COCO])
+        records.integer = np.array([dataset is COCO])
         samples = TrainSamples(records, UNTOUCHED, dataset.flip_pairs, (), (height, width), seed=0)
         keypoints = samples.sample(0, plain_draws(rotation=rotation, flip=flip))['keypoints']
         expected = np.vstack([matrix @ mirror_matrix(image_width) if flip else matrix, [0, 0, 1]])
@@ -162,7 +162,7 @@ def test_half_bodies_are_the_published_ones(shared, shared_golden):
         result = half_body(
             records.joints[i],
             records.visibility[i],
-            coco.COCO.upper_body_ids,
+            COCO.upper_body_ids,
             case['upper'],
             np.array(case['rand']) * growth,
             192 / 256,
@@ -177,7 +177,7 @@ def test_half_bodies_are_the_published_ones(shared, shared_golden):
 def test_half_body_leaves_few_joints_alone():
     joints, visibility = np.random.rand(17, 2) * 100, np.zeros(17)
     visibility[:2] = 2
-    assert half_body(joints, visibility, coco.COCO.upper_body_ids, True, np.zeros(2), 0.75) is None
+    assert half_body(joints, visibility, COCO.upper_body_ids, True, np.zeros(2), 0.75) is None
 
 
 def test_half_body_by_hand():
@@ -186,13 +186,13 @@ def test_half_body_by_hand():
     joints[:4], visibility[:4] = [[10, 20], [110, 20], [10, 80], [60, 220]], [2, 1, 2, 2]
     joints[13:], visibility[13:] = [[0, 300], [40, 300], [0, 310], [40, 340]], 2
     upper, lower = (
-        half_body(joints, visibility, coco.COCO.upper_body_ids, prefer, np.array([0.2, 0.1]), 0.75)
+        half_body(joints, visibility, COCO.upper_body_ids, prefer, np.array([0.2, 0.1]), 0.75)
         for prefer in (True, False)
     )
     np.testing.assert_allclose(upper, [[60, 120], [220 * 0.75 / 200, 220 / 200]], rtol=1e-6)  # 200 high, and a tenth
     np.testing.assert_allclose(lower, [[20, 320], [48 / 200, 48 / 0.75 / 200]], rtol=1e-6)  # 40 wide, and a fifth
     visibility[13] = 0  # three are too few to be preferred
-    again = half_body(joints, visibility, coco.COCO.upper_body_ids, False, np.array([0.2, 0.1]), 0.75)
+    again = half_body(joints, visibility, COCO.upper_body_ids, False, np.array([0.2, 0.1]), 0.75)
     np.testing.assert_array_equal(again, upper)
 
 
@@ -216,9 +216,7 @@ def test_joints_are_truncated_as_their_record_has_them(tmp_path):
     annotations = [
         {'image_id': 1, 'bbox': [5, 5, 30, 40], 'num_keypoints': 17, 'keypoints': keypoints} for keypoints in people
     ]
-    write_json(
-        tmp_path / coco.COCO.train_json, {'images': [{'id': 1, 'file_name': 'a.png'}], 'annotations': annotations}
-    )
+    write_json(tmp_path / COCO.train_json, {'images': [{'id': 1, 'file_name': 'a.png'}], 'annotations': annotations})
     (tmp_path / 'images').mkdir()
     cv2.imwrite(str(tmp_path / 'images/a.png'), np.zeros((60, 50, 3), np.uint8))
     cfg = load_config('mspn.2xstg.coco')
@@ -247,7 +245,7 @@ def test_fit_covers_the_box():
 
 
 def test_mirror_permutation_is_its_own_inverse():
-    for dataset in (coco.COCO, mpii.MPII):
+    for dataset in (COCO, MPII):
         permutation = mirror_permutation(len(dataset.joint_names), dataset.flip_pairs)
         names = [dataset.joint_names[i] for i in permutation]
         swapped = {'left': 'right', 'right': 'left'}

@@ -22,15 +22,16 @@ from cvpack.dist import free_port
 from cvpack.files import read_json
 from cvpack.logger import TrainLog
 from cvpack.trainer import TrainStep
-from lib import engine, validation
+from lib import engine
 from lib.config import override
-from lib.curves import read_scalars
 from lib.datasets import coco, mpii
 from lib.datasets.joints import TestSamples
-from lib.datasets.part import evenly, part, take
+from lib.evaluation import validation
+from lib.evaluation.curves import read_scalars
+from lib.evaluation.sample_sheet import sample_sheet
+from lib.evaluation.subset import evenly, part, take
 from lib.loader import dataset_of
 from lib.models.mspn import build_mspn
-from lib.pictures import sample_sheet
 from lib.utils.codec import CODECS
 from lib.utils.heatmap import encode
 from lib.utils.transforms import crop_matrix

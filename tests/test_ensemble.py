@@ -7,9 +7,10 @@ import torch
 from conftest import call, load_config, tiny_settings
 
 from cvpack.files import read_json, sha256
-from lib import engine, testing
+from lib import engine
+from lib import inference as testing
 from lib.config import override, to_plain
-from lib.ensemble import LONGEST_NAME, ensemble_name
+from lib.evaluation.ensemble import LONGEST_NAME, ensemble_name
 from lib.models.mspn import build_mspn
 from lib.utils import heatmap
 from lib.utils.codec import aspect_ratio

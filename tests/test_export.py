@@ -18,12 +18,12 @@ from cvpack import checkpoint
 from lib.config import REPOSITORY, override, to_plain
 from lib.datasets.joints import crop
 from lib.datasets.synthetic import draw_image
-from lib.deployed import build_deployed, decode_in_crop
+from lib.deploy.exportable import build_deployed, decode_in_crop
+from lib.deploy.saved import load_experiment
 from lib.loader import normalize
 from lib.models.mspn import build_mspn
-from lib.saved import load_experiment
-from lib.tools import export
-from lib.tools.export_crops import find_crops
+from lib.tools.export import __main__ as export
+from lib.tools.export.crops import find_crops
 from lib.utils import heatmap
 from lib.utils.transforms import crop_matrix
 

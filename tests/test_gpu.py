@@ -19,11 +19,12 @@ from cvpack.solver import scale_schedule
 from cvpack.trainer import train_loop
 from lib.config import override
 from lib.datasets import coco
+from lib.datasets.description import COCO
+from lib.inference import Member, flip_permutation, predict_heatmaps, predict_own, ready_to_test
 from lib.loader import test_loader as loader_of
 from lib.loader import train_loader, train_samples
 from lib.models.compiled import compile_blocks
 from lib.models.mspn import build_mspn
-from lib.testing import Member, flip_permutation, predict_heatmaps, predict_own, ready_to_test
 from lib.tools.benchmark.data import many_boxes
 from lib.training import Trainer
 from lib.utils.codec import CODECS
@@ -233,7 +234,7 @@ def test_the_host_never_waits_in_a_test(drawn, tmp_path, codec, workers):
         override(cfg, [*plain, *settings])
         members.append(Member(cfg, network_to_test(cfg)))
     cfg, device = members[0].cfg, torch.device('cuda')
-    people = many_boxes(coco.test_records(coco.COCO.at(drawn), 'val', gt_boxes=True), images=2, boxes=20)
+    people = many_boxes(coco.test_records(COCO.at(drawn), 'val', gt_boxes=True), images=2, boxes=20)
     assert len(loader_of(cfg, people)) == 5
     calls = itertools.count()
 
@@ -268,7 +269,7 @@ def test_a_replayed_test_is_an_eager_one(drawn, tmp_path, codec):
     cfg = load_config(EXPERIMENT)
     override(cfg, [*tiny_settings(drawn, tmp_path), f'CODEC={codec}', 'TEST.IMS_PER_GPU=6', 'TEST.PRECISION=bf16'])
     device = torch.device('cuda')
-    people = many_boxes(coco.test_records(coco.COCO.at(drawn), 'val', gt_boxes=True), images=2, boxes=20)
+    people = many_boxes(coco.test_records(COCO.at(drawn), 'val', gt_boxes=True), images=2, boxes=20)
     members = [Member(cfg, network_to_test(cfg))]
     cfg.TEST.CUDA_GRAPH = True
     _, replayed = predict_own(cfg, members, people, device)

@@ -9,6 +9,7 @@ import scipy.io
 from cvpack.errors import InputError
 from cvpack.files import read_json
 from lib.datasets import mpii
+from lib.datasets.description import MPII
 from lib.datasets.mpii import pckh
 
 
@@ -61,7 +62,7 @@ def test_the_test_split_writes_the_submission(tmp_path):
     person = {'center': [50.0, 60.0], 'scale': 1.5}
     people = [{'image': f'{i}.jpg', 'image_index': 10 + i, 'person_index': 2, **person} for i in range(3)]
     (tmp_path / 'det_json/test.json').write_text(json.dumps(people))
-    records = mpii.test_records(mpii.MPII.at(tmp_path), 'test', gt_boxes=False)
+    records = mpii.test_records(MPII.at(tmp_path), 'test', gt_boxes=False)
     np.testing.assert_allclose(records.center, [[49, 60 + 15 * 1.5 - 1]] * 3)
     keypoints = np.arange(3 * 16 * 2, dtype=float).reshape(3, 16, 2)
     results = mpii.write_results(records, keypoints, np.ones((3, 16, 1)), tmp_path)
@@ -70,4 +71,4 @@ def test_the_test_split_writes_the_submission(tmp_path):
     submitted = scipy.io.loadmat(tmp_path / 'pred_keypoints_mpii.mat', squeeze_me=True)['pred']
     assert [(row['image_index'], row['person_index']) for row in submitted] == [(10, 2), (11, 2), (12, 2)]
     assert submitted[2]['point'][15].tolist() == (15, keypoints[2, 15, 0] + 1, keypoints[2, 15, 1] + 1)
-    assert mpii.evaluate(mpii.MPII.at(tmp_path), 'test', results, records) is None
+    assert mpii.evaluate(MPII.at(tmp_path), 'test', results, records) is None

@@ -14,8 +14,9 @@ from cvpack.files import read_json
 from lib import engine
 from lib.config import mpii_defaults, override
 from lib.datasets import coco
+from lib.datasets.description import COCO
 from lib.datasets.joints import Records, pack_paths
-from lib.datasets.nms import Scoring, instance_scores, oks_nms, scored, soft_oks_nms
+from lib.evaluation.nms import Scoring, instance_scores, oks_nms, scored, soft_oks_nms
 from lib.models.mspn import build_mspn
 
 SIGMAS = np.array([0.1, 0.1])
@@ -101,9 +102,9 @@ def test_mpii_has_no_scores():
 def test_the_command(drawn, tmp_path, monkeypatch, capsys):
     """A detector that finds everyone twice; the keys say what is made of it. Annotated people are there once."""
     root = tmp_path / 'COCO'
-    boxes = read_json(drawn / coco.COCO.val_boxes)
+    boxes = read_json(drawn / COCO.val_boxes)
     twice = [{**box, 'score': box['score'] * share} for box in boxes for share in (1, 0.5)]
-    refusals.coco_with(drawn, root, {coco.COCO.val_boxes: refusals.instead(twice)})
+    refusals.coco_with(drawn, root, {COCO.val_boxes: refusals.instead(twice)})
     settings = [*tiny_settings(root, tmp_path / 'out'), 'DATALOADER.NUM_WORKERS=0']
     cfg = load_config('mspn.2xstg.coco')
     override(cfg, settings)

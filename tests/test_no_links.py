@@ -14,12 +14,12 @@ from test_prepare_coco import make_2014, make_2017
 from cvpack import checkpoint
 from lib import engine
 from lib.config import override, to_plain
-from lib.config_command import main as config_command
+from lib.config.command import main as config_command
 from lib.datasets import coco
-from lib.datasets.coco import COCO
+from lib.datasets.description import COCO
+from lib.deploy.saved import load_experiment
+from lib.evaluation.validation import Validation
 from lib.models.mspn import build_mspn
-from lib.saved import load_experiment
-from lib.validation import Validation
 
 EXPERIMENT = 'mspn.2xstg.coco'
 
@@ -133,7 +133,7 @@ def test_data_are_copied(make, tmp_path, capsys):
     printed = run(capsys, *command)
     assert 'copied from' in printed and 'as there can be no link' in printed
     assert [line.split(': ')[1].split(',')[0] for line in run(capsys, *command).splitlines()] == ['kept'] * 5
-    records = coco.train_records(coco.COCO.at(target), 1)
+    records = coco.train_records(COCO.at(target), 1)
     assert len(records) and all((target / 'images' / path.decode()).is_file() for path in records.paths)
     assert not [path for path in target.rglob('*') if path.is_symlink() or path.name.startswith('.')]
     # Another picture more, and it is the download no longer.

@@ -11,7 +11,9 @@ from refusals import experiment, names_all, refused
 from cvpack import checkpoint
 from cvpack.errors import InputError
 from cvpack.order import in_order, newest
-from lib import begin, engine, validation
+from lib import engine
+from lib.evaluation import validation
+from lib.training import begin
 
 
 def names(folder) -> list[str]:

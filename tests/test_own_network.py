@@ -13,15 +13,18 @@ from refusals import names_all, refused
 
 from cvpack import checkpoint
 from cvpack.files import read_json
-from lib import engine, network
+from lib import engine
 from lib.config import REPOSITORY, coco_defaults, run_config, to_plain
-from lib.experiment import importing_from
+from lib.config.experiment import importing_from
+from lib.deploy.predictor import PosePredictor
+from lib.deploy.saved import load_experiment
+from lib.models import own as network
 from lib.models.mspn import build_mspn, count_cost
+from lib.models.own import network_of
 from lib.models.resnet import ConvBNReLU, fold_batch_norm
-from lib.network import network_of
-from lib.predict import PosePredictor
-from lib.saved import load_experiment
-from lib.tools import convert, export, predict
+from lib.tools import convert
+from lib.tools.export import __main__ as export
+from lib.tools.predict import __main__ as predict
 
 README = (REPOSITORY / 'README.md').read_text().partition('## A new network')[2].partition('\n## ')[0]
 PLAIN = re.search(r'```python\n(.*?)```', README, re.DOTALL)[1]

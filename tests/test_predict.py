@@ -18,13 +18,14 @@ from cvpack.errors import InputError
 from cvpack.files import read_json
 from lib.config import override, to_plain
 from lib.datasets import coco
+from lib.datasets.description import COCO
+from lib.deploy.predictor import PosePredictor, whole_image
+from lib.inference import predict, ready_to_test
 from lib.models.mspn import build_mspn
-from lib.predict import PosePredictor, whole_image
-from lib.testing import predict, ready_to_test
-from lib.tools.predict import main
-from lib.tools.predict_media import open_source
+from lib.tools.predict.__main__ import main
+from lib.tools.predict.media import open_source
 
-DETECTIONS = coco.COCO.val_boxes
+DETECTIONS = COCO.val_boxes
 
 
 @pytest.fixture(scope='module')
@@ -101,7 +102,7 @@ def test_results_are_those_of_a_test(weights, drawn, tmp_path):
     cfg = PosePredictor(weights).cfg
     model = build_mspn(cfg)
     model.load_state_dict(checkpoint.load(weights)['model'])
-    records = coco.test_records(coco.COCO.at(drawn), 'val', gt_boxes=False)
+    records = coco.test_records(COCO.at(drawn), 'val', gt_boxes=False)
     device = torch.device('cpu')
     results = coco.write_results(records, *predict(cfg, ready_to_test(cfg, model, device), records, device), tmp_path)
     expected = read_json(results)

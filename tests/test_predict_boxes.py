@@ -11,8 +11,8 @@ import torchvision
 from refusals import names_all
 
 from cvpack.errors import InputError
-from lib.tools.predict_boxes import BoxFile, Detector
-from lib.tools.predict_media import Frame
+from lib.tools.predict.boxes import BoxFile, Detector
+from lib.tools.predict.media import Frame
 
 NAMES = ['val/000000000139.jpg', 'val/COCO_val2014_000000000140.jpg', 'val/ü x.png', 'train/1.jpg', 'val/1.jpg']
 LISTED = {'images': [{'id': 7, 'file_name': '000000000139.jpg'}, {'id': 139, 'file_name': 'val/ü x.png'}]}

@@ -3,11 +3,12 @@
 import json
 from pathlib import Path
 
+import pycocotools.coco
 import pytest
 from prepare_command import fail, run, snapshot, write_json
-from pycocotools.coco import COCO
 
 from lib.datasets import coco
+from lib.datasets.description import COCO
 
 ADDRESS = 'http://images.cocodataset.org'
 
@@ -91,13 +92,13 @@ def test_coco_is_prepared_in_the_home_folder(tmp_path, monkeypatch, capsys):
     source = make_2017(tmp_path / 'download')
     monkeypatch.setenv('MSPN_HOME', str(tmp_path / 'home'))
     run(capsys, 'coco', '--source', source)
-    assert len(coco.train_records(coco.COCO.at(tmp_path / 'home/dataset/COCO'), 1)) == 3
+    assert len(coco.train_records(COCO.at(tmp_path / 'home/dataset/COCO'), 1)) == 3
 
 
 def test_coco_is_prepared_where_it_was_unpacked(tmp_path, capsys):
     folder = make_2017(tmp_path / 'COCO', 'images')
     assert f'{folder}/images/val2017: kept' in run(capsys, 'coco', '--source', folder, '--target', folder)
-    assert len(coco.test_records(coco.COCO.at(folder), 'val', False)) == 2
+    assert len(coco.test_records(COCO.at(folder), 'val', False)) == 2
 
 
 @pytest.mark.parametrize(('jsons', 'images'), [('', ''), ('annotations', ''), ('gt_json', 'images')])
@@ -108,12 +109,12 @@ def test_coco_2014(tmp_path, jsons, images, capsys):
     for split in ('train2014', 'val2014'):
         assert (target / 'images' / split).readlink() == source / images / split
     assert (target / 'gt_json/minival_2014.json').readlink() == source / jsons / 'minival_2014.json'
-    records = coco.train_records(coco.COCO.at(target), 1)
+    records = coco.train_records(COCO.at(target), 1)
     assert [path.decode() for path in records.paths] == [
         'train2014/COCO_train2014_000000000001.jpg',
         'val2014/COCO_val2014_000000000002.jpg',
     ]
-    assert len(coco.test_records(coco.COCO.at(target), 'val', False)) == 1
+    assert len(coco.test_records(COCO.at(target), 'val', False)) == 1
 
 
 def test_coco_counts_absent_images(tmp_path, capsys):
@@ -213,7 +214,7 @@ def test_coco_test_dev(tmp_path, capsys):
     (source / 'test2017').mkdir()
     (source / 'test2017/7.jpg').touch()
     assert 'test_dev.json: written, 1 images, 0 annotations' in run(capsys, *arguments)
-    records = coco.test_records(coco.COCO.at(target), 'test', False)
+    records = coco.test_records(COCO.at(target), 'test', False)
     assert [path.decode() for path in records.paths] == ['test2017/7.jpg']
     assert (target / 'images/test2017').readlink() == source / 'test2017'
 
@@ -223,8 +224,8 @@ def test_coco_on_real_images(tmp_path, shared, capsys):
     printed = run(capsys, 'coco', '--source', source, '--target', target)
     assert '197 images, 723 annotations, 639 of them people with keypoints' in printed
     assert '197 images listed, 0 of them absent' in printed
-    dataset = coco.COCO.at(target)
+    dataset = COCO.at(target)
     assert (len(coco.train_records(dataset, 1)), len(coco.test_records(dataset, 'val', False))) == (364, 639)
-    truth = COCO(str(target / 'gt_json/minival_2014.json'))
+    truth = pycocotools.coco.COCO(str(target / 'gt_json/minival_2014.json'))
     assert all((target / 'images' / image['file_name']).is_file() for image in truth.dataset['images'])
     assert len(truth.loadRes(str(target / 'det_json/minival_2014_det.json')).anns) == 639

@@ -9,8 +9,9 @@ import scipy.io
 from prepare_command import fail, run, snapshot, write_json
 
 from lib.datasets import mpii
-from lib.tools import prepare_mpii
-from lib.tools.mpii_mat import Person
+from lib.datasets.description import MPII
+from lib.tools.prepare import mpii as prepare_mpii
+from lib.tools.prepare.mpii_mat import Person
 
 EMPTY = np.zeros((0, 0))
 
@@ -137,8 +138,8 @@ def test_mpii_mat_is_what_the_data_set_reads(tmp_path, mpii_download, golden, ca
     joints = np.array([person['joints'] for person in load(target / 'gt_json/valid.json')])
     exact = np.concatenate([joints - 1, np.ones((2, 16, 1))], axis=2)
     assert set(mpii.pckh(exact, target / 'gt_json/valid.mat').values()) == {100.0}
-    assert len(mpii.train_records(mpii.MPII.at(target), 1)) == 3
-    assert len(mpii.test_records(mpii.MPII.at(target), 'test', False)) == 1
+    assert len(mpii.train_records(MPII.at(target), 1)) == 3
+    assert len(mpii.test_records(MPII.at(target), 'test', False)) == 1
 
 
 def test_mpii_mat_with_one_person_a_set(tmp_path, capsys):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import load_config, tiny_settings
 
-from cvpack.average import MovingAverage
+from cvpack.ema import MovingAverage
 from cvpack.errors import InputError
 from cvpack.logger import get_logger
 from cvpack.replay import Replay

@@ -15,13 +15,14 @@ from conftest import call, load_config, tiny_settings
 
 from cvpack.files import read_json, sha256
 from lib import engine
-from lib.analysis import page
-from lib.analysis.cases import GREY, Case, picture
-from lib.analysis.heads import head_errors
-from lib.analysis.report import write_report
 from lib.config import override
-from lib.datasets import coco, mpii
+from lib.datasets import mpii
 from lib.datasets.checks import Kind
+from lib.datasets.description import COCO, MPII
+from lib.evaluation import page
+from lib.evaluation.cases import GREY, Case, picture
+from lib.evaluation.heads import head_errors
+from lib.evaluation.report import write_report
 from lib.models.mspn import build_mspn
 
 VOID = {'meta', 'img', 'br'}
@@ -101,7 +102,7 @@ def write(tmp_path, found, file_name='a.jpg', **changes):
     (tmp_path / 'images' / file_name).parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(tmp_path / 'images' / 'a.jpg'), np.full((150, 160, 3), 90, np.uint8))
     (tmp_path / 'images' / 'a.jpg').rename(tmp_path / 'images' / file_name)
-    facts = coco.COCO.joint_names, coco.COCO.flip_pairs, coco.COCO.skeleton
+    facts = COCO.joint_names, COCO.flip_pairs, COCO.skeleton
     return write_report(content(truth, **changes), {'AP': '12.3'}, tmp_path, tmp_path / 'images', *facts)
 
 
@@ -212,7 +213,7 @@ def test_a_test_writes_it(drawn, tmp_path, monkeypatch, capsys):
     assert f'{folder / "report.html"}: where the predictions err, in ' in printed
     metrics = read_json(folder / 'metrics.json')
     assert metrics['weights_sha256'] == sha256(weights) and len(metrics['weights_sha256']) == 64
-    assert metrics['truth'] == str(drawn.resolve() / coco.COCO.val_json) and metrics['results'] == 'results.json'
+    assert metrics['truth'] == str(drawn.resolve() / COCO.val_json) and metrics['results'] == 'results.json'
     shown = read_page(folder / 'report.html')
     assert metrics['weights_sha256'] in shown.texts and shown.fetched
     assert (folder / 'report.html').stat().st_size < 3e6
@@ -238,7 +239,7 @@ def test_mpii(tmp_path):
     assert np.isnan(errors[0, 0]) and errors[0, 10] == pytest.approx(31 / 60)
     assert mpii.pckh(predictions, truth)['Mean'] == pytest.approx(100 * (139 - 5) / 139)
 
-    facts = mpii.MPII.joint_names, mpii.MPII.flip_pairs, mpii.MPII.skeleton
+    facts = MPII.joint_names, MPII.flip_pairs, MPII.skeleton
     path = write_report(content(truth, sigmas=[]), {'Mean': '96.4'}, tmp_path, tmp_path / 'images', *facts)
     shown = read_page(path)
     assert (

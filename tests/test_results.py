@@ -9,9 +9,10 @@ from conftest import call, load_config, tiny_settings
 from refusals import change_all, coco_with, experiment, names_all, refused
 
 from cvpack.files import read_json, write_json
-from lib import engine, results
+from lib import engine
 from lib.config import override
-from lib.datasets import coco
+from lib.datasets.description import COCO
+from lib.evaluation import test_folder as results
 from lib.models.mspn import build_mspn
 
 
@@ -54,12 +55,12 @@ def tests(drawn, tmp_path, monkeypatch):
 
 
 def moved_truth(tests: Trials) -> None:
-    file = tests.folder / 'COCO' / coco.COCO.val_json
+    file = tests.folder / 'COCO' / COCO.val_json
     write_json(file, change_all('annotations', area=123.0)(read_json(file)))
 
 
 def moved_boxes(tests: Trials) -> None:
-    file = tests.folder / 'COCO' / coco.COCO.val_boxes
+    file = tests.folder / 'COCO' / COCO.val_boxes
     write_json(file, [{**box, 'score': 0.5} for box in read_json(file)])
 
 

@@ -7,8 +7,8 @@ from conftest import load_config
 from cvpack import checkpoint
 from cvpack.errors import InputError
 from lib.config import REPOSITORY, override, to_plain
+from lib.deploy.saved import load_experiment
 from lib.models.mspn import build_mspn
-from lib.saved import load_experiment
 
 
 @pytest.fixture(scope='module')

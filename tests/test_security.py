@@ -18,11 +18,11 @@ from refusals import experiment, mpii_people, one_image, refused, small, write_j
 from cvpack.errors import InputError
 from lib import engine
 from lib.config import REPOSITORY
-from lib.datasets import coco, mpii
 from lib.datasets.checks import Kind
+from lib.datasets.description import COCO, MPII
 from lib.datasets.image_files import load_image, read_image
 from lib.datasets.image_names import is_safe
-from lib.tools import prepare
+from lib.tools.prepare import __main__ as prepare
 
 # ------------------------------------------------------------------------------------------------- checkpoints
 
@@ -115,12 +115,12 @@ def test_an_image_outside_is_never_read(layout, name, drawn, tmp_path, monkeypat
     name = name.format(folder=root)
     if layout == 'coco':
         one_image(drawn, root)
-        file = root / coco.COCO.train_json
+        file = root / COCO.train_json
         content = json.loads(file.read_text())
         content['images'][0]['file_name'] = name
         write_json(file, content)
     else:
-        file = write_json(root / mpii.MPII.train_json, [{**mpii_people()[0], 'image': name}])
+        file = write_json(root / MPII.train_json, [{**mpii_people()[0], 'image': name}])
         (root / 'images').mkdir()
     (root / 'outside.jpg').write_bytes(cv2.imencode('.jpg', np.zeros((200, 200, 3), np.uint8))[1].tobytes())
     run = experiment(engine.train, monkeypatch, f'mspn.2xstg.{layout}')

@@ -6,12 +6,12 @@ import pytest
 from refusals import experiment, refused, small
 
 from lib.config import coco_defaults, finalize
-from lib.datasets import coco, mpii
 from lib.datasets.checks import Kind
+from lib.datasets.description import COCO, MPII
 from lib.datasets.sides import mirrors_by_name, unpaired_sides
 from lib.engine import test as run_test
 from lib.engine import train
-from lib.tools import check_data
+from lib.tools.check_data import __main__ as check_data
 
 SPELLINGS = (
     ('LHip', 'RHip'),
@@ -53,14 +53,14 @@ def test_no_sides_by_name():
         'elbow',
     ]
     assert mirrors_by_name(names) == {}
-    for facts in (coco.COCO, mpii.MPII):
+    for facts in (COCO, MPII):
         found = {frozenset((a, b)) for a, rights in mirrors_by_name(facts.joint_names).items() for b in rights}
         assert found == {frozenset(pair) for pair in facts.flip_pairs}
 
 
 def four_joints(names, flip_pairs=(), prob_flip=0.5, flip_test=True):
     description = dataclasses.replace(
-        coco.COCO, joint_names=names, flip_pairs=flip_pairs, upper_body_ids=(), skeleton=(), sigmas=(0.1,) * 4
+        COCO, joint_names=names, flip_pairs=flip_pairs, upper_body_ids=(), skeleton=(), sigmas=(0.1,) * 4
     )
     cfg = coco_defaults(description)
     cfg.LOSS.TOPK, cfg.DATASET.TRAIN.PROB_FLIP, cfg.TEST.FLIP = 4, prob_flip, flip_test
@@ -93,7 +93,7 @@ def test_sides_are_reported(drawn):
         'nose',
         *(f'{side}{name}' for name in ('Eye', 'Ear', 'Arm', 'Hand', 'Hip', 'Knee', 'Toe', 'Heel') for side in 'LR'),
     ]
-    cfg = coco_defaults(dataclasses.replace(coco.COCO, root=drawn, joint_names=tuple(names), flip_pairs=()))
+    cfg = coco_defaults(dataclasses.replace(COCO, root=drawn, joint_names=tuple(names), flip_pairs=()))
     findings = check_data.check(cfg, ('train',), 1)
     assert findings.counts[Kind.SIDES] == 8 and 'LEye and REye are left and right' in findings.examples[Kind.SIDES][0]
 

@@ -12,7 +12,7 @@ from cvpack.files import read_json
 from lib import engine
 from lib.config import override
 from lib.datasets.checks import Kind
-from lib.datasets.submission import check_coco, check_mpii
+from lib.evaluation.submission import check_coco, check_mpii
 from lib.models.mspn import build_mspn
 from lib.tools import check_submission
 

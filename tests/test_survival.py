@@ -15,8 +15,8 @@ from conftest import OneLayer, call, fast_settings, load_config, tiny_settings, 
 from refusals import experiment, names_all, refused
 
 from cvpack import checkpoint
-from cvpack.average import MovingAverage
 from cvpack.dist import free_port
+from cvpack.ema import MovingAverage
 from cvpack.errors import InputError, NotFinite
 from cvpack.files import read_json
 from cvpack.preemption import StopRequest

@@ -13,7 +13,7 @@ import pytest
 from pycocotools.cocoeval import COCOeval
 
 from lib.datasets import synthetic
-from lib.datasets.coco import COCO
+from lib.datasets.description import COCO
 from lib.datasets.figures import Figure, Part, draw_figure
 
 TRAIN, VAL = 'gt_json/train_val_minus_minival_2014.json', 'gt_json/minival_2014.json'
@@ -38,7 +38,7 @@ def bytes_of(root: Path) -> dict[str, bytes]:
 
 def load(path: Path) -> COCO:
     with contextlib.redirect_stdout(io.StringIO()):
-        return pycocotools.coco.COCO(str(path))
+        return pycocotools.COCO(str(path))
 
 
 def people(count: int) -> Iterator[tuple[np.ndarray, dict, np.ndarray]]:

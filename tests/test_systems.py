@@ -15,8 +15,9 @@ from refusals import experiment, names_all, refused
 
 from cvpack import device
 from cvpack.logger import DataTimer, TrainLog
-from lib import config, engine
+from lib import engine
 from lib.config import REPOSITORY
+from lib.config import resolve as config
 from lib.datasets.joints import TestSamples, TrainSamples
 from lib.models.mspn import build_mspn
 
@@ -46,7 +47,8 @@ assert len(modules) > 80
 
 import torch
 from cvpack import device, preemption
-from lib import config, loader
+from lib import loader
+from lib.config import resolve as config
 device.make_ready(torch.device('cpu'))
 assert device.peak_memory_gb(torch.device('cpu')) != device.peak_memory_gb(torch.device('cpu')), 'not NaN'
 with preemption.StopRequest() as stop:

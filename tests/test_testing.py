@@ -10,13 +10,14 @@ import torch.nn.functional as F
 from conftest import load_config, tiny_settings
 
 from cvpack import dist
-from lib import testing
+from lib import inference as testing
 from lib.config import override
 from lib.datasets import coco, joints
+from lib.datasets.description import COCO
 from lib.datasets.joints import TestSamples
+from lib.inference import Member, flip_permutation, predict, predict_heatmaps, predict_own, ready_to_test
 from lib.loader import test_loader as loader_of
 from lib.models.mspn import build_mspn
-from lib.testing import Member, flip_permutation, predict, predict_heatmaps, predict_own, ready_to_test
 from lib.tools.benchmark.data import many_boxes
 from lib.utils.codec import CODECS
 
@@ -34,7 +35,7 @@ class Brightness(torch.nn.Module):
 @pytest.fixture
 def people(drawn):
     """20 boxes in each of 5 images, mixed as a detector's."""
-    return many_boxes(coco.test_records(coco.COCO.at(drawn), 'val', gt_boxes=True), IMAGES, BOXES)
+    return many_boxes(coco.test_records(COCO.at(drawn), 'val', gt_boxes=True), IMAGES, BOXES)
 
 
 @pytest.fixture

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools.cocoeval import Params
 
 from cvpack.files import read_json
 from cvpack.logger import LOGGER
 from lib.datasets.coco_categories import PERSON, check_joint_names, is_labelled_person
-from lib.datasets.coco_eval import keypoint_figures, pck
 from lib.datasets.coco_json import (
     Boxes,
     check_truth,
@@ -23,62 +21,10 @@ from lib.datasets.coco_json import (
 from lib.datasets.description import Description
 from lib.datasets.image_names import image_path as image_path
 from lib.datasets.joints import Records, pack_paths
-from lib.datasets.nms import Scoring, scored
-from lib.datasets.submission import check_coco
+from lib.evaluation.coco import keypoint_figures, pck
+from lib.evaluation.nms import Scoring, scored
+from lib.evaluation.submission import check_coco
 from lib.utils.transforms import centers_and_scales
-
-COCO = Description(
-    name='COCO',
-    root=Path('dataset/COCO'),
-    train_json='gt_json/train_val_minus_minival_2014.json',
-    val_json='gt_json/minival_2014.json',
-    test_json='gt_json/test_dev.json',
-    val_boxes='det_json/minival_2014_det.json',
-    test_boxes='det_json/test_dev_det.json',
-    joint_names=(
-        'nose',
-        'left_eye',
-        'right_eye',
-        'left_ear',
-        'right_ear',
-        'left_shoulder',
-        'right_shoulder',
-        'left_elbow',
-        'right_elbow',
-        'left_wrist',
-        'right_wrist',
-        'left_hip',
-        'right_hip',
-        'left_knee',
-        'right_knee',
-        'left_ankle',
-        'right_ankle',
-    ),
-    flip_pairs=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)),
-    upper_body_ids=tuple(range(13)),
-    skeleton=(
-        (15, 13),
-        (13, 11),
-        (16, 14),
-        (14, 12),
-        (11, 12),
-        (5, 11),
-        (6, 12),
-        (5, 6),
-        (5, 7),
-        (6, 8),
-        (7, 9),
-        (8, 10),
-        (1, 2),
-        (0, 1),
-        (0, 2),
-        (1, 3),
-        (2, 4),
-        (3, 5),
-        (4, 6),
-    ),
-    sigmas=tuple(Params('keypoints').kpt_oks_sigmas.tolist()),
-)
 
 PREPARE = 'prepare the data set (python -m lib.tools.prepare -h) or correct its description in config.py'
 PUBLISHED = Scoring()

@@ -92,3 +92,51 @@ def _plain(value: object) -> object:
 
 def _fixed(value: object) -> object:
     return tuple(_fixed(entry) for entry in value) if isinstance(value, (list, tuple)) else value
+
+
+# fmt: off
+COCO = Description(
+    name='COCO',
+    root=Path('dataset/COCO'),
+    train_json='gt_json/train_val_minus_minival_2014.json',
+    val_json='gt_json/minival_2014.json',
+    test_json='gt_json/test_dev.json',
+    val_boxes='det_json/minival_2014_det.json',
+    test_boxes='det_json/test_dev_det.json',
+    joint_names=(
+        'nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear', 'left_shoulder', 'right_shoulder', 'left_elbow',
+        'right_elbow', 'left_wrist', 'right_wrist', 'left_hip', 'right_hip', 'left_knee', 'right_knee', 'left_ankle',
+        'right_ankle',
+    ),
+    flip_pairs=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)),
+    upper_body_ids=tuple(range(13)),
+    skeleton=(
+        (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10),
+        (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
+    ),
+    # pycocotools' Params has them as tenths: 0.26 / 10 is another float than 0.026.
+    sigmas=tuple(sigma / 10 for sigma in (
+        0.26, 0.25, 0.25, 0.35, 0.35, 0.79, 0.79, 0.72, 0.72, 0.62, 0.62, 1.07, 1.07, 0.87, 0.87, 0.89, 0.89,
+    )),
+)
+
+MPII = Description(
+    name='MPII',
+    root=Path('dataset/MPII'),
+    format='MPII',
+    train_json='gt_json/train.json',
+    val_json='gt_json/valid.json',
+    test_json='det_json/test.json',
+    joint_names=(
+        'right_ankle', 'right_knee', 'right_hip', 'left_hip', 'left_knee', 'left_ankle', 'pelvis', 'thorax',
+        'upper_neck', 'head_top', 'right_wrist', 'right_elbow', 'right_shoulder', 'left_shoulder', 'left_elbow',
+        'left_wrist',
+    ),
+    flip_pairs=((0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13)),
+    upper_body_ids=tuple(range(7, 16)),
+    skeleton=(
+        (0, 1), (1, 2), (2, 6), (3, 6), (3, 4), (4, 5), (6, 7), (7, 8), (8, 9), (10, 11), (11, 12), (12, 7), (13, 7),
+        (13, 14), (14, 15),
+    ),
+)
+# fmt: on

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
-from lib.datasets.coco import COCO
+from lib.datasets.description import COCO
 
 # fmt: off
 SIDES = {'left': 1, 'right': -1}

@@ -11,54 +11,8 @@ from lib.datasets.coco import PREPARE
 from lib.datasets.description import Description
 from lib.datasets.joints import Records, pack_paths
 from lib.datasets.mpii_json import INDICES, read_people, read_truth
-from lib.datasets.nms import Scoring
-from lib.datasets.submission import check_mpii
-
-MPII = Description(
-    name='MPII',
-    root=Path('dataset/MPII'),
-    format='MPII',
-    train_json='gt_json/train.json',
-    val_json='gt_json/valid.json',
-    test_json='det_json/test.json',
-    joint_names=(
-        'right_ankle',
-        'right_knee',
-        'right_hip',
-        'left_hip',
-        'left_knee',
-        'left_ankle',
-        'pelvis',
-        'thorax',
-        'upper_neck',
-        'head_top',
-        'right_wrist',
-        'right_elbow',
-        'right_shoulder',
-        'left_shoulder',
-        'left_elbow',
-        'left_wrist',
-    ),
-    flip_pairs=((0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13)),
-    upper_body_ids=tuple(range(7, 16)),
-    skeleton=(
-        (0, 1),
-        (1, 2),
-        (2, 6),
-        (3, 6),
-        (3, 4),
-        (4, 5),
-        (6, 7),
-        (7, 8),
-        (8, 9),
-        (10, 11),
-        (11, 12),
-        (12, 7),
-        (13, 7),
-        (13, 14),
-        (14, 15),
-    ),
-)
+from lib.evaluation.nms import Scoring
+from lib.evaluation.submission import check_mpii
 
 # MPII counts a joint as visible or not; the loss knows three values.
 VISIBLE = 2

@@ -10,7 +10,6 @@ from torch import nn
 from cvpack import checkpoint
 from cvpack.errors import InputError, OtherRun
 from cvpack.stand_ins import Foreign
-from lib import optional
 from lib.models.resnet_names import (
     State,
     from_torchvision,
@@ -20,6 +19,7 @@ from lib.models.resnet_names import (
     place,
     torchvision_remainder,
 )
+from lib.utils import optional
 
 HEAD_LAYER = re.compile(r'stage\d+\.upsample\.up\d\.res_conv2')
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from cvpack.errors import InputError, exits_cleanly
 from cvpack.files import read_json
 from lib.datasets.checks import Kind
-from lib.datasets.coco import COCO, PREPARE
-from lib.datasets.mpii import MPII
-from lib.datasets.submission import check_coco, check_mpii
+from lib.datasets.coco import PREPARE
+from lib.datasets.description import COCO, MPII
+from lib.evaluation.submission import check_coco, check_mpii
 from lib.tools.arguments import positive
 
 SHOWN = 10

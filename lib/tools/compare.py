@@ -19,15 +19,15 @@ import numpy as np
 
 from cvpack.errors import InputError, exits_cleanly
 from cvpack.files import read_json, sha256
-from lib.analysis import bootstrap, heads
-from lib.analysis.bootstrap import Metrics
-from lib.analysis.oks import Evaluation
-from lib.analysis.people import Truth, parse_truth, read_results
-from lib.analysis.resampled import coco_metrics, pck_metrics, pckh_metrics
 from lib.datasets import mpii
 from lib.datasets.coco import PREPARE
-from lib.datasets.coco_eval import FIGURES, PCK_SHARES, box_errors
 from lib.datasets.coco_json import labelled_people, listed_images
+from lib.evaluation import bootstrap, heads
+from lib.evaluation.bootstrap import Metrics
+from lib.evaluation.coco import FIGURES, PCK_SHARES, box_errors
+from lib.evaluation.oks import Evaluation
+from lib.evaluation.people import Truth, parse_truth, read_results
+from lib.evaluation.resampled import coco_metrics, pck_metrics, pckh_metrics
 from lib.tools.arguments import positive
 from lib.utils.transforms import centers_and_scales
 

@@ -26,8 +26,11 @@ from easydict import EasyDict
 from cvpack import checkpoint
 from cvpack.errors import InputError, exits_cleanly
 from lib.config import to_plain
-from lib.models.mmpose import by_own_names, is_mmpose, tensors, to_mmpose
+from lib.config.experiment import OWN, own_file
+from lib.deploy.mmpose import by_own_names, is_mmpose, tensors, to_mmpose
+from lib.deploy.saved import config_of
 from lib.models.mspn import MSPN, build_mspn
+from lib.models.own import network_in, network_of
 from lib.models.resnet import BACKBONES, BasicBlock
 from lib.models.resnet_names import (
     STEM,
@@ -38,8 +41,6 @@ from lib.models.resnet_names import (
     torchvision_remainder,
 )
 from lib.models.weights import check_against, check_state, choose, read
-from lib.network import OWN, network_in, network_of, own_file
-from lib.saved import config_of
 
 TARGETS = ('own', 'published', 'torchvision', 'mmpose')
 TRUNK = 'stage0.downsample.'

@@ -5,8 +5,12 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from lib.utils.heatmap import SCORE_OFFSET
+
 # BGR, of a limb by the side of its joints.
 LEFT, RIGHT, MIDDLE = (80, 200, 80), (50, 120, 255), (240, 180, 60)
+# A joint whose peak is below this share of its person's highest is not drawn.
+MIN_PEAK = 0.25
 PANEL_HEIGHT = 320
 # Sub-pixel bits of OpenCV's drawing coordinates, and pixels that they can count to.
 SHIFT = 4
@@ -88,3 +92,9 @@ def contact_sheet(panels: list[np.ndarray], columns: int = 2) -> np.ndarray:
     margin = [(0, 4), (0, 0), (0, 0)]
     padded = [np.pad(row, [(0, 0), (0, width - row.shape[1]), (0, 0)], constant_values=255) for row in rows]
     return np.vstack([np.pad(row, margin, constant_values=255) for row in padded])
+
+
+def visible_joints(scores: np.ndarray) -> np.ndarray:
+    """(n, K) bool: which joints of n people to draw, by their scores (n, K)."""
+    peaks = scores - SCORE_OFFSET
+    return (peaks > 0) & (peaks >= MIN_PEAK * peaks.max(axis=1, keepdims=True))

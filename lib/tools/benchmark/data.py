@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 
 from lib.datasets import coco
+from lib.datasets.description import COCO
 from lib.datasets.joints import Records, TrainSamples
-from lib.datasets.part import take
+from lib.evaluation.subset import take
 from lib.loader import test_loader, train_loader, train_samples
 from lib.tools.benchmark.measure import Options, Row, Run, compare, one_thread, take_turns
 from lib.utils.transforms import PIXELS_PER_SCALE
@@ -64,7 +65,7 @@ def data(options: Options) -> Iterator[Row]:
 
 def _test_sample(options: Options) -> Row:
     """The test's loader, batches included, on images with many boxes each."""
-    people = many_boxes(coco.test_records(coco.COCO.at(options.root), 'val', gt_boxes=True), IMAGES, BOXES)
+    people = many_boxes(coco.test_records(COCO.at(options.root), 'val', gt_boxes=True), IMAGES, BOXES)
     cfg = options.config('TEST.IMS_PER_GPU=32', 'DATALOADER.NUM_WORKERS=0', 'MODEL.DEVICE=cpu')
     paths = [str(people.root / path.decode()) for path in np.unique(people.paths)]
 

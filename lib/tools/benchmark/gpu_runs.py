@@ -17,9 +17,10 @@ import numpy as np
 
 from lib.config import REPOSITORY
 from lib.datasets import coco
+from lib.datasets.description import COCO
 from lib.datasets.joints import Records
+from lib.inference import predict, ready_to_test
 from lib.models.mspn import build_mspn
-from lib.testing import predict, ready_to_test
 from lib.tools.benchmark.gpu_steps import Known
 from lib.tools.benchmark.measure import Options, Row
 
@@ -135,7 +136,7 @@ def test_run(
         'TEST.CUDA_GRAPH=True',
         f'DATALOADER.NUM_WORKERS={WORKERS}',
     )
-    dataset = coco.COCO.at(options.root)
+    dataset = COCO.at(options.root)
     file = dataset.boxes('val')
     people = coco.test_records(dataset, 'val', gt_boxes=file is None or not file.is_file())
     model = ready_to_test(cfg, build_mspn(cfg), options.device)

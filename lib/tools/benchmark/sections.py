@@ -11,11 +11,9 @@ from lib.tools.benchmark.gpu import gpu
 from lib.tools.benchmark.inference import test
 from lib.tools.benchmark.launches import launches
 from lib.tools.benchmark.measure import Options, Row
-from lib.tools.benchmark.scaling import scaling
-from lib.tools.benchmark.startup import startup
 from lib.tools.benchmark.step import step
 
-DEFAULT = (data, targets, loss, decode, launches, step, test, startup, scaling)
+DEFAULT = (data, targets, loss, decode, launches, step, test)
 SECTIONS = {function.__name__: function for function in (*DEFAULT, gpu)}
 
 

@@ -1,1 +1,0 @@
-"""Trust and diagnosis: where the predictions of a test err, and whether one test is better than another."""

@@ -1,0 +1,75 @@
+"""The folder of an experiment: which one a configuration is of, and the modules that lie in it."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from easydict import EasyDict
+
+# An attribute and no key: a folder whose code may run is never read from a file.
+FOLDER = '_folder'
+
+# The file by which an experiment has a network of its own (lib/models/own.py).
+FILE = 'network.py'
+# What cfg.NETWORK, and so a checkpoint, says; None where nobody knows, which means MSPN.
+MSPN, OWN = 'mspn', 'own'
+
+
+def set_folder(cfg: EasyDict, folder: Path) -> None:
+    """Notes the folder of the config.py that a configuration was made by."""
+    object.__setattr__(cfg, FOLDER, folder)
+
+
+def folder_of(cfg: EasyDict) -> Path | None:
+    """The experiment's folder; None for a configuration that comes from a checkpoint."""
+    return getattr(cfg, FOLDER, None)
+
+
+@contextlib.contextmanager
+def importing_from(folder: Path) -> Iterator[None]:
+    """Inside, an experiment's files import each other by name, as they do when one of them is the script that runs.
+
+    Outside, everything is as before: the same names may mean other modules in another experiment or in the caller's
+    program. A folder that the script itself lies in keeps what was imported. Modules that need others of the folder
+    later have to import them now.
+    """
+    folder = folder.resolve()
+    is_scripts = bool(sys.path) and Path(sys.path[0]).resolve() == folder
+    names = _names(folder)
+    others = {name: module for name, module in sys.modules.items() if name.partition('.')[0] in names}
+    others = {name: module for name, module in others.items() if not _lies_in(module, folder)}
+    for name in others:
+        del sys.modules[name]
+    before, writes_bytecode = set(sys.modules), sys.dont_write_bytecode
+    sys.path.insert(0, str(folder))
+    sys.dont_write_bytecode = writes_bytecode or not is_scripts
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = writes_bytecode
+        sys.path.remove(str(folder))
+        for name in () if is_scripts else set(sys.modules) - before:
+            if _lies_in(sys.modules[name], folder):
+                del sys.modules[name]
+        for name, module in others.items():
+            sys.modules.setdefault(name, module)
+
+
+def _names(folder: Path) -> set[str]:
+    """The top-level modules and packages that the folder offers."""
+    names = {file.stem for file in folder.glob('*.py')}
+    names |= {file.parent.name for file in folder.glob('*/__init__.py')}
+    return names - set(sys.stdlib_module_names) - {'lib', 'cvpack'}
+
+
+def _lies_in(module: ModuleType, folder: Path) -> bool:
+    places = [getattr(module, '__file__', None), *getattr(module, '__path__', ())]
+    return any(folder in Path(place).resolve().parents for place in places if isinstance(place, str))
+
+
+def own_file(folder: Path | None) -> Path | None:
+    """The network.py of an experiment's folder; None where there is none."""
+    file = folder / FILE if folder is not None else None
+    return file if file is not None and file.is_file() else None

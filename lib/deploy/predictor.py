@@ -1,0 +1,128 @@
+"""A trained network as a function: pictures in, people's joints out.
+
+    from lib.deploy.predictor import PosePredictor
+
+    predictor = PosePredictor('model_logs/USER/EXPERIMENT/iter-last.pth')
+    for image, (keypoints, scores) in zip(images, predictor(images, boxes)):
+        predictor.draw(image, keypoints, scores)
+
+The experiment is read from the checkpoint. `python -m lib.tools.predict` does this to files.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch.utils.data import default_collate
+
+from cvpack.errors import InputError
+from lib.datasets.checks import LARGEST, shown
+from lib.datasets.joints import crop_person
+from lib.deploy.saved import load_experiment
+from lib.inference import flip_permutation, predict_batch, ready_to_test
+from lib.loader import dataset_of
+from lib.utils.heatmap import SCORE_OFFSET
+from lib.utils.transforms import centers_and_scales
+from lib.utils.visualize import draw_skeleton, limb_colours, visible_joints
+
+# Joints that the network is least sure of can still be seen in a picture.
+LEAST_OPACITY = 0.3
+SMALLEST_BOX = 0.01  # pixels
+
+
+def whole_image(image: np.ndarray) -> np.ndarray:
+    """(1, 4) float64: the image as the box x, y, w, h of one person."""
+    height, width = image.shape[:2]
+    return np.array([[0.0, 0.0, width, height]])
+
+
+class PosePredictor:
+    """Finds the joints of people in images, as a test of the same checkpoint would.
+
+    weights:    a checkpoint
+    device:     'cpu' or 'cuda'
+    average:    take the moving average of its weights (SOLVER.EMA)
+    experiment: the folder of a config.py, for published checkpoints, which do not hold their configuration, or of a
+                network.py, for those of a network of the experiment's own
+
+    cfg: its configuration; joint_names: K of them; skeleton: pairs of joints
+    Raises InputError for files that are unfit.
+    """
+
+    def __init__(
+        self, weights: str | Path, device: str = 'cpu', average: bool = False, experiment: str | Path | None = None
+    ) -> None:
+        if device.startswith('cuda') and not torch.cuda.is_available():
+            raise InputError(f'device {device}: this machine has no CUDA device: take cpu')
+        self.weights, self.device = Path(weights), torch.device(device)
+        self.cfg, model = load_experiment(self.weights, average, Path(experiment) if experiment else None, self.device)
+        self.model = ready_to_test(self.cfg, model, self.device)
+        self.permutation = flip_permutation(self.cfg, self.device)
+        dataset = dataset_of(self.cfg)
+        self.joint_names, self.skeleton = dataset.joint_names, dataset.skeleton
+
+    @torch.inference_mode()
+    def __call__(
+        self, images: Sequence[np.ndarray], boxes: Sequence[ArrayLike] | None = None
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Keypoints (n, K, 2) in image pixels and scores (n, K), both float64, of the n people of every image.
+
+        images: (H, W, 3) uint8 BGR each; boxes: (n, 4) x, y, w, h in image pixels each; None: a person is a whole
+        image. Batches of TEST.IMS_PER_GPU people, whichever image they are in. Raises InputError for anything else.
+        """
+        for image in images:
+            _check_image(image)
+        boxes = [whole_image(image) for image in images] if boxes is None else boxes
+        if len(boxes) != len(images):
+            raise InputError(f'boxes: {len(boxes)} arrays for {len(images)} images: give one each, (0, 4) for nobody')
+        boxes = [_checked_boxes(own) for own in boxes]
+        people, parts = self._people(images, boxes), [torch.empty(0, len(self.permutation), 3, device=self.device)]
+        while batch := list(islice(people, self.cfg.TEST.IMS_PER_GPU)):
+            batch = {name: value.to(self.device) for name, value in default_collate(batch).items()}
+            parts.append(predict_batch(self.cfg, self.model, batch, self.permutation))
+        rows = torch.cat(parts).double().cpu().numpy()
+        if not np.isfinite(rows).all():
+            raise InputError(f'{self.weights}: its network gives numbers that are not finite: take another checkpoint')
+        found = np.split(rows, np.cumsum([len(own) for own in boxes])[:-1]) if len(boxes) else []
+        return [(own[..., :2], own[..., 2]) for own in found]
+
+    def _people(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        """The crops of all people, image by image."""
+        extension = self.cfg.TEST.X_EXTENSION, self.cfg.TEST.Y_EXTENSION
+        for image, own in zip(images, boxes):
+            for center, scale in zip(*centers_and_scales(own)):
+                yield crop_person(image, center, scale, extension, self.cfg.INPUT_SHAPE, self.cfg.CODEC)
+
+    def draw(self, image: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> None:
+        """Draws people onto their image, in place: a colour for each limb, and the fainter the less sure.
+
+        keypoints (n, K, 2) in image pixels, scores (n, K). How high peaks are at best is a matter of training, so
+        the highest of these people's is drawn solid and the others in proportion.
+        """
+        colours, peaks = limb_colours(len(self.skeleton)), scores - SCORE_OFFSET
+        opacity = np.clip(peaks / peaks.max(initial=1e-6), LEAST_OPACITY, 1)
+        for points, visible, own in zip(keypoints, visible_joints(scores), opacity):
+            draw_skeleton(image, points, visible, self.skeleton, self.joint_names, colours, own)
+
+
+def _check_image(image: np.ndarray) -> None:
+    fits = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+    if not fits or not image.size:
+        what = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
+        raise InputError(f'an image is {what}: it should be an array (H, W, 3) of uint8, BGR, as cv2.imread gives it')
+
+
+def _checked_boxes(boxes: ArrayLike) -> np.ndarray:
+    """(n, 4) float64: boxes that can be cropped to."""
+    try:
+        array = np.asarray(boxes, np.float64)
+    except (TypeError, ValueError):  # words; rows of different lengths
+        array = np.array(np.nan)
+    array = array if array.size else array.reshape(0, 4)
+    is_list = array.shape[1:] == (4,) and (np.abs(array) < LARGEST).all()
+    if not is_list or (array[:, 2:] < SMALLEST_BOX).any():
+        raise InputError(f'boxes of an image: {shown(boxes)}: should be rows of x, y, w, h in pixels, none empty')
+    return array

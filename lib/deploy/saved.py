@@ -1,0 +1,110 @@
+"""A checkpoint as all that is needed: its file holds the experiment's configuration beside the weights.
+
+For the tools that take a model away: to predict, to export.
+"""
+
+import logging
+from collections.abc import Collection
+from pathlib import Path
+
+import torch
+from easydict import EasyDict
+from torch import nn
+
+from cvpack.errors import InputError, OtherRun
+from lib.config import coco_defaults, mpii_defaults, override, run_config
+from lib.config.experiment import FILE, OWN, folder_of, set_folder
+from lib.deploy.mmpose import by_own_names
+from lib.models.mspn import build_mspn
+from lib.models.own import check_outputs, network_of, refuse_other_network, remark_other_experiment
+from lib.models.weights import choose, load_state, read
+from lib.utils.codec import refuse_mixed_lengths
+
+
+def load_experiment(
+    path: Path, average: bool = False, experiment: Path | None = None, device: str | torch.device = 'cpu'
+) -> tuple[EasyDict, nn.Module]:
+    """The configuration and the network, in eval mode, of a checkpoint.
+
+    average:    take the moving average of the weights (SOLVER.EMA) instead of the last ones
+    experiment: see config_of
+    device:     where a network of an experiment's own is tried out, and left
+
+    Raises InputError for a file that is unfit, or has no configuration, or is of another codec's lengths or another
+    network than the experiment.
+    """
+    state = read(path)
+    cfg = config_of(state, path, experiment)
+    build_model = network_of(cfg)
+    is_own = build_model is not build_mspn
+    model = build_model(cfg)
+    try:
+        load_state(model, by_own_names(choose(state, path, average), path), path)
+    except OtherRun as error:
+        if is_own:
+            raise
+        raise OtherRun(f"{error}; an experiment's own network needs --experiment DIR with {FILE} in it") from None
+    if is_own:
+        check_outputs(cfg, model, torch.device(device), build_model, training=False)
+    return cfg, model.eval()
+
+
+def config_of(state: dict, path: Path, experiment: Path | None) -> EasyDict:
+    """The configuration of a checkpoint of `path`: that of an experiment's folder, if one is given, else its own.
+
+    experiment: the folder of a config.py, for a file that does not hold its configuration, as published ones do not;
+                or of a network.py, which builds the network of a file that does
+    """
+    if experiment is None:
+        refuse_other_network(state, None, path)
+        return saved_config(state, path)
+    cfg = run_config(experiment)
+    refuse_other_network(state, cfg, path)
+    if remark := remark_other_experiment(state, cfg, path):
+        logging.getLogger(__name__).warning(remark)
+    if cfg.NETWORK == OWN and isinstance(state.get('config'), dict):
+        folder, cfg = folder_of(cfg), saved_config(state, path)
+        cfg.NETWORK = OWN
+        set_folder(cfg, folder)
+    refuse_mixed_lengths(state, cfg.CODEC, path)
+    return cfg
+
+
+def saved_config(state: dict, path: Path) -> EasyDict:
+    """The configuration that a checkpoint of `path` holds. Raises InputError if it has none, or one without sense."""
+    if isinstance(state.get('config'), dict):
+        return _from_plain(state['config'], path)
+    raise InputError(f'{path} does not say of which experiment it is: name it with --experiment exps/NAME')
+
+
+# Keys that checkpoints of earlier versions hold and nothing reads any more.
+REMOVED = {'DATASET': {'WHOLE_JOINTS'}}
+
+
+def _from_plain(content: dict, source: Path) -> EasyDict:
+    """The configuration that lib.config.to_plain made `content` of; keys that did not exist then have their defaults,
+    and those that exist no more are left out.
+
+    source: the file that it was read from. Raises InputError that names it if the content makes no sense.
+    """
+    try:
+        cfg = (
+            mpii_defaults()
+            if content['DATASET'].get('FORMAT', content['DATASET']['NAME']) == 'MPII'
+            else coco_defaults()
+        )
+        _update(cfg, content)
+        override(cfg, [])  # checks it
+    except (InputError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f'{source}: the configuration in it cannot be used ({error}): was it written by train.py?'
+        ) from None
+    return cfg
+
+
+def _update(cfg: dict, content: dict, removed: Collection[str] = ()) -> None:
+    for name, value in content.items():
+        if isinstance(value, dict) and isinstance(cfg.get(name), dict):
+            _update(cfg[name], value, REMOVED.get(name, ()))
+        elif name not in removed:
+            cfg[name] = value

@@ -1,0 +1,107 @@
+"""Average precision from matches, also over images drawn with repetition (bootstrap).
+
+COCO's: precision, made to fall, read at 101 recalls, averaged over them and over OKS .5, .55, ... .95.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from pycocotools.cocoeval import Params
+
+from lib.evaluation.oks import ANY_AREA, THRESHOLDS, Evaluation
+
+RECALLS: np.ndarray = Params(iouType='keypoints').recThrs  # 0, .01, ... 1
+
+
+@dataclass
+class Ranking:
+    """What becomes of the detections at one OKS threshold, as places in Tally.image.
+
+    hits:     (h,) int64, rising: those that found somebody
+    left_out: (l,) int64, rising: those that do not count here
+    before:   (h,) int64, for each hit how many that do not count come before it
+    """
+
+    hits: np.ndarray
+    left_out: np.ndarray
+    before: np.ndarray
+
+
+@dataclass
+class Tally:
+    """What average precision and recall are computed from.
+
+    image:    (c,) int64, indices of the images of the detections that count at any threshold, by falling score
+    rankings: one for each of THRESHOLDS
+    people:   (i,) int64, how many of each image are to be found
+    """
+
+    image: np.ndarray
+    rankings: list[Ranking]
+    people: np.ndarray
+
+    def measure(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """(T, 101) precision at RECALLS and (T,) recall; NaN where nobody is to be found.
+
+        weights: (i,) int64, how often each image counts; default: once
+        """
+        weights = np.ones_like(self.people) if weights is None else weights
+        total = self.people @ weights
+        if total == 0:
+            return np.full((len(self.rankings), len(RECALLS)), np.nan), np.full(len(self.rankings), np.nan)
+        own = weights[self.image]
+        seen = np.cumsum(own)
+        precision, recall = zip(*(_measure(ranking, own, seen, total) for ranking in self.rankings))
+        return np.stack(precision), np.array(recall)
+
+    def precision(self) -> np.ndarray:
+        """(T, 101) precision at RECALLS."""
+        return self.measure()[0]
+
+    def recall(self) -> np.ndarray:
+        """(T,) share of the people who were found; their mean is AR."""
+        return self.measure()[1]
+
+    def ap(self, weights: np.ndarray | None = None) -> float:
+        """AP, in 0 .. 1; NaN where nobody is to be found."""
+        return float(self.measure(weights)[0].mean())
+
+
+def _measure(ranking: Ranking, own: np.ndarray, seen: np.ndarray, total: int) -> tuple[np.ndarray, float]:
+    """(101,) precision at RECALLS of one ranking, and its recall.
+
+    own: (c,) how often each detection counts; seen: (c,) their sums up to each; total: people to be found
+    """
+    hits = np.cumsum(own[ranking.hits])
+    left_out = np.append(0, np.cumsum(own[ranking.left_out]))[ranking.before]
+    # Precision rises at hits alone, so nothing is lost by looking only there.
+    precision = hits / (seen[ranking.hits] - left_out + np.spacing(1))
+    falling = np.maximum.accumulate(precision[::-1])[::-1]
+    recall = hits[-1] / total if len(hits) else 0.0
+    return np.append(falling, 0)[np.searchsorted(hits / total, RECALLS)], recall
+
+
+def tally(evaluation: Evaluation, only: np.ndarray | None = None, area: tuple[float, float] = ANY_AREA) -> Tally:
+    """The figures of an evaluation, or of a part of its people; the others are ignored, like crowds.
+
+    only: (n,) bool, the people of the part
+    area: of the people of the part, in square pixels; here detections outside that found nobody do not count either
+    """
+    truth, detections = evaluation.truth, evaluation.detections
+    ignored = truth.ignored | (truth.area < area[0]) | (truth.area > area[1])
+    if only is not None:
+        ignored |= ~only
+    matched = evaluation.match(THRESHOLDS, ignored)
+    outside = np.zeros(len(detections), bool)
+    if area != ANY_AREA:
+        outside = (detections.area < area[0]) | (detections.area > area[1])
+    # An index of -1 takes the last entry, which stands for nobody.
+    counts = ~np.append(ignored, False)[matched] & ~((matched < 0) & outside)
+    order = np.argsort(-detections.scores, kind='stable')
+    order = order[counts.any(axis=0)[order]]
+    rankings = []
+    for row, counted in zip(matched[:, order], counts[:, order]):
+        hits, left_out = np.flatnonzero(counted & (row >= 0)), np.flatnonzero(~counted)
+        rankings.append(Ranking(hits, left_out, np.searchsorted(left_out, hits)))
+    people = np.bincount(truth.image[~ignored], minlength=len(truth.image_ids))
+    return Tally(detections.image[order], rankings, people)

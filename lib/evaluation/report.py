@@ -1,0 +1,98 @@
+"""report.html: what a test was of, what it measured, and where the predictions err. See docs/diagnose.md."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lib.datasets.checks import Kind
+from lib.evaluation import page
+from lib.evaluation.cases import Case, picture
+from lib.evaluation.oks_sections import oks_sections
+from lib.evaluation.pckh_sections import pckh_sections
+
+
+def write_report(
+    content: dict,
+    figures: dict[str, str],
+    folder: Path,
+    images: Path,
+    joint_names: Sequence[str],
+    flip_pairs: Sequence[Sequence[int]],
+    skeleton: Sequence[tuple[int, int]],
+) -> Path:
+    """Writes report.html into the folder of metrics.json and results.json, and returns its path.
+
+    content: metrics.json's
+    figures: those of the whole test, by name, as tables show them
+    images:  the folder that image files are relative to
+
+    Raises InputError for unfit files of results or truth, OSError where the page cannot be written. Images that
+    cannot be read are named in it.
+    """
+    truth, results = Path(content['truth']), folder / content['results']
+    if content['sigmas']:
+        sections, cases = oks_sections(truth, results, images, joint_names, flip_pairs, content['sigmas'])
+    else:
+        sections, cases = pckh_sections(truth, results, joint_names)
+    path = folder / 'report.html'
+    sections = [
+        _tested(content),
+        page.section('Figures', '', page.table(list(figures), [list(figures.values())], 'large')),
+        *sections,
+        _pictures(cases, images, skeleton, joint_names),
+    ]
+    weights = content['weights']
+    names = [Path(name).stem for name in ([weights] if isinstance(weights, str) else weights)]
+    title = f'{content["experiment"]}, {" + ".join(names)}'
+    path.write_text(page.page(title, sections), encoding='utf-8', errors='replace')
+    return path
+
+
+def _of_each(name: str, value: str | list[str]) -> dict[str, str]:
+    """The row of a test's fact; of an ensemble's, a row for each member."""
+    return {name: value} if isinstance(value, str) else {f'{name}, {i}': one for i, one in enumerate(value, start=1)}
+
+
+def _tested(content: dict) -> str:
+    config = content['config']
+    height, width = config['INPUT_SHAPE']
+    rows = {
+        'experiment': content['experiment'],
+        'network': f'{config["MODEL"]["STAGE_NUM"]} x {config["MODEL"]["BACKBONE"]}, input {height}x{width}',
+        **_of_each('weights', content['weights']),
+        **_of_each('SHA-256 of the weights', content['weights_sha256']),
+        'truth': content['truth'],
+        'boxes': f'{content["boxes"]:,}, from {content["boxes_from"]}s',
+        'flip test': 'yes' if content['flip'] else 'no',
+        **_beyond_published(config.get('TEST', {})),
+        'code': content['git_revision'],
+    }
+    return page.section('What was tested', '', page.table((), list(rows.items()), 'facts'))
+
+
+def _beyond_published(test: dict) -> dict[str, str]:
+    """Which of the configuration's TEST keys make a test another than the published one; older files lack them."""
+    rows = {}
+    if test.get('SCALES', [1.0]) != [1.0]:
+        rows['scales of the box'] = ', '.join(map(str, test['SCALES']))
+    if test.get('NMS', 'none') != 'none':
+        rows['people found twice'] = f'{test["NMS"]} suppression, OKS above {test["NMS_THRESHOLD"]}'
+    if test.get('RESCORE', 'mean') != 'mean':
+        rows["people's scores"] = f'of {test["RESCORE"]} joints'
+    return rows
+
+
+def _pictures(
+    cases: Sequence[Case], images: Path, skeleton: Sequence[tuple[int, int]], joint_names: Sequence[str]
+) -> str:
+    figures = []
+    for case in cases:
+        shown = picture(case, images, skeleton, joint_names)
+        if isinstance(shown, Kind):
+            figures.append(page.figure(None, case.title, f'{case.caption} (not shown: {shown.description})'))
+        else:
+            figures.append(page.figure(shown, case.title, case.caption))
+    return page.section(
+        'Cases',
+        'Truth left, prediction right.',
+        page.cases(figures),
+    )

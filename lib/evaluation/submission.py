@@ -1,0 +1,83 @@
+"""Whether files of results are what the official servers take.
+
+Functions report what a server would refuse (lib/datasets/checks.py; `refuse` raises InputError at the first) and
+return, in lines, what it would take but hardly is what was meant.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+
+from cvpack.files import read_json
+from lib.datasets.checks import LARGEST, Kind, Report, Rows, refuse
+from lib.datasets.coco_json import PERSON, listed_images
+from lib.datasets.mpii_json import INDICES
+from lib.evaluation.coco import MOST_DETECTIONS
+
+AGAIN = 'test again'
+POINT = ('id', 'x', 'y')
+
+
+def check_coco(path: Path, listing: Path, joints: int, report: Report = refuse) -> list[str]:
+    """A results.json in COCO's format: people of listed images, each with its joints and a score, all finite.
+
+    listing: the file of the images (image_info_test-dev2017.json); joints: K
+    """
+    listed = listed_images(read_json(listing), listing, report)
+    rows = Rows(read_json(path, AGAIN), 'person', path, report)
+    if not len(rows):
+        report(Kind.NOBODY, f'{path} holds nobody: {AGAIN}')
+    image_ids, categories = rows.whole('image_id'), rows.whole('category_id')
+    known = np.isin(image_ids, list(listed))
+    rows.require(known, 'image_id', Kind.FIELD, lambda i: f'image_id is not listed in {listing}')
+    are_people = categories == PERSON
+    rows.require(
+        are_people, 'category_id', Kind.CATEGORY, lambda i: f'category_id = {categories[i]} should be {PERSON}'
+    )
+    rows.numeric('keypoints', 3 * joints, length=Kind.JOINTS)
+    rows.numeric('score')
+    _, counts = np.unique(image_ids, return_counts=True)
+    crowded, most = int((counts > MOST_DETECTIONS).sum()), counts.max(initial=0)
+    if not crowded:
+        return []
+    return [
+        f'{path}: {crowded} images have more than {MOST_DETECTIONS} people (one has {most}): the best of each count'
+    ]
+
+
+def check_mpii(path: Path, joints: int, people: int | None = None, report: Report = refuse) -> list[str]:
+    """A pred_keypoints_mpii.mat: a struct array `pred`, of each person the image, its place in the official
+    annotations, and `point`, K structs of id, x, y: the ids in order, the numbers finite.
+
+    joints: K; people: how many were asked for
+    """
+    try:
+        persons = np.atleast_1d(scipy.io.loadmat(path, squeeze_me=True)['pred'])
+        places = np.array([[int(person[name]) for name in INDICES] for person in persons]).reshape(-1, len(INDICES))
+        named = [isinstance(person['image'], str) and len(person['image']) > 0 for person in persons]
+        points = [_points(person['point'], joints) for person in persons]
+    except Exception as error:  # scipy raises many kinds on a damaged file; numpy, on fields that lack
+        reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+        report(Kind.FILE, f'{path} is no submission for MPII ({reason}): {AGAIN}')
+        return []
+    if not len(persons) or (people is not None and len(persons) != people):
+        report(Kind.NOBODY, f'{path} has {len(persons)} people, {people or "some"} are asked for: {AGAIN}')
+    for i, fault in enumerate(points):
+        fault = fault if named[i] else 'image should be the name of a file'
+        if fault:
+            report(Kind.FIELD, f'{path}: pred {i + 1}: {fault}: {AGAIN}')
+    unplaced = int((places < 1).any(axis=1).sum())
+    if not unplaced:
+        return []
+    return [f'{path}: {unplaced} people have no {" and ".join(INDICES)}: the server cannot tell whom they are']
+
+
+def _points(points: Any, joints: int) -> str:
+    """What is wrong with a person's joints; '' if nothing is."""
+    points = np.atleast_1d(points)
+    values = np.array([[float(point[name]) for name in POINT] for point in points]).reshape(-1, len(POINT))
+    if not np.array_equal(values[:, 0], np.arange(joints)):
+        return f'point should have the ids 0 to {joints - 1} in order'
+    return '' if (np.abs(values) < LARGEST).all() else 'point has an x or y that is not finite'

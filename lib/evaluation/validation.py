@@ -1,0 +1,207 @@
+"""Validation of a run while it trains, the best checkpoint, and what it looked like: pictures and curves.
+
+Nothing of the training changes by it: a copy of the network is tested, and random numbers are drawn from a stream of
+its own.
+"""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from easydict import EasyDict
+
+from cvpack import checkpoint, dist
+from cvpack.errors import InputError
+from cvpack.files import read_json, replacing
+from cvpack.logger import TrainLog
+from cvpack.order import Saved, in_order
+from lib.evaluation.curves import LOSS, RATE, draw_curves, read_scalars
+from lib.evaluation.sample_sheet import sample_sheet
+from lib.evaluation.subset import evenly, part, take
+from lib.inference import predict, ready_to_test
+from lib.loader import dataset_of, format_of
+from lib.training import Trainer
+
+# What tests are ranked by: as these are printed, the first that differs decides. The first is in every row.
+MAIN_FIGURES = {'COCO': ('AP', 'PCK@0.1', 'PCK@0.05', 'AR'), 'MPII': ('Mean', 'Mean@0.1')}
+PER_CENT = {'COCO': 100, 'MPII': 1}  # times a figure
+FILE = 'validation.json'
+PICTURES = 4
+
+
+class Validation:
+    """Tests a run's network at every so many of its checkpoints, and has iter-best.pth point at the best of them.
+
+    validation.json beside the checkpoints holds all figures so far: {'figure': the main one's name, 'rows': [...]},
+    a row {'iteration', 'samples', 'boxes', 'boxes_from', 'metrics'} each, in the order of the samples that training had
+    seen: with batches of another size iterations count anew. validation/ holds the newest results, and the truth on
+    the chosen images where these are a part.
+
+    log:    the run's, for TensorBoard; writer: of its checkpoints, None on ranks but 0
+    Raises InputError where the data cannot be validated on, OSError where the output folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        cfg: EasyDict,
+        trainer: Trainer,
+        log: TrainLog,
+        writer: checkpoint.Writer | None,
+        logger: logging.Logger,
+    ) -> None:
+        self.cfg, self.trainer, self.log, self.writer, self.logger = cfg, trainer, log, writer, logger
+        self.reader, self.dataset = format_of(cfg), dataset_of(cfg)
+        truth = self.reader.truth_file(self.dataset, 'val')
+        if not truth.is_file():
+            raise InputError(
+                f'TEST.DURING_TRAINING: {truth}, the truth to validate against, does not exist: set it to 0'
+            )
+        self.records = self.reader.test_records(self.dataset, 'val', False)
+        self.people = None
+        if dist.is_main():
+            people = self.reader.test_records(self.dataset, 'val', True)
+            self.people = take(people, evenly(PICTURES, len(people)))
+        self.output = Path(cfg.OUTPUT_DIR)
+        self.folder = self.output / 'validation'
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if cfg.TEST.DURING_TRAINING_IMAGES:
+            self.dataset, self.records = part(self.dataset, self.records, cfg.TEST.DURING_TRAINING_IMAGES, self.folder)
+        self.figure = MAIN_FIGURES[self.dataset.format][0]
+        # Of what comes after the checkpoint that this run goes on from, nothing has happened yet.
+        rows = read_rows(self.output, self.figure, trainer.earlier_batch)
+        self.rows = [row for row in rows if row['samples'] <= trainer.first]
+        self.done = dist.broadcast({row['samples'] for row in self.rows})
+        if dist.is_main():
+            self._mark_best()
+        logger.info(f'to be validated on {len(self.records)} boxes from {self.records.boxes_from}s')
+
+    def __call__(self, iteration: int) -> None:
+        """Validates if the iteration's turn has come and was not taken before; to be called on every rank."""
+        period = self.trainer.schedule.checkpoint_period * self.cfg.TEST.DURING_TRAINING
+        due = iteration % period == 0 or iteration == self.trainer.schedule.max_iter
+        if not iteration or not due or self.trainer.samples(iteration) in self.done:
+            return
+        device = self.trainer.device
+        # A loader draws a seed for its workers.
+        with self.log.paused(), torch.random.fork_rng([device] if device.type == 'cuda' else []):
+            network = ready_to_test(self.cfg, self.trainer.network_to_test(), device)
+            keypoints, scores = predict(self.cfg, network, self.records, device)
+            if dist.is_main():
+                sheet = sample_sheet(self.cfg, network, self.people, device)
+                self.log.add(iteration, {}, {'samples': np.ascontiguousarray(sheet[..., ::-1])})
+            dist.on_main(lambda: self._evaluate(iteration, keypoints, scores))
+        self.done.add(self.trainer.samples(iteration))
+
+    def _evaluate(self, iteration: int, keypoints: np.ndarray, scores: np.ndarray) -> None:
+        """Figures of predictions: written, told, and the checkpoint made the best one if it is. Rank 0's part.
+
+        When the disk is full a line says so: training goes on.
+        """
+        self.writer.wait()  # the checkpoint is whole, or it was told why not: evaluation mutes the console
+        try:
+            results = self.reader.write_results(self.records, keypoints, scores, self.folder)
+            metrics = self.reader.evaluate(self.dataset, 'val', results, self.records)
+            row = {'iteration': iteration, 'samples': self.trainer.samples(iteration), 'boxes': len(self.records)}
+            self.rows.append({**row, 'boxes_from': self.records.boxes_from, 'metrics': metrics})
+            self._write()
+            self._mark_best()
+        except OSError as error:
+            reason = f'{error.strerror or error}: {error.filename or self.output}'
+            self.logger.error(f'validation at iteration {iteration} cannot be kept ({reason}): going on')
+            return
+        self.log.add(iteration, {f'validation/{name}': value for name, value in metrics.items()})
+        table = ' | '.join(f'{name} {value}' for name, value in self.reader.format_metrics(metrics).items())
+        self.logger.info(f'validation at iteration {iteration}: {table}')
+
+    def best(self) -> Saved | None:
+        """The checkpoint of the highest rank on these very boxes."""
+        rows = [row for row in self.rows if row['boxes'] == len(self.records)]
+        here = {row['samples']: rank(row['metrics'], self.dataset.format) for row in rows}
+        ranked = {saved: here[saved.samples] for saved in in_order(self.output) if saved.samples in here}
+        return max(ranked, key=ranked.get, default=None)
+
+    def _mark_best(self) -> None:
+        best = self.best()
+        if best is None:
+            return
+        try:
+            checkpoint.point(self.output / checkpoint.BEST, best.path)
+            self.logger.info(f'best checkpoint so far: iteration {best.iteration} ({best.path.name})')
+        except OSError as error:
+            reason = error.strerror or error
+            self.logger.error(f'{best.path} is the best, but {checkpoint.BEST} cannot be pointed at it ({reason})')
+
+    def _write(self) -> None:
+        with replacing(self.output / FILE) as file:
+            file.write(json.dumps({'figure': self.figure, 'rows': self.rows}, indent=1).encode())
+
+
+def check_validation(cfg: EasyDict) -> None:
+    """Raises InputError, on every rank, where the validation set's annotations are there but a test would refuse them:
+    that is better known before training than after it.
+    """
+    reader, dataset = format_of(cfg), dataset_of(cfg)
+
+    def check() -> None:
+        if not dataset.annotations('val').is_file():
+            return
+        try:
+            reader.check_validation(dataset)
+        except InputError as error:
+            raise InputError(f'{error} (a test would stop at this; python -m lib.tools.check_data tells all)') from None
+
+    dist.agree(check)
+
+
+def read_rows(folder: Path, figure: str, batch: int = 1) -> list[dict[str, Any]]:
+    """The rows of a run's validation.json, by rising number of samples; none where there is no such file.
+
+    figure: the main one's name, which every row has; batch: samples an iteration, for rows that do not say how many had
+    been seen. Raises InputError where the file is damaged, or of another format of data.
+    """
+    file = folder / FILE
+    if not file.exists():
+        return []
+    remedy = 'remove it'
+    content = read_json(file, remedy)
+    try:
+        rows = [{**row, 'samples': int(row.get('samples', int(row['iteration']) * batch))} for row in content['rows']]
+        for row in rows:
+            float(row['metrics'][figure]), int(row['boxes'])
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f'{file} is no record of validations by their {figure}: {remedy}') from None
+    by_samples = {row['samples']: row for row in rows}
+    return [by_samples[samples] for samples in sorted(by_samples)]
+
+
+def rank(metrics: dict[str, float], form: str) -> list[float]:
+    """What orders tests on data of a format, the better one higher; figures that print alike decide at last."""
+    values = [PER_CENT[form] * metrics.get(name, -1) for name in MAIN_FIGURES[form]]
+    return [round(value, 1) for value in values] + values
+
+
+def telling_figure(rows: list[dict[str, Any]], form: str) -> str:
+    """The main figure that tells the rows apart, as it is printed; the first where none does."""
+    columns = zip(MAIN_FIGURES[form], zip(*(rank(row['metrics'], form) for row in rows)))
+    return next((name for name, column in columns if len({*column}) > 1), MAIN_FIGURES[form][0])
+
+
+def save_curves(trainer: Trainer, logger: logging.Logger) -> None:
+    """Draws the run's curves.png, over iterations with batches of the size they now have; or says in a line why not."""
+    cfg = trainer.cfg
+    file, form = Path(cfg.OUTPUT_DIR) / 'curves.png', cfg.DATASET.FORMAT
+    try:
+        rows = read_rows(file.parent, MAIN_FIGURES[form][0], trainer.earlier_batch)
+        figure = telling_figure(rows, form)
+        values = [PER_CENT[form] * row['metrics'].get(figure, np.nan) for row in rows]
+        validated = [trainer.iteration(row['samples']) for row in rows], values
+        draw_curves(file, read_scalars(Path(cfg.TENSORBOARD_DIR), (LOSS, RATE)), figure, validated)
+    except InputError as error:
+        logger.info(f'no {file.name}: {error}')
+    except OSError as error:
+        logger.info(f'no {file.name}: {file} could not be written ({error.strerror})')
+    else:
+        logger.info(f'{file}: loss, learning rate and validation')

@@ -1,0 +1,173 @@
+"""Takes a network away: writes a checkpoint as ONNX, TorchScript, torch.export or safetensors.
+
+    python -m lib.tools.export --weights FILE --format onnx --output mspn.onnx [--with-decode] [--half]
+
+The graph takes crops of people as OpenCV gives them, uint8 (batch, height, width, 3) in BGR, any number at a time, and
+normalises them itself. It returns heatmaps, or with --with-decode keypoints in pixels of the crop and their scores;
+there is no flip test inside. A safetensors file holds the weights alone, by the keys of checkpoints, for this
+project's own commands.
+
+What was written is read back and compared with PyTorch on real crops; it is written whole or not at all, and not if it
+differs. docs/export.md shows how to use it.
+"""
+
+import argparse
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from easydict import EasyDict
+from torch import nn
+
+from cvpack.errors import InputError, exits_cleanly
+from cvpack.files import replacing, sha256
+from lib.config import git_revision, to_plain
+from lib.config.experiment import OWN, folder_of, own_file
+from lib.deploy.exportable import build_deployed, decode_in_crop
+from lib.deploy.saved import load_experiment
+from lib.inference import ready_to_test
+from lib.loader import dataset_of, normalize
+from lib.models.own import in_one_line
+from lib.tools.export.crops import find_crops
+from lib.tools.export.formats import FORMATS, Export, Run
+
+CROPS = 8  # the first alone, the others as a batch
+# By whether weights are float16: what heatmaps may differ by, as a share of the highest peak, and scores; and what most
+# of the joints may, in pixels (a few jump, where two peaks are nearly as high).
+MAX_DIFFERENCE = {False: 1e-3, True: 5e-2}
+MAX_DISTANCE, MOST = {False: 0.01, True: 1.0}, 0.9
+
+
+def describe(cfg: EasyDict, weights: Path, average: bool, half: bool, outputs: str) -> dict[str, str]:
+    """The metadata that travels in the file."""
+    dataset = dataset_of(cfg)
+    height, width = cfg.INPUT_SHAPE
+    return {
+        'config': json.dumps(to_plain(cfg)),
+        'git_revision': git_revision(),
+        'weights': weights.name,
+        'weights_sha256': sha256(weights),
+        'weights_average': str(average).lower(),
+        'precision': 'float16' if half else 'float32',
+        'input': f'uint8 (batch, {height}, {width}, 3), BGR, 0 to 255',
+        'outputs': outputs,
+        'joint_names': json.dumps(dataset.joint_names),
+        'skeleton': json.dumps(dataset.skeleton),
+    }
+
+
+@torch.no_grad()
+def compare(cfg: EasyDict, model: nn.Module, run: Run, crops: np.ndarray, half: bool) -> tuple[str, bool]:
+    """How an exported network's outputs differ from the test's own path in float32, in words; whether too much.
+
+    model: as it is loaded; its BatchNorm gets folded, in place
+    crops: (n, H, W, 3) uint8; one of them goes alone, the others together
+    """
+    parts = [run(part) for part in (crops[:1], crops[1:]) if len(part)]
+    outputs = [torch.from_numpy(np.concatenate(values)) for values in zip(*parts)]
+    network = ready_to_test(cfg, model, torch.device('cpu'))
+    heatmaps = network(normalize(torch.from_numpy(crops), cfg))
+    differences, too_much = [], False
+    if len(outputs) == 1:
+        highest, difference = heatmaps.abs().max(), (outputs[0] - heatmaps).abs().max()
+        too_much = not difference <= MAX_DIFFERENCE[half] * highest
+        differences.append(f'heatmaps by at most {difference:.2g} (highest peak {highest:.4g})')
+        outputs = decode_in_crop(cfg, outputs[0])
+    keypoints, scores = decode_in_crop(cfg, heatmaps)
+    distances = (outputs[0] - keypoints).norm(dim=-1).flatten()
+    too_much |= not distances.quantile(MOST) <= MAX_DISTANCE[half]
+    moved = (distances > 0.1).sum()
+    differences.append(f'{moved} of {len(distances)} joints by more than 0.1 pixels (most {distances.max():.2g})')
+    difference = (outputs[1] - scores).abs().max()
+    too_much |= not difference <= MAX_DIFFERENCE[half]
+    differences.append(f'scores by at most {difference:.2g}')
+    return ', '.join(differences), too_much
+
+
+def export(
+    weights: Path,
+    form: str,
+    output: Path,
+    with_decode: bool = False,
+    half: bool = False,
+    average: bool = False,
+    experiment: Path | None = None,
+    images: Path | None = None,
+) -> None:
+    """Writes a network in a format of FORMATS; see the top of the file. Raises InputError where it cannot."""
+    if with_decode and form == 'safetensors':
+        raise InputError('--with-decode: a safetensors file holds weights and no graph to decode in; leave it out')
+    cfg, model = load_experiment(weights, average, experiment)
+    write, runner, engine = FORMATS[form]
+    joints, (h, w) = cfg.DATASET.KEYPOINT.NUM, cfg.OUTPUT_SHAPE
+    outputs = f'heatmaps float32 (batch, {joints}, {h}, {w}), trained towards peaks of 255'
+    if with_decode:
+        outputs = f'keypoints float32 (batch, {joints}, 2) in pixels of the crop, scores float32 (batch, {joints}, 1)'
+    metadata = describe(cfg, weights, average, half, outputs)
+    job = Export(cfg, model, build_deployed(cfg, model, with_decode, half), metadata)
+    crops, origin = find_crops(cfg, images, CROPS)
+    with _own_faults(cfg, form):
+        content = write(job)
+    difference, too_much = compare(cfg, model, runner(content, job), crops, half)
+    print(f'{len(crops)} crops, {origin}: in {engine} outputs differ from PyTorch in float32: {difference}')
+    if too_much:
+        raise InputError(
+            f'{output} is not written: that is too much; try {"without --half" if half else "another format"}'
+        )
+    with replacing(output) as file:
+        file.write(content)
+    print(f'{output}: {form}, {len(content) / 1e6:.1f} MB, weights in {metadata["precision"]}')
+    if form != 'safetensors':
+        print(f'in:  crops {metadata["input"]}\nout: {outputs}')
+
+
+@contextlib.contextmanager
+def _own_faults(cfg: EasyDict, form: str) -> Iterator[None]:
+    """Makes a line of what an exporter says of an experiment's own network: it may hold what no graph can."""
+    if cfg.NETWORK != OWN:
+        yield
+        return
+    with in_one_line(f'{own_file(folder_of(cfg))} cannot be exported as {form}'):
+        yield
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        'python -m lib.tools.export', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--weights', type=Path, required=True, metavar='FILE', help='a checkpoint')
+    parser.add_argument('--format', required=True, choices=FORMATS, dest='form')
+    parser.add_argument('--output', type=Path, required=True, metavar='FILE', help='what to write')
+    parser.add_argument('--with-decode', action='store_true', help='joints instead of heatmaps')
+    parser.add_argument('--half', action='store_true', help='float16 inside; what goes in and comes out stays as it is')
+    parser.add_argument('--ema', action='store_true', dest='average', help="the weights' moving average (SOLVER.EMA)")
+    parser.add_argument(
+        '--experiment',
+        type=Path,
+        metavar='DIR',
+        help="for a file without its configuration, as published ones are, or of an experiment's own network",
+    )
+    parser.add_argument(
+        '--images',
+        type=Path,
+        metavar='DIR',
+        help="pictures to compare on, of a person each; default: the experiment's test crops, or drawn people",
+    )
+    return parser
+
+
+@exits_cleanly
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line; see the top of the file."""
+    options = vars(_parser().parse_args(arguments))
+    try:
+        export(**options)
+    except OSError as error:  # a full disk, a folder that may not be written
+        raise InputError(f'{error.filename or options["output"]}: {error.strerror or error}') from None
+
+
+if __name__ == '__main__':
+    main()
