@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 
-class MovingAverage:
+class EMA:
     """Exponential moving average of a network's parameters and floating-point buffers; other buffers are copied.
 
     module: the averaged network; updates: how many there were, the first of which copies

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 # Of a path that a user named, wherever it is looked at: whether it exists cannot even be asked.
 UNUSABLE_PATHS = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
-LONGEST_NAME = 200
+MAX_NAME_LENGTH = 200
 
 
 class Ending(Exception):
@@ -86,7 +86,7 @@ def exits_cleanly(main: Callable) -> Callable:
             if error.errno not in UNUSABLE_PATHS or error.filename is None:
                 raise
             name = str(error.filename)
-            name = name if len(name) <= LONGEST_NAME else f'{name[:LONGEST_NAME]}...'
+            name = name if len(name) <= MAX_NAME_LENGTH else f'{name[:MAX_NAME_LENGTH]}...'
             _end(f'{name} cannot be used ({error.strerror}): name another path', InputError.exit_code)
 
     return wrapper

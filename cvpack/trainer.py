@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from cvpack import dist
-from cvpack.ema import MovingAverage
+from cvpack.ema import EMA
 from cvpack.errors import NotFinite, Preempted
 from cvpack.preemption import StopRequest
 from cvpack.solver import Schedule, set_lr
@@ -116,13 +116,13 @@ class TrainStep:
         schedule: Schedule,
         scaler: torch.amp.GradScaler,
         model: nn.Module,
-        average: MovingAverage | None = None,
+        ema: EMA | None = None,
         seed: int = 0,
     ) -> None:
         self.compute_losses = compute_losses
         self.optimizer, self.schedule, self.scaler = optimizer, schedule, scaler
         self.parallel = model if isinstance(model, nn.parallel.DistributedDataParallel) else None
-        self.average, self.seed = average, seed
+        self.ema, self.seed = ema, seed
         device = optimizer.param_groups[0]['params'][0].device
         self.lag = GPU_LAG if device.type == 'cuda' else 0
         # 0 as long as all numbers were finite, else NaN: what is not finite leaves that of any sum, times 0.
@@ -136,8 +136,8 @@ class TrainStep:
         torch.manual_seed((self.seed * 1_000_003 + iteration) * dist.world_size() + dist.rank())
         set_lr(self.optimizer, self.schedule.lr(iteration))
         values = self.compute(*batches)
-        if self.average is not None:
-            self.average.updates += 1
+        if self.ema is not None:
+            self.ema.updates += 1
         return Outcome(iteration, self.names, values)
 
     def _compute(self, *batches: Any) -> torch.Tensor:
@@ -179,5 +179,5 @@ class TrainStep:
             self.optimizer.found_inf = self.taint.isnan().float()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.average is not None:
-            self.average.update(gate=(~self.taint.isnan()).float())
+        if self.ema is not None:
+            self.ema.update(gate=(~self.taint.isnan()).float())

@@ -225,8 +225,8 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
                 report(cfg, records, keypoints, scores, folder, one, logger)
         if args.pictures > 0:
             picture = folder / 'predictions.jpg'
-            truth = reader.truth(dataset, args.split)
-            save_pictures(records, truth, keypoints, scores, dataset, args.pictures, picture)
+            ground_truth = reader.ground_truth(dataset, args.split)
+            save_pictures(records, ground_truth, keypoints, scores, dataset, args.pictures, picture)
             logger.info(f'{picture}: truth left, prediction right')
     dist.barrier()
     dist.cleanup()

@@ -40,7 +40,7 @@ class Member:
     model: nn.Module
 
 
-def ready_to_test(cfg: EasyDict, model: nn.Module, device: torch.device) -> nn.Module:
+def prepare_for_inference(cfg: EasyDict, model: nn.Module, device: torch.device) -> nn.Module:
     """The network on its device, in eval mode, BatchNorm folded into the convolutions; changed in place."""
     return fold_batch_norm(model.eval()).to(device, memory_format=memory_format(cfg))
 

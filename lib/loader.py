@@ -29,7 +29,7 @@ from lib.utils.views import View
 PR_SET_PDEATHSIG = 1
 
 # With fewer channels, channels last, PyTorch 2.14's 1x1 convolutions of stride 2 crash in the backward pass on a CPU.
-LEAST_WIDTH = 16
+MIN_WIDTH = 16
 
 FORMATS = {'COCO': coco, 'MPII': mpii}
 
@@ -159,5 +159,5 @@ def normalize(images: torch.Tensor, cfg: EasyDict) -> torch.Tensor:
 
 def memory_format(cfg: EasyDict) -> torch.memory_format:
     """How the network and its input lie in memory; narrow networks never channels last."""
-    fits = cfg.MODEL.WIDTH >= LEAST_WIDTH
+    fits = cfg.MODEL.WIDTH >= MIN_WIDTH
     return torch.channels_last if cfg.SOLVER.CHANNELS_LAST and fits else torch.contiguous_format

@@ -7,7 +7,7 @@ import numpy as np
 from pycocotools.cocoeval import Params
 
 from lib.evaluation.oks import Evaluation
-from lib.evaluation.people import Truth, arrange
+from lib.evaluation.people import GroundTruth, arrange
 
 SIGMAS: np.ndarray = Params(iouType='keypoints').kpt_oks_sigmas
 
@@ -55,10 +55,10 @@ def random_files(folder: Path, seed: int, images: int = 40) -> tuple[Path, Path]
     ]
     random.shuffle(rows)
     listed = [{'id': image, 'file_name': f'{image}.jpg'} for image in range(1, images + 1)]
-    truth, found = folder / 'truth.json', folder / 'results.json'
-    truth.write_text(json.dumps({'images': listed, 'annotations': annotations, 'categories': [{'id': 1}]}))
+    ground_truth, found = folder / 'truth.json', folder / 'results.json'
+    ground_truth.write_text(json.dumps({'images': listed, 'annotations': annotations, 'categories': [{'id': 1}]}))
     found.write_text(json.dumps(rows))
-    return truth, found
+    return ground_truth, found
 
 
 def evaluation(people: list[tuple], detections: list[tuple], sigma: float = 0.1) -> Evaluation:
@@ -68,7 +68,7 @@ def evaluation(people: list[tuple], detections: list[tuple], sigma: float = 0.1)
     """
     image, keypoints = (np.array(column) for column in zip(*people))
     count, joints = keypoints.shape[:2]
-    truth = Truth(
+    ground_truth = GroundTruth(
         np.arange(image.max() + 1),
         image,
         keypoints.astype(float),
@@ -78,4 +78,4 @@ def evaluation(people: list[tuple], detections: list[tuple], sigma: float = 0.1)
         ~(keypoints[..., 2] > 0).any(axis=1),
     )
     found = arrange(*(np.array(column, float if place else int) for place, column in enumerate(zip(*detections))))
-    return Evaluation(truth, found, np.full(joints, sigma))
+    return Evaluation(ground_truth, found, np.full(joints, sigma))

@@ -197,9 +197,13 @@ def fill(ballast: Path) -> None:
 
 def compare_losses(undisturbed: list[tuple[int, str]], reported: list[tuple[int, str]]) -> list[str]:
     """Every iteration reported, however often, with the undisturbed run's losses."""
-    truth = dict(undisturbed)
-    wrong = [f'iteration {i}: {loss}, undisturbed {truth.get(i)}' for i, loss in reported if truth.get(i) != loss]
-    missing = sorted(truth.keys() - {i for i, _ in reported})
+    ground_truth = dict(undisturbed)
+    wrong = [
+        f'iteration {i}: {loss}, undisturbed {ground_truth.get(i)}'
+        for i, loss in reported
+        if ground_truth.get(i) != loss
+    ]
+    missing = sorted(ground_truth.keys() - {i for i, _ in reported})
     return wrong + ([f'iterations that nobody reported: {missing}'] if missing else [])
 
 

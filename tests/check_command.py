@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from lib.config import coco_defaults
-from lib.datasets.checks import Kind
+from lib.datasets.checks import Issue
 from lib.tools.check_data import __main__ as check_data
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
@@ -20,6 +20,6 @@ def found(root: Path, *splits: str, workers: int = 2, defaults=coco_defaults) ->
     return check_data.check(cfg, splits or ('train',), workers)
 
 
-def counts(findings: check_data.Findings) -> dict[Kind, int]:
+def counts(findings: check_data.Findings) -> dict[Issue, int]:
     """How many of each kind there are, without those of which there are none."""
     return {kind: count for kind, count in findings.counts.items() if count}

@@ -103,17 +103,17 @@ def with_joint(joint: int, *values: Any) -> Change:
     return apply
 
 
-def coco_with(drawn: Path, root: Path, changes: dict[str, Change]) -> Path:
+def coco_with(synthetic_coco: Path, root: Path, changes: dict[str, Change]) -> Path:
     """The drawn people again, with some of their json files changed; images are shared."""
     for name in (COCO.train_json, COCO.val_json, COCO.val_boxes):
-        write_json(root / name, changes.get(name, lambda content: content)(read_json(drawn / name)))
-    (root / 'images').symlink_to(drawn / 'images')
+        write_json(root / name, changes.get(name, lambda content: content)(read_json(synthetic_coco / name)))
+    (root / 'images').symlink_to(synthetic_coco / 'images')
     return root
 
 
-def one_image(drawn: Path, root: Path, file_name: str = '') -> Path:
+def one_image(synthetic_coco: Path, root: Path, file_name: str = '') -> Path:
     """A training set of one image and its people, whose path it returns; the image itself is not there yet."""
-    content = read_json(drawn / COCO.train_json)
+    content = read_json(synthetic_coco / COCO.train_json)
     image = content['images'][0]
     people = [person for person in content['annotations'] if person['image_id'] == image['id']]
     image['file_name'] = file_name or image['file_name']

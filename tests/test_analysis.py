@@ -14,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 from cvpack.files import read_json
 from lib.evaluation import breakdown, errors
 from lib.evaluation.oks import THRESHOLDS, Evaluation
-from lib.evaluation.people import parse_truth, read_results
+from lib.evaluation.people import parse_ground_truth, read_results
 from lib.evaluation.precision import tally
 from lib.evaluation.resampled import coco_metrics
 
@@ -23,9 +23,9 @@ PERMUTATION = np.array([0, 2, 1])
 JOINTS = np.array([[50, 20, 2], [10, 100, 2], [90, 100, 2]])
 
 
-def coco_eval(truth, results) -> COCOeval:
+def coco_eval(ground_truth, results) -> COCOeval:
     with contextlib.redirect_stdout(io.StringIO()):
-        gt = COCO(str(truth))
+        gt = COCO(str(ground_truth))
         judge = COCOeval(gt, gt.loadRes(str(results)), 'keypoints')
         judge.evaluate()
         judge.accumulate()
@@ -33,16 +33,16 @@ def coco_eval(truth, results) -> COCOeval:
     return judge
 
 
-def load(truth, results) -> Evaluation:
-    people = parse_truth(read_json(truth), truth, len(SIGMAS))
+def load(ground_truth, results) -> Evaluation:
+    people = parse_ground_truth(read_json(ground_truth), ground_truth, len(SIGMAS))
     return Evaluation(people, read_results(results, people), SIGMAS)
 
 
 @pytest.mark.parametrize('seed', range(4))
 def test_figures_are_those_of_pycocotools(tmp_path, seed):
     """Of all people, of medium and of large ones: precision at every recall, and the recall."""
-    truth, results = random_files(tmp_path, seed)
-    judge, ours = coco_eval(truth, results), load(truth, results)
+    ground_truth, results = random_files(tmp_path, seed)
+    judge, ours = coco_eval(ground_truth, results), load(ground_truth, results)
     assert 0.05 < judge.stats[0] < 0.95
     for column, area in enumerate([(0, 1e10), (32**2, 96**2), (96**2, 1e10)]):
         figures = tally(ours, area=area)
@@ -52,29 +52,29 @@ def test_figures_are_those_of_pycocotools(tmp_path, seed):
 
 def test_a_part_of_the_people_is_as_if_the_others_were_ignored(tmp_path):
     """COCOeval ignores whom num_keypoints = 0 says to, and still measures by the joints."""
-    truth, results = random_files(tmp_path, seed=5)
-    ours = load(truth, results)
-    only = np.arange(len(ours.truth)) % 3 > 0
+    ground_truth, results = random_files(tmp_path, seed=5)
+    ours = load(ground_truth, results)
+    only = np.arange(len(ours.ground_truth)) % 3 > 0
     part = tally(ours, only)
-    content = read_json(truth)
+    content = read_json(ground_truth)
     people = sorted(content['annotations'], key=lambda row: row['image_id'])
     for row, chosen in zip(people, only):
         row['num_keypoints'] *= int(chosen)
-    truth.write_text(json.dumps(content))
-    judge = coco_eval(truth, results)
+    ground_truth.write_text(json.dumps(content))
+    judge = coco_eval(ground_truth, results)
     np.testing.assert_allclose(part.precision(), judge.eval['precision'][:, :, 0, 0, 0], atol=1e-9)
     assert abs(part.ap() - tally(ours).ap()) > 1e-3
 
 
 def test_weights_are_repeated_images(tmp_path):
     """An image that counts twice is as two copies of it; one that counts nothing is none."""
-    truth, results = random_files(tmp_path, seed=6)
-    content, rows = read_json(truth), read_json(results)
+    ground_truth, results = random_files(tmp_path, seed=6)
+    content, rows = read_json(ground_truth), read_json(results)
     for number, row in enumerate(rows):  # of equal scores the earlier image's comes first, which copies would change
         row['score'] += number * 1e-6
     results.write_text(json.dumps(rows))
     weights = np.random.default_rng(0).integers(0, 4, 40)
-    figures = coco_metrics(load(truth, results))
+    figures = coco_metrics(load(ground_truth, results))
     images, people, found = [], [], []
     for copy in range(weights.max()):
         chosen = [image for image, weight in enumerate(weights, 1) if weight > copy]
@@ -82,9 +82,9 @@ def test_weights_are_repeated_images(tmp_path):
         for old, new in ((content['annotations'], people), (rows, found)):
             new += [{**row, 'image_id': row['image_id'] + 100 * copy} for row in old if row['image_id'] in chosen]
     people = [{**row, 'id': number} for number, row in enumerate(people, 1)]
-    truth.write_text(json.dumps({**content, 'images': images, 'annotations': people}))
+    ground_truth.write_text(json.dumps({**content, 'images': images, 'annotations': people}))
     results.write_text(json.dumps(found))
-    np.testing.assert_allclose(figures(weights), coco_eval(truth, results).stats, atol=1e-9)
+    np.testing.assert_allclose(figures(weights), coco_eval(ground_truth, results).stats, atol=1e-9)
     assert (np.abs(figures(weights) - figures(np.ones(40, np.int64))) > 1e-3).all()
 
 
@@ -158,9 +158,9 @@ def test_mended_ap_by_hand():
         'score': [1, jitter, 2 / 3, 2 / 3],
         'background': [jitter, 2 / 3, 2 / 3, 1],
     }
-    mended = errors.mended(ours, errors.diagnose(ours, PERMUTATION))
+    corrected = errors.corrected(ours, errors.diagnose(ours, PERMUTATION))
     assert tally(ours).ap() == pytest.approx(ap_of(expected['swap']), abs=1e-12)
-    figures = {name: tallied.ap() for name, tallied in mended.items()}
+    figures = {name: tallied.ap() for name, tallied in corrected.items()}
     assert figures == pytest.approx({name: ap_of(oks) for name, oks in expected.items()}, abs=1e-12)
     assert all(figures[name] > figures['swap'] + 0.05 for name in ('jitter', 'inversion', 'miss', 'score'))
 
@@ -168,8 +168,8 @@ def test_mended_ap_by_hand():
 def test_a_mended_swap():
     points = moved(left=(211, 100))
     ours = evaluation([(0, JOINTS), (0, OTHER)], [(0, points, 0.9), (0, moved() + [200, 0], 0.8)])
-    mended = errors.mended(ours, errors.diagnose(ours, PERMUTATION))
-    assert tally(ours).ap() == pytest.approx(ap_of([2 / 3, 1])) and mended['swap'].ap() == pytest.approx(1)
+    corrected = errors.corrected(ours, errors.diagnose(ours, PERMUTATION))
+    assert tally(ours).ap() == pytest.approx(ap_of([2 / 3, 1])) and corrected['swap'].ap() == pytest.approx(1)
 
 
 def test_background_and_missed():
@@ -201,13 +201,13 @@ def test_an_ignored_person_is_neither_found_nor_background():
 
 
 def test_groups_add_up(tmp_path):
-    truth, results = random_files(tmp_path, seed=7)
-    ours = load(truth, results)
-    counted = int((~ours.truth.ignored).sum())
+    ground_truth, results = random_files(tmp_path, seed=7)
+    ours = load(ground_truth, results)
+    counted = int((~ours.ground_truth.ignored).sum())
     for groups in (breakdown.by_size(ours), breakdown.by_joints(ours), breakdown.by_crowding(ours)):
         assert sum(group.people for group in groups) == counted and len(groups) > 1
-    judge = coco_eval(truth, results)
-    everybody = breakdown._group(ours, '', np.ones(len(ours.truth), bool))
+    judge = coco_eval(ground_truth, results)
+    everybody = breakdown._group(ours, '', np.ones(len(ours.ground_truth), bool))
     assert (everybody.ap, everybody.ap50, everybody.ar) == pytest.approx(
         (judge.stats[0], judge.stats[1], judge.stats[5])
     )
@@ -216,16 +216,18 @@ def test_groups_add_up(tmp_path):
 def test_crowding_by_hand():
     """Boxes at 0, 50 (IoU 1/3 with the first), 95 (with the second alone) and far away; a crowd over all."""
     ours = evaluation([(0, JOINTS)] * 5 + [(1, JOINTS)], [(0, moved(), 0.5)])
-    ours.truth.boxes[:5, 0] = [0, 50, 95, 900, 0]
-    truth = replace(ours.truth, crowd=np.array([False] * 4 + [True, False]))
-    assert breakdown.crowding(truth).tolist() == [1, 2, 1, 0, 0, 0]
+    ours.ground_truth.boxes[:5, 0] = [0, 50, 95, 900, 0]
+    ground_truth = replace(ours.ground_truth, crowd=np.array([False] * 4 + [True, False]))
+    assert breakdown.crowding(ground_truth).tolist() == [1, 2, 1, 0, 0, 0]
 
 
 def test_nobody_and_nothing(tmp_path):
     """Neither people who count nor detections are an error of the code."""
-    truth, results = random_files(tmp_path, seed=8)
+    ground_truth, results = random_files(tmp_path, seed=8)
     results.write_text('[]')
-    figures = tally(load(truth, results))
+    figures = tally(load(ground_truth, results))
     assert figures.ap() == 0 and figures.recall().sum() == 0
     ours = evaluation([(0, JOINTS * [1, 1, 0])], [(0, moved(), 0.5)])
-    assert np.isnan(tally(ours).ap()) and np.isnan(errors.mended(ours, errors.diagnose(ours, PERMUTATION))['miss'].ap())
+    assert np.isnan(tally(ours).ap()) and np.isnan(
+        errors.corrected(ours, errors.diagnose(ours, PERMUTATION))['miss'].ap()
+    )

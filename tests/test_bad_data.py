@@ -132,9 +132,9 @@ TRAIN = {
 
 
 @pytest.mark.parametrize('case', TRAIN.values(), ids=TRAIN)
-def test_annotations_to_train_on(case, drawn, tmp_path, monkeypatch, capsys):
+def test_annotations_to_train_on(case, synthetic_coco, tmp_path, monkeypatch, capsys):
     changed, *pieces = case
-    root = coco_with(drawn, tmp_path / 'COCO', {COCO.train_json: changed})
+    root = coco_with(synthetic_coco, tmp_path / 'COCO', {COCO.train_json: changed})
     settings = small(root, tmp_path / 'out')
     error = refused(capsys, experiment(engine.train, monkeypatch), '--set', *settings)
     names_all(error, root / COCO.train_json, *pieces)
@@ -175,24 +175,24 @@ TEST = {
 
 
 @pytest.mark.parametrize('case', TEST.values(), ids=TEST)
-def test_files_to_test_against(case, drawn, weights, tmp_path, monkeypatch, capsys):
+def test_files_to_test_against(case, synthetic_coco, weights, tmp_path, monkeypatch, capsys):
     file, changed, *pieces = case
-    root = coco_with(drawn, tmp_path / 'COCO', {file: changed})
+    root = coco_with(synthetic_coco, tmp_path / 'COCO', {file: changed})
     settings = small(root, tmp_path / 'out')
     error = refused(capsys, experiment(engine.test, monkeypatch), '--weights', weights, '--set', *settings)
     names_all(error, root / file, *pieces)
 
 
 @pytest.mark.parametrize('entry', [engine.train, engine.test], ids=['train', 'test'])
-def test_a_configuration_of_another_k(entry, drawn, weights, tmp_path, monkeypatch, capsys):
+def test_a_configuration_of_another_k(entry, synthetic_coco, weights, tmp_path, monkeypatch, capsys):
     arguments = ['--weights', weights] if entry is engine.test else []
-    settings = [*small(drawn, tmp_path / 'out'), *(f'{key}={value}' for key, value in keypoints(14).items())]
+    settings = [*small(synthetic_coco, tmp_path / 'out'), *(f'{key}={value}' for key, value in keypoints(14).items())]
     error = refused(capsys, experiment(entry, monkeypatch), *arguments, '--set', *settings)
     names_all(error, 'its category has 17 joints, but DATASET.KEYPOINT.NUM = 14')
 
 
-def test_no_detections_file(drawn, weights, tmp_path, monkeypatch, capsys):
-    root = coco_with(drawn, tmp_path / 'COCO', {})
+def test_no_detections_file(synthetic_coco, weights, tmp_path, monkeypatch, capsys):
+    root = coco_with(synthetic_coco, tmp_path / 'COCO', {})
     (root / DET).unlink()
     settings = small(root, tmp_path / 'out')
     error = refused(capsys, experiment(engine.test, monkeypatch), '--weights', weights, '--set', *settings)
@@ -218,9 +218,9 @@ IMAGES = {
 
 
 @pytest.mark.parametrize('case', IMAGES.values(), ids=IMAGES)
-def test_images(case, drawn, tmp_path, monkeypatch, capsys):
+def test_images(case, synthetic_coco, tmp_path, monkeypatch, capsys):
     name, content, *pieces = case
-    path = one_image(drawn, tmp_path / 'COCO', name)
+    path = one_image(synthetic_coco, tmp_path / 'COCO', name)
     if content is ...:
         path.mkdir()
     elif content is not None:
@@ -230,9 +230,9 @@ def test_images(case, drawn, tmp_path, monkeypatch, capsys):
     names_all(error, f'image {path}: ', *pieces, 'get it again, or remove it and the people in it')
 
 
-def test_an_image_that_a_worker_process_refuses(drawn, tmp_path, monkeypatch, capsys):
+def test_an_image_that_a_worker_process_refuses(synthetic_coco, tmp_path, monkeypatch, capsys):
     """One line all the same."""
-    path = one_image(drawn, tmp_path / 'COCO')
+    path = one_image(synthetic_coco, tmp_path / 'COCO')
     settings = [*small(tmp_path / 'COCO', tmp_path / 'out'), 'DATALOADER.NUM_WORKERS=1']
     error = refused(capsys, experiment(engine.train, monkeypatch), '--set', *settings)
     assert error.startswith(f'error: image {path}: image that is listed but absent: get it again')
@@ -255,9 +255,9 @@ def test_whatever_a_file_holds_is_read_or_refused(seed, tmp_path):
     generator = random.Random(seed)
     joints = {'num_keypoints': 17, 'keypoints': [20, 30, 2] * 17}
     people = [{'id': n, 'image_id': 1, 'category_id': 1, 'iscrowd': 0, 'area': 9, 'bbox': BOX['bbox']} for n in (1, 2)]
-    truth = {'images': [{'id': 1, 'file_name': 'a.jpg'}], 'categories': [{'id': 1, 'keypoints': ['a'] * 17}]}
+    ground_truth = {'images': [{'id': 1, 'file_name': 'a.jpg'}], 'categories': [{'id': 1, 'keypoints': ['a'] * 17}]}
     sound = {
-        GT: truth | {'annotations': [person | joints for person in people]},
+        GT: ground_truth | {'annotations': [person | joints for person in people]},
         DET: [{**BOX, 'image_id': 1}],
         MPII.val_json: mpii_people(2),
     }
@@ -272,7 +272,7 @@ def test_whatever_a_file_holds_is_read_or_refused(seed, tmp_path):
         for read in (
             lambda: coco.test_records(COCO.at(tmp_path), 'val', gt_boxes=False),
             lambda: coco.test_records(COCO.at(tmp_path), 'val', gt_boxes=True),
-            lambda: coco.truth(COCO.at(tmp_path), 'val'),
+            lambda: coco.ground_truth(COCO.at(tmp_path), 'val'),
             lambda: mpii.test_records(MPII.at(tmp_path), 'val', gt_boxes=False),
         ):
             try:
@@ -323,12 +323,16 @@ TRUTHS = {
     'no .mat': (lambda path: path.write_bytes(b'no mat'), 'is no MPII ground truth', 'get it again'),
     'empty': (lambda path: path.write_bytes(b''), 'is no MPII ground truth', 'get it again'),
     'without its fields': (lambda path: scipy.io.savemat(path, {'a': 1}), "(KeyError: 'jnt_missing')", 'get it again'),
-    'of other people': (lambda path: save_truth(path, 9), 'has 9 people, but valid.json has 3', 'from one split'),
-    'of two counts': (lambda path: save_truth(path, 3, 4), 'its fields are of {3, 4} people', 'get it again'),
+    'of other people': (
+        lambda path: save_ground_truth(path, 9),
+        'has 9 people, but valid.json has 3',
+        'from one split',
+    ),
+    'of two counts': (lambda path: save_ground_truth(path, 3, 4), 'its fields are of {3, 4} people', 'get it again'),
 }
 
 
-def save_truth(path, people: int, heads: int = 0) -> None:
+def save_ground_truth(path, people: int, heads: int = 0) -> None:
     shapes = {'jnt_missing': (16, people), 'pos_gt_src': (16, 2, people), 'headboxes_src': (2, 2, heads or people)}
     scipy.io.savemat(path, {name: np.zeros(shape) for name, shape in shapes.items()})
 
@@ -337,7 +341,9 @@ def save_truth(path, people: int, heads: int = 0) -> None:
 def test_truth_of_mpii(case, weights, tmp_path, monkeypatch, capsys):
     save, *pieces = case
     write_json(tmp_path / 'MPII' / MPII.val_json, mpii_people())
-    save(tmp_path / 'MPII' / mpii.TRUTH)
+    save(tmp_path / 'MPII' / mpii.GROUND_TRUTH)
     settings = small(tmp_path / 'MPII', tmp_path / 'out')
     run = experiment(engine.test, monkeypatch, 'mspn.2xstg.mpii')
-    names_all(refused(capsys, run, '--weights', weights, '--set', *settings), tmp_path / 'MPII' / mpii.TRUTH, *pieces)
+    names_all(
+        refused(capsys, run, '--weights', weights, '--set', *settings), tmp_path / 'MPII' / mpii.GROUND_TRUTH, *pieces
+    )

@@ -126,11 +126,11 @@ def write_weights(path, content) -> None:
 
 
 @pytest.mark.parametrize('case', WEIGHTS.values(), ids=WEIGHTS)
-def test_checkpoints_to_test(case, drawn, tmp_path, monkeypatch, capsys):
+def test_checkpoints_to_test(case, synthetic_coco, tmp_path, monkeypatch, capsys):
     content, *pieces = case
     path = tmp_path / 'other weights.pth'
     write_weights(path, content)
-    settings = small(drawn, tmp_path / 'out')
+    settings = small(synthetic_coco, tmp_path / 'out')
     error = refused(capsys, experiment(engine.test, monkeypatch), '--weights', path, '--set', *settings)
     names_all(error, path, *pieces)
 
@@ -151,11 +151,11 @@ PRETRAINED = {
 
 
 @pytest.mark.parametrize('case', PRETRAINED.values(), ids=PRETRAINED)
-def test_weights_to_begin_with(case, drawn, tmp_path, monkeypatch, capsys):
+def test_weights_to_begin_with(case, synthetic_coco, tmp_path, monkeypatch, capsys):
     content, *pieces = case
     path = tmp_path / 'resnet.pth'
     write_weights(path, content)
-    settings = [*small(drawn, tmp_path / 'out'), 'MODEL.WIDTH=64', f'MODEL.WEIGHT={path}']
+    settings = [*small(synthetic_coco, tmp_path / 'out'), 'MODEL.WIDTH=64', f'MODEL.WEIGHT={path}']
     names_all(refused(capsys, experiment(engine.train, monkeypatch), '--set', *settings), path, *pieces)
 
 
@@ -178,18 +178,18 @@ TRAINED = {
 
 
 @pytest.mark.parametrize('case', TRAINED.values(), ids=TRAINED)
-def test_checkpoints_of_a_run(case, drawn, tmp_path, monkeypatch, capsys):
+def test_checkpoints_of_a_run(case, synthetic_coco, tmp_path, monkeypatch, capsys):
     entry, arguments, *pieces = case
     checkpoint.save(tmp_path, 7, {'model': network()})
     damaged = {'optimizer': {'state': {}, 'param_groups': 5}, 'ema': 5}
     checkpoint.save(tmp_path, 30, {'model': network(), 'iteration': 30, **damaged})
-    settings = small(drawn, tmp_path)
+    settings = small(synthetic_coco, tmp_path)
     names_all(refused(capsys, experiment(entry, monkeypatch), *arguments, '--set', *settings), tmp_path, *pieces)
 
 
-def test_weights_are_nothing_to_go_on_from(drawn, tmp_path, monkeypatch, capsys):
+def test_weights_are_nothing_to_go_on_from(synthetic_coco, tmp_path, monkeypatch, capsys):
     checkpoint.save(tmp_path, 7, {'model': network()})
-    error = refused(capsys, experiment(engine.train, monkeypatch), '-c', '7', '--set', *small(drawn, tmp_path))
+    error = refused(capsys, experiment(engine.train, monkeypatch), '-c', '7', '--set', *small(synthetic_coco, tmp_path))
     names_all(error, tmp_path, "iter-7.pth has no 'optimizer'", 'weights alone')
 
 
@@ -206,13 +206,13 @@ def test_weights_are_nothing_to_go_on_from(drawn, tmp_path, monkeypatch, capsys)
         pytest.param('out/test_dir', engine.test, id='results'),
     ],
 )
-def test_output_that_cannot_be_written(in_the_way, entry, drawn, tmp_path, monkeypatch, capsys):
+def test_output_that_cannot_be_written(in_the_way, entry, synthetic_coco, tmp_path, monkeypatch, capsys):
     path = tmp_path / in_the_way
     path.parent.mkdir(exist_ok=True)
     path.mkdir() if in_the_way.endswith('/') else path.touch()
     torch.save(network(), tmp_path / 'weights.pth')
     arguments = ['--weights', tmp_path / 'weights.pth'] if entry is engine.test else []
-    settings = small(drawn, tmp_path / 'out')
+    settings = small(synthetic_coco, tmp_path / 'out')
     error = refused(capsys, experiment(entry, monkeypatch), *arguments, '--set', *settings)
     names_all(error, path, 'OUTPUT_DIR')
 
@@ -220,9 +220,9 @@ def test_output_that_cannot_be_written(in_the_way, entry, drawn, tmp_path, monke
 LONE = ['INPUT_SHAPE=[32,32]', 'SOLVER.IMS_PER_GPU=1']
 
 
-def test_one_value_to_normalise(drawn, tmp_path, monkeypatch, capsys):
+def test_one_value_to_normalise(synthetic_coco, tmp_path, monkeypatch, capsys):
     """At 1/32 of its size such an image is one pixel; with two images there are two values."""
-    settings = small(drawn, tmp_path / 'out')
+    settings = small(synthetic_coco, tmp_path / 'out')
     train = experiment(engine.train, monkeypatch)
     error = refused(capsys, train, '--set', *settings, *LONE)
     names_all(error, 'INPUT_SHAPE = [32, 32] and SOLVER.IMS_PER_GPU = 1 leave a BatchNorm one value')
@@ -230,7 +230,7 @@ def test_one_value_to_normalise(drawn, tmp_path, monkeypatch, capsys):
     train(['--set', *settings, *LONE, 'SOLVER.IMS_PER_GPU=2'])
 
 
-def test_a_network_without_such_a_norm_is_not_refused(drawn, tmp_path, monkeypatch):
+def test_a_network_without_such_a_norm_is_not_refused(synthetic_coco, tmp_path, monkeypatch):
     class Plain(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -240,16 +240,16 @@ def test_a_network_without_such_a_norm_is_not_refused(drawn, tmp_path, monkeypat
             heatmaps = self.head(images)
             return [[heatmaps] * 4] if self.training else heatmaps
 
-    settings = [*small(drawn, tmp_path / 'out'), *LONE, 'MODEL.STAGE_NUM=1']
+    settings = [*small(synthetic_coco, tmp_path / 'out'), *LONE, 'MODEL.STAGE_NUM=1']
     monkeypatch.setattr('sys.argv', ['train.py', '--set', *settings])
     engine.train(load_config('mspn.1xstg.coco'), lambda cfg: Plain())
 
 
-def test_more_processes_than_gpus(drawn, tmp_path, monkeypatch, capsys):
+def test_more_processes_than_gpus(synthetic_coco, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
     monkeypatch.setenv('LOCAL_RANK', '2')
-    settings = small(drawn, tmp_path)
+    settings = small(synthetic_coco, tmp_path)
     error = refused(capsys, experiment(engine.train, monkeypatch), '--set', *settings)
     names_all(error, 'process 2 has no GPU: there are 2', 'start fewer processes')
 
@@ -271,16 +271,16 @@ def launched(monkeypatch):
     dist.cleanup()
 
 
-def test_port_in_use(launched, drawn, tmp_path, monkeypatch, capsys):
+def test_port_in_use(launched, synthetic_coco, tmp_path, monkeypatch, capsys):
     with socket.create_server(('127.0.0.1', launched)):
-        settings = small(drawn, tmp_path)
+        settings = small(synthetic_coco, tmp_path)
         error = refused(capsys, experiment(engine.train, monkeypatch), '--set', *settings)
     names_all(error, f'127.0.0.1:{launched}', 'check that', 'port is free')
 
 
-def test_synchronised_statistics_need_gpus(launched, drawn, tmp_path, monkeypatch, capsys):
+def test_synchronised_statistics_need_gpus(launched, synthetic_coco, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    settings = [*small(drawn, tmp_path), 'MODEL.SYNC_BN=True']
+    settings = [*small(synthetic_coco, tmp_path), 'MODEL.SYNC_BN=True']
     error = refused(capsys, experiment(engine.train, monkeypatch), '--set', *settings)
     names_all(error, 'MODEL.SYNC_BN works on CUDA devices only', 'set it to False')
 
@@ -335,7 +335,7 @@ def test_folder_to_check(tmp_path, capsys):
     names_all(error, f'--root {tmp_path}/nowhere is no folder', 'python -m lib.tools.prepare')
 
 
-def test_one_line_from_a_real_command(drawn, tmp_path):
+def test_one_line_from_a_real_command(synthetic_coco, tmp_path):
     """As a user sees it, with nothing of Python's in between."""
     settings = small(tmp_path / 'nowhere', tmp_path / 'out')
     process = subprocess.run(

@@ -105,10 +105,10 @@ def test_a_few_sections(capsys, tmp_path):
 
 
 @pytest.mark.slow
-def test_all_sections(drawn, tmp_path):
+def test_all_sections(synthetic_coco, tmp_path):
     """The command as a user runs it. Slow: it trains the full-size network and starts a dozen processes."""
     file = tmp_path / 'rows.json'
-    options = {'--repeats': 1, '--stages': 1, '--batch': 2, '--device': 'cpu', '--root': drawn, '--json': file}
+    options = {'--repeats': 1, '--stages': 1, '--batch': 2, '--device': 'cpu', '--root': synthetic_coco, '--json': file}
     arguments = [str(part) for option in options.items() for part in option]
     process = subprocess.run(
         [sys.executable, '-m', 'lib.tools.benchmark', *arguments], cwd=REPOSITORY, capture_output=True, text=True

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lib.tools.benchmark import gpu
-from lib.tools.benchmark.gpu import EAGER, PLAIN, Kind, Piece, Worker
+from lib.tools.benchmark.gpu import EAGER, PLAIN, Issue, Piece, Worker
 from lib.tools.benchmark.gpu_resume import resumed
 from lib.tools.benchmark.gpu_runs import Failed, finish, test_run, training
 from lib.tools.benchmark.gpu_steps import cost_of_a_sample, floors, steps_of
@@ -43,14 +43,14 @@ def test_cost_of_a_sample(tmp_path):
     assert outputs == pytest.approx(30.5e6, rel=0.001)
 
 
-def test_every_piece(monkeypatch, drawn, tmp_path):
+def test_every_piece(monkeypatch, synthetic_coco, tmp_path):
     monkeypatch.setattr('lib.tools.benchmark.gpu_steps.WARM_UP', 2)
     monkeypatch.setattr('lib.tools.benchmark.gpu_steps.STRETCH_STEPS', (1, 1))
     monkeypatch.setattr('lib.tools.benchmark.gpu_resume.RESUMED_AFTER', 2)
     monkeypatch.setattr('lib.tools.benchmark.gpu_runs.WORKERS', 0)
     monkeypatch.delenv('CUBLAS_WORKSPACE_CONFIG', raising=False)
-    own, known, rows = options(tmp_path, root=drawn), {}, []
-    plain, eager = (Kind(1, 'fp32', 2, how) for how in (PLAIN, EAGER))
+    own, known, rows = options(tmp_path, root=synthetic_coco), {}, []
+    plain, eager = (Issue(1, 'fp32', 2, how) for how in (PLAIN, EAGER))
     pieces = [
         partial(floors, elements=1000, side=64),
         partial(steps_of, kind=plain),
@@ -71,7 +71,7 @@ def test_every_piece(monkeypatch, drawn, tmp_path):
 
 
 def test_table():
-    kind = gpu.Kind(2, 'bf16', 32, gpu.COMPILED)
+    kind = gpu.Issue(2, 'bf16', 32, gpu.COMPILED)
     rows = [
         Row('gpu', kind.speed, 1234.5, reach='>= 1000'),
         Row('gpu', f'{kind}, against the plain fp32 step, images/s', 1234.5, 411.5, 3.0),
@@ -129,11 +129,11 @@ def test_a_command_is_ended_with_what_it_started(tmp_path):
         assert time.monotonic() < end
 
 
-def test_what_training_logs(monkeypatch, drawn, tmp_path):
+def test_what_training_logs(monkeypatch, synthetic_coco, tmp_path):
     """The lines after the first three, also of a run that fails then."""
     log = '\n'.join([*(LINE.format(100.0 * i, i) for i in range(6)), 'error: no room'])
     monkeypatch.setattr('lib.tools.benchmark.gpu_runs.finish', lambda *_: (log, 2))
-    measured = training(options(tmp_path, root=drawn), {}, 10, batch=2)
+    measured = training(options(tmp_path, root=synthetic_coco), {}, 10, batch=2)
     assert [next(measured).value for _ in range(3)] == [400, 0.04, 2.5]
     with pytest.raises(Failed, match='exit code 2: error: no room'):
         next(measured)

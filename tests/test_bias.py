@@ -61,13 +61,13 @@ def test_frozen_statistics_need_the_bias():
     torch.testing.assert_close(plain(images), without(images))
 
 
-def test_a_run_without_biases(drawn, tmp_path):
+def test_a_run_without_biases(synthetic_coco, tmp_path):
     """Losses are those with; the biases, which have no gradient, follow weight decay."""
 
     def run(flag: bool) -> tuple[list[float], Trainer]:
         cfg = load_config('mspn.2xstg.coco')
         options = 'DATALOADER.NUM_WORKERS=0', f'SOLVER.DROP_BIAS={flag}', 'SOLVER.EMA=0.5'
-        override(cfg, [*tiny_settings(drawn, tmp_path), *options])
+        override(cfg, [*tiny_settings(synthetic_coco, tmp_path), *options])
         torch.manual_seed(0)
         trainer = Trainer(cfg, build_mspn(cfg), build_schedule(cfg), torch.device('cpu'))
         loader = train_loader(cfg, train_samples(cfg), first=0, batches=4)
@@ -77,7 +77,7 @@ def test_a_run_without_biases(drawn, tmp_path):
     assert losses == pytest.approx(plain, rel=1e-3)
     assert len(trainer.dropped) > 40 and all((bias.grad == 0).all() for bias in trainer.dropped)
     trainer.optimizer.zero_grad()
-    assert trainer.model.state_dict().keys() == trainer.average.module.state_dict().keys()
+    assert trainer.model.state_dict().keys() == trainer.ema.module.state_dict().keys()
 
 
 def test_a_network_without_conv_units_is_refused():

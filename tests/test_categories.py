@@ -90,9 +90,9 @@ CATEGORIES = {
 
 
 @pytest.mark.parametrize('case', CATEGORIES.values(), ids=CATEGORIES)
-def test_one_rule_for_all(case, drawn, tmp_path, monkeypatch, capsys):
+def test_one_rule_for_all(case, synthetic_coco, tmp_path, monkeypatch, capsys):
     changed, piece = case
-    root = coco_with(drawn, tmp_path / 'COCO', {TRAIN: changed, GT: changed})
+    root = coco_with(synthetic_coco, tmp_path / 'COCO', {TRAIN: changed, GT: changed})
     settings = ['--set', *small(root, tmp_path / 'out')]
     error = refused(capsys, experiment(engine.train, monkeypatch), *settings)
     names_all(error, root / TRAIN, piece)
@@ -122,9 +122,9 @@ VALIDATION = {
 
 
 @pytest.mark.parametrize('case', VALIDATION.values(), ids=VALIDATION)
-def test_training_looks_at_what_its_test_would_refuse(case, drawn, tmp_path, monkeypatch, capsys):
+def test_training_looks_at_what_its_test_would_refuse(case, synthetic_coco, tmp_path, monkeypatch, capsys):
     changed, piece = case
-    root = coco_with(drawn, tmp_path / 'COCO', {GT: changed})
+    root = coco_with(synthetic_coco, tmp_path / 'COCO', {GT: changed})
     settings = ['--set', *small(root, tmp_path / 'out')]
     error = refused(capsys, experiment(engine.train, monkeypatch), *settings)
     names_all(error, root / GT, piece, 'a test would stop at this')
@@ -137,9 +137,9 @@ def test_training_looks_at_what_its_test_would_refuse(case, drawn, tmp_path, mon
 
 
 @pytest.mark.parametrize('changes', [{GT: None}, {DET: None}, {DET: 'no boxes'}, {GT: None, DET: None}])
-def test_training_needs_no_validation_set(changes, drawn, tmp_path):
+def test_training_needs_no_validation_set(changes, synthetic_coco, tmp_path):
     """Nor a detector's boxes, good or bad, which may be made while it trains."""
-    root = coco_with(drawn, tmp_path / 'COCO', {})
+    root = coco_with(synthetic_coco, tmp_path / 'COCO', {})
     for name, content in changes.items():
         (root / name).unlink()
         if content:
@@ -149,9 +149,9 @@ def test_training_needs_no_validation_set(changes, drawn, tmp_path):
     check_validation(cfg)
 
 
-def test_a_tested_box_must_have_a_size(drawn, tmp_path, monkeypatch, capsys):
+def test_a_tested_box_must_have_a_size(synthetic_coco, tmp_path, monkeypatch, capsys):
     """Where the annotated boxes are what is tested: then training looks at them too."""
-    root = coco_with(drawn, tmp_path / 'COCO', {GT: change('annotations', bbox=[5, 5, 0, 9])})
+    root = coco_with(synthetic_coco, tmp_path / 'COCO', {GT: change('annotations', bbox=[5, 5, 0, 9])})
     cfg = load_config('mspn.2xstg.coco')
     override(cfg, [f'DATASET.ROOT={root}'])
     check_validation(cfg)
@@ -160,7 +160,7 @@ def test_a_tested_box_must_have_a_size(drawn, tmp_path, monkeypatch, capsys):
     names_all(error, root / GT, 'bbox = [5, 5, 0, 9] should be wider and higher than 0')
 
 
-def test_things_beside_people_are_left_alone(drawn, tmp_path, monkeypatch, capsys):
+def test_things_beside_people_are_left_alone(synthetic_coco, tmp_path, monkeypatch, capsys):
     """Boxes of other categories, with empty lists of joints or none."""
 
     def add_things(content):
@@ -170,10 +170,10 @@ def test_things_beside_people_are_left_alone(drawn, tmp_path, monkeypatch, capsy
         content['categories'].append({'id': 2, 'keypoints': ['handle', 'blade']})
         return {**content, 'annotations': [*more, *content['annotations']]}
 
-    root = coco_with(drawn, tmp_path / 'COCO', {TRAIN: add_things, GT: add_things})
+    root = coco_with(synthetic_coco, tmp_path / 'COCO', {TRAIN: add_things, GT: add_things})
     check_data.main(['--dataset', 'coco', '--root', str(root)])
     assert re.search(': 0 findings that', capsys.readouterr().out)
-    dataset, same = COCO.at(root), COCO.at(drawn)
+    dataset, same = COCO.at(root), COCO.at(synthetic_coco)
     assert len(coco.train_records(dataset, 1)) == len(coco.train_records(same, 1))
     for gt_boxes in (False, True):
         assert len(coco.test_records(dataset, 'val', gt_boxes)) == len(coco.test_records(same, 'val', gt_boxes))

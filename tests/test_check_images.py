@@ -13,7 +13,7 @@ from refusals import coco_with
 
 from cvpack.files import read_json
 from lib.datasets import coco
-from lib.datasets.checks import Kind
+from lib.datasets.checks import Issue
 from lib.datasets.description import COCO
 from lib.datasets.exif import orientation
 
@@ -41,9 +41,9 @@ def test_no_orientation():
 
 
 @pytest.mark.parametrize('number', range(2, 9))
-def test_labels_of_stored_photos(drawn, tmp_path, number):
+def test_labels_of_stored_photos(synthetic_coco, tmp_path, number):
     """Every photo that EXIF turns is named; those whose labels are of the stored pixels are told from the others."""
-    content = read_json(drawn / TRAIN)
+    content = read_json(synthetic_coco / TRAIN)
     first, second, third = content['images'][:3]
     for image in (first, second, third):
         image['file_name'] = f'{image["id"]}.jpg'
@@ -63,24 +63,24 @@ def test_labels_of_stored_photos(drawn, tmp_path, number):
     write_json(tmp_path / TRAIN, {**content, 'images': [first, second, third], 'annotations': people})
     findings = found(tmp_path)
     if not turned:
-        assert counts(findings) == {Kind.EXIF: 3}
+        assert counts(findings) == {Issue.EXIF: 3}
         return
-    assert counts(findings) == {Kind.STORED: 2, Kind.EXIF: 1, Kind.OUTSIDE: 1}
+    assert counts(findings) == {Issue.STORED: 2, Issue.EXIF: 1, Issue.OUTSIDE: 1}
     upright = f'EXIF orientation {number}, 90 x 120 pixels upright'
-    assert findings.examples[Kind.EXIF] == [f'image {second["file_name"]}: {upright}']
-    assert findings.examples[Kind.STORED] == [
+    assert findings.examples[Issue.EXIF] == [f'image {second["file_name"]}: {upright}']
+    assert findings.examples[Issue.STORED] == [
         f'image {first["file_name"]}: {upright}, its record says 120 x 90',
         f'image {third["file_name"]}: {upright}, 120 x 90 stored: it has a joint at (110, 80)',
     ]
 
 
 @pytest.mark.parametrize('workers', [1, 3])
-def test_jpegs_with_holes_are_named(drawn, tmp_path, workers, capfd):
+def test_jpegs_with_holes_are_named(synthetic_coco, tmp_path, workers, capfd):
     """libjpeg warns of them without a name, on the process's stderr, which is as it was afterwards."""
-    root = coco_with(drawn, tmp_path, {})
+    root = coco_with(synthetic_coco, tmp_path, {})
     (root / 'images').unlink()
-    for file in (drawn / 'images').rglob('*.jpg'):
-        copy = root / 'images' / file.relative_to(drawn / 'images')
+    for file in (synthetic_coco / 'images').rglob('*.jpg'):
+        copy = root / 'images' / file.relative_to(synthetic_coco / 'images')
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(file.read_bytes())
     names = [coco.image_path(image['file_name']) for image in read_json(root / TRAIN)['images']]
@@ -92,21 +92,25 @@ def test_jpegs_with_holes_are_named(drawn, tmp_path, workers, capfd):
     stderr = os.fstat(2)
     findings = found(root, workers=workers)
     assert os.path.samestat(stderr, os.fstat(2))
-    assert counts(findings) == {Kind.HOLE: 2}
-    for file, example in zip(sorted(holes), findings.examples[Kind.HOLE]):
+    assert counts(findings) == {Issue.HOLE: 2}
+    for file, example in zip(sorted(holes), findings.examples[Issue.HOLE]):
         assert f'image {file}: Corrupt JPEG data: ' in example
     print('still there', file=sys.stderr)
     printed = capfd.readouterr().err
     assert 'still there' in printed and 'Corrupt JPEG' not in printed
 
 
-def test_images_of_two_splits(drawn, tmp_path):
+def test_images_of_two_splits(synthetic_coco, tmp_path):
     """By their paths, or by their content under another name; not by their size alone, nor where nobody is."""
     contents = {'a.jpg': JPEG, 'b.jpg': with_exif(JPEG, 1), 'copy.jpg': JPEG, 'size.jpg': JPEG[:-3] + b'\0' + JPEG[-2:]}
     (tmp_path / 'images').mkdir()
     for name, content in {**contents, 'nobody.jpg': JPEG}.items():
         (tmp_path / 'images' / name).write_bytes(content)
-    person = {**read_json(drawn / TRAIN)['annotations'][0], 'bbox': [5, 5, 50, 60], 'keypoints': [20, 30, 2] * 17}
+    person = {
+        **read_json(synthetic_coco / TRAIN)['annotations'][0],
+        'bbox': [5, 5, 50, 60],
+        'keypoints': [20, 30, 2] * 17,
+    }
     person['num_keypoints'] = 17
     for file, names in ((TRAIN, ('a.jpg', 'b.jpg')), (VAL, ('b.jpg', 'copy.jpg', 'size.jpg'))):
         images = [{'id': i + 1, 'file_name': name} for i, name in enumerate((*names, 'nobody.jpg'))]
@@ -115,8 +119,8 @@ def test_images_of_two_splits(drawn, tmp_path):
     write_json(tmp_path / DET, [{'image_id': 1, 'category_id': 1, 'bbox': [5, 5, 50, 60], 'score': 1}])
     findings = found(tmp_path, 'train', 'val')
     images = tmp_path / 'images'
-    assert counts(findings) == {Kind.SHARED: 2}
-    assert findings.examples[Kind.SHARED] == [
+    assert counts(findings) == {Issue.SHARED: 2}
+    assert findings.examples[Issue.SHARED] == [
         f'image {images}/b.jpg: in train and in val',
         f'image {images}/copy.jpg: in val, the same as {images}/a.jpg in train',
     ]

@@ -100,7 +100,7 @@ def test_own_sigmas_and_pck(tmp_path):
 
 def test_truth_is_of_listed_images(tmp_path):
     write(tmp_path, [person(), person(image_id=7), person(num_keypoints=0), person()])
-    [(path, people)] = coco.truth(COCO.at(tmp_path), 'val').items()
+    [(path, people)] = coco.ground_truth(COCO.at(tmp_path), 'val').items()
     assert path == 'val2014/COCO_val2014_000000000001.jpg' and people.shape == (2, 17, 3)
     np.testing.assert_array_equal(people[0, 1], [14, 35, 1])
 

@@ -20,7 +20,7 @@ from lib.loader import train_samples
 from lib.tools import codecs
 from lib.utils.codec import CODECS, trained_codec
 from lib.utils.heatmap import decode, encode
-from lib.utils.transforms import Draws, crop_matrix, fit
+from lib.utils.transforms import AugmentationSample, crop_matrix, fit
 
 INPUT, MAP = (256, 192), (64, 48)
 UNBIASED = ('dark', 'udp')
@@ -122,13 +122,13 @@ def samples(root, codec: str):
 
 def sample(samples, index: int, flip: bool) -> tuple[np.ndarray, np.ndarray]:
     """The crop and its keypoints without augmentation, or mirrored."""
-    drawn = samples.sample(index, Draws(np.ones(2), False, True, np.zeros(2), 1.0, 0.0, flip))
-    return drawn['image'].astype(int), drawn['keypoints']
+    synthetic_coco = samples.sample(index, AugmentationSample(np.ones(2), False, True, np.zeros(2), 1.0, 0.0, flip))
+    return synthetic_coco['image'].astype(int), synthetic_coco['keypoints']
 
 
-def test_udp_mirrors_exactly(drawn):
+def test_udp_mirrors_exactly(synthetic_coco):
     """The crop of the mirrored image is the mirrored crop, joints included. The standard one is moved by a pixel."""
-    udp, standard = samples(drawn, 'udp'), samples(drawn, 'standard')
+    udp, standard = samples(synthetic_coco, 'udp'), samples(synthetic_coco, 'standard')
     for index in range(4):
         (image, keypoints), (flipped, moved) = (sample(udp, index, flip) for flip in (False, True))
         assert (np.abs(flipped[:, ::-1] - image) <= 8).mean() > 0.999  # warpAffine rounds places to 1/32
@@ -142,9 +142,9 @@ def test_udp_mirrors_exactly(drawn):
 
 
 @pytest.mark.parametrize('codec', CODECS)
-def test_joints_keep_their_fractions(drawn, codec):
+def test_joints_keep_their_fractions(synthetic_coco, codec):
     """In the crop that the published steps lead to, fitted to the codec's lengths; but for the standard codec."""
-    training = samples(drawn, codec)
+    training = samples(synthetic_coco, codec)
     records, found = training.records, sample(training, 0, False)[1]
     scale = fit(records.scale[0] * np.float32([1.05 * 1.6, 1.05 * 1.8]), 191 / 255 if codec == 'udp' else 0.75) * 0.8
     matrix = crop_matrix(records.center[0], scale, 0.0, INPUT, codec)
@@ -205,11 +205,11 @@ class Perfect(torch.nn.Module):
         return encode(self.turns.pop(0), visibility, (64, 64), (16, 16), [5], 'udp')[:, 0]
 
 
-def test_a_perfect_network_finds_every_joint_under_udp(drawn, tmp_path):
+def test_a_perfect_network_finds_every_joint_under_udp(synthetic_coco, tmp_path):
     """Through the real loader, flip test and decoder."""
     cfg = load_config('mspn.2xstg.coco.udp')
-    override(cfg, [*tiny_settings(drawn, tmp_path), 'DATALOADER.NUM_WORKERS=0'])
-    records = coco.test_records(COCO.at(drawn), 'val', gt_boxes=True)
+    override(cfg, [*tiny_settings(synthetic_coco, tmp_path), 'DATALOADER.NUM_WORKERS=0'])
+    records = coco.test_records(COCO.at(synthetic_coco), 'val', gt_boxes=True)
     joints = np.random.default_rng(0).uniform(14, 49, (len(records), 17, 2))
     by_image = np.argsort(records.paths, kind='stable')  # the loader's order
     model = Perfect(torch.from_numpy(joints[by_image]), flip_permutation(cfg, torch.device('cpu')))
@@ -236,9 +236,9 @@ def test_experiments(codec):
     assert codec == cfg.CODEC
 
 
-def test_lengths_do_not_mix(drawn, tmp_path, monkeypatch, capsys):
+def test_lengths_do_not_mix(synthetic_coco, tmp_path, monkeypatch, capsys):
     """What one codec trained, another of other lengths refuses to test or to train on, in one line."""
-    settings = [*tiny_settings(drawn, tmp_path / 'out'), 'SOLVER.MAX_ITER=1', 'DATALOADER.NUM_WORKERS=0']
+    settings = [*tiny_settings(synthetic_coco, tmp_path / 'out'), 'SOLVER.MAX_ITER=1', 'DATALOADER.NUM_WORKERS=0']
     settings += ['SOLVER.BASE_LR=1e-4', 'MODEL.STAGE_NUM=1']
     call(monkeypatch, engine.train, '--set', *settings, name='mspn.2xstg.coco.udp')
     file = tmp_path / 'out/iter-8.pth'

@@ -29,8 +29,8 @@ def world(tmp_path):
     points = random.uniform(20, 220, (IMAGES, 17, 2)).round()
     people = [person(points[i], i + 1, i + 1, np.full(17, 2), area=2e4) for i in range(IMAGES)]
     images = [{'id': i + 1, 'file_name': f'{i}.jpg'} for i in range(IMAGES)]
-    truth = tmp_path / 'truth.json'
-    truth.write_text(json.dumps({'images': images, 'annotations': people, 'categories': [{'id': 1}]}))
+    ground_truth = tmp_path / 'truth.json'
+    ground_truth.write_text(json.dumps({'images': images, 'annotations': people, 'categories': [{'id': 1}]}))
     directions = random.normal(size=(IMAGES, 17, 2))
     scores = random.uniform(0.2, 1, IMAGES)
 
@@ -51,7 +51,7 @@ def world(tmp_path):
         content = {
             'metrics': dict.fromkeys(('AP', *more), 0.5),
             'results': 'results.json',
-            'truth': str(truth),
+            'truth': str(ground_truth),
             'sigmas': SIGMAS.tolist(),
         }
         return with_metrics(folder / 'metrics.json', content)
@@ -61,10 +61,10 @@ def world(tmp_path):
 
 def with_metrics(path, content):
     """Writes a metrics.json with the metrics that its results have: COCO's ten, and PCK if it has that."""
-    truth, results = Path(content['truth']), path.parent / 'results.json'
-    metrics = coco_eval.keypoint_figures(truth, results, content['sigmas'])
+    ground_truth, results = Path(content['truth']), path.parent / 'results.json'
+    metrics = coco_eval.keypoint_metrics(ground_truth, results, content['sigmas'])
     if 'PCK@0.1' in content['metrics']:
-        dataset = dataclasses.replace(COCO, root=truth.parent, val_json=truth.name, val_boxes='')
+        dataset = dataclasses.replace(COCO, root=ground_truth.parent, val_json=ground_truth.name, val_boxes='')
         metrics = coco.evaluate(dataset, 'val', results, coco.test_records(dataset, 'val', True))
     path.write_text(json.dumps({**content, 'metrics': metrics}))
     return path
@@ -90,7 +90,7 @@ def test_better_worse_and_noise(world, capsys):
     flicker = world('flicker', base + np.random.default_rng(1).choice([-1.5, 1.5], IMAGES))
     good, bad = world('good', base - 4), world('bad', base + 4)
     found = tables(capsys, first, flicker, good, bad, first)
-    assert list(found) == [name for name in coco_eval.FIGURES if name not in ('APM', 'ARM')]  # nobody is of medium size
+    assert list(found) == [name for name in coco_eval.METRICS if name not in ('APM', 'ARM')]  # nobody is of medium size
     rows = found['AP']
     assert [row[-1] for row in rows[1:]] == ['noise', 'better', 'worse', 'no difference']
     assert rows[0][0] == str(first.parent) and len(rows[0]) == 3
@@ -131,9 +131,9 @@ def test_pairing_narrows_the_interval(world):
     """Images are as hard for one test as for the other: their difference varies less than each of them."""
     hard = np.random.default_rng(2).choice([2.0, 25.0], IMAGES)
     runs = [compare.read_run(world(name, hard + plus), None) for name, plus in (('a', 0), ('b', 1))]
-    drawn = bootstrap.draws([run.metrics for run in runs], IMAGES, 200)
-    assert np.std(drawn[1][:, 0] - drawn[0][:, 0]) < 0.3 * np.std(drawn[0][:, 0])
-    np.testing.assert_array_equal(drawn, bootstrap.draws([run.metrics for run in runs], IMAGES, 200))
+    synthetic_coco = bootstrap.draws([run.metrics for run in runs], IMAGES, 200)
+    assert np.std(synthetic_coco[1][:, 0] - synthetic_coco[0][:, 0]) < 0.3 * np.std(synthetic_coco[0][:, 0])
+    np.testing.assert_array_equal(synthetic_coco, bootstrap.draws([run.metrics for run in runs], IMAGES, 200))
 
 
 def test_the_interval_of_a_mean():
@@ -161,7 +161,7 @@ REFUSALS = {
     'a list': (lambda path: path.write_text('[]'), 'is no metrics.json of this project'),
     'foreign': (lambda path: path.write_text('{"AP": 1}'), 'is no metrics.json of this project'),
     'of test-dev': (lambda path: change(path, metrics=None), 'is of a test without truth'),
-    'of old': (lambda path: change(path, truth=None), 'does not tell truth, which comparing needs: test again'),
+    'of old': (lambda path: change(path, ground_truth=None), 'does not tell truth, which comparing needs: test again'),
     'sigmas': (lambda path: change(path, sigmas=['x']), 'sigmas should be numbers'),
     'words': (lambda path: change(path, metrics={'AP': 'high'}), 'metrics should be numbers: test again'),
     'figures': (lambda path: change(path, metrics={'AR': 1}), 'says otherwise'),
@@ -198,18 +198,23 @@ def test_refusals(world, capsys, case):
 def mpii_test(folder, seed: int, pixels: float, names=None):
     """A metrics.json of 40 people in 20 images, with heads of which half is 30 pixels."""
     folder.mkdir(parents=True)
-    truth = folder / 'valid.mat'
+    ground_truth = folder / 'valid.mat'
     positions = np.random.default_rng(0).uniform(50, 150, (16, 2, 40))
     heads = np.zeros((2, 2, 40))
     heads[1, 0] = 100
     fields = {'pos_gt_src': positions, 'jnt_missing': np.zeros((16, 40)), 'headboxes_src': heads}
-    scipy.io.savemat(truth, fields)
+    scipy.io.savemat(ground_truth, fields)
     noise = np.random.default_rng(seed).normal(size=(40, 16, 2)) * pixels
     found = np.dstack([positions.transpose(2, 0, 1) - 1 + noise, np.ones((40, 16))])
     names = names or [f'{i // 2}.jpg' for i in range(40)]
     rows = [{'image': name, 'keypoints': person.tolist()} for name, person in zip(names, found)]
     (folder / 'results.json').write_text(json.dumps(rows))
-    content = {'metrics': mpii.pckh(found, truth), 'results': 'results.json', 'truth': str(truth), 'sigmas': []}
+    content = {
+        'metrics': mpii.pckh(found, ground_truth),
+        'results': 'results.json',
+        'truth': str(ground_truth),
+        'sigmas': [],
+    }
     (folder / 'metrics.json').write_text(json.dumps(content))
     return folder / 'metrics.json'
 
@@ -239,9 +244,9 @@ def test_tests_by_other_sigmas_or_another_truth(world, tmp_path, capsys):
     first, lenient, other = world('first', base), world('lenient', base), world('other', base)
     with_metrics(lenient, {**read_json(lenient), 'sigmas': (2 * SIGMAS).tolist()})
     moved = tmp_path / 'other truth.json'
-    truth = read_json(Path(read_json(other)['truth']))
-    truth['annotations'][0]['area'] = 1e4
-    moved.write_text(json.dumps(truth))
+    ground_truth = read_json(Path(read_json(other)['truth']))
+    ground_truth['annotations'][0]['area'] = 1e4
+    moved.write_text(json.dumps(ground_truth))
     with_metrics(other, {**read_json(other), 'truth': str(moved)})
     for second in (lenient, other):
         assert 'was measured by another truth or other sigmas than' in refused(capsys, main, first, second)

@@ -14,7 +14,7 @@ from torch import nn
 from cvpack.errors import InputError
 from cvpack.solver import scale_schedule
 from lib.config import override
-from lib.inference import ready_to_test
+from lib.inference import prepare_for_inference
 from lib.loader import train_loader, train_samples
 from lib.models.compiled import compile_blocks
 from lib.models.mspn import MSPN
@@ -90,9 +90,9 @@ def trainer_of(cfg, network=Small) -> Trainer:
     return Trainer(cfg, network(cfg), scale_schedule(5e-4, 4, 1, 2, 0.1, 1, 8), torch.device('cpu'))
 
 
-def settings(drawn, tmp_path, *options: str):
+def settings(synthetic_coco, tmp_path, *options: str):
     cfg = load_config('mspn.2xstg.coco')
-    override(cfg, [*tiny_settings(drawn, tmp_path), 'DATALOADER.NUM_WORKERS=0', 'SOLVER.EMA=0.9', *options])
+    override(cfg, [*tiny_settings(synthetic_coco, tmp_path), 'DATALOADER.NUM_WORKERS=0', 'SOLVER.EMA=0.9', *options])
     return cfg
 
 
@@ -105,11 +105,11 @@ def one_process():
     torch.distributed.destroy_process_group()
 
 
-def test_a_run_of_compiled_blocks(drawn, tmp_path, monkeypatch, graphs, one_process):
+def test_a_run_of_compiled_blocks(synthetic_coco, tmp_path, monkeypatch, graphs, one_process):
     """In DistributedDataParallel, with a moving average: its steps, its checkpoint, and the copy that is validated."""
     compiled = []
     monkeypatch.setattr(training, 'compile_blocks', lambda model: compiled.append(compile_blocks(model, graphs)))
-    plain, ours = (settings(drawn, tmp_path, f'SOLVER.COMPILE={flag}') for flag in (False, True))
+    plain, ours = (settings(synthetic_coco, tmp_path, f'SOLVER.COMPILE={flag}') for flag in (False, True))
     batches = list(train_loader(plain, train_samples(plain), first=0, batches=3))
     trainers = [trainer_of(plain), trainer_of(ours)]
     assert compiled == [4] and isinstance(trainers[1].parallel, nn.parallel.DistributedDataParallel)
@@ -120,7 +120,7 @@ def test_a_run_of_compiled_blocks(drawn, tmp_path, monkeypatch, graphs, one_proc
     expected, state = (trainer.state(2) for trainer in trainers)
     for part in ('model', 'ema'):
         assert_same(state[part], expected[part])
-    network = ready_to_test(ours, trainers[1].network_to_test(), torch.device('cpu'))
+    network = prepare_for_inference(ours, trainers[1].network_to_test(), torch.device('cpu'))
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     torch.save(state, tmp_path / 'iter-2.pth')
     again = trainer_of(ours)
@@ -129,16 +129,16 @@ def test_a_run_of_compiled_blocks(drawn, tmp_path, monkeypatch, graphs, one_proc
     assert losses[0] == losses[1] and len(graphs) == 2
 
 
-def test_a_network_without_blocks_of_ours_is_compiled_whole(drawn, tmp_path, graphs):
-    model = OneLayer(settings(drawn, tmp_path))
+def test_a_network_without_blocks_of_ours_is_compiled_whole(synthetic_coco, tmp_path, graphs):
+    model = OneLayer(settings(synthetic_coco, tmp_path))
     assert compile_blocks(model, graphs) == 0
     model(torch.randn(2, 3, 64, 64))
     assert len(graphs) == 1
 
 
-def test_too_few_values_for_a_compiled_block(drawn, tmp_path, monkeypatch, graphs):
+def test_too_few_values_for_a_compiled_block(synthetic_coco, tmp_path, monkeypatch, graphs):
     monkeypatch.setattr(training, 'compile_blocks', partial(compile_blocks, backend=graphs))
-    cfg = settings(drawn, tmp_path, 'SOLVER.COMPILE=True', 'SOLVER.IMS_PER_GPU=1')
+    cfg = settings(synthetic_coco, tmp_path, 'SOLVER.COMPILE=True', 'SOLVER.IMS_PER_GPU=1')
     trainer = trainer_of(cfg, lambda cfg: nn.Sequential(nn.AvgPool2d(64), ConvBNReLU(3, 17, 1)))
     batch = {'image': torch.zeros(1, 64, 64, 3, dtype=torch.uint8), 'keypoints': torch.ones(1, 17, 3)}
     with pytest.raises(InputError, match='leave a BatchNorm one value a channel'):

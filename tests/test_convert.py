@@ -204,18 +204,18 @@ def test_a_file_of_mmengines(network, unbiased, tmp_path):
     """As mmpose 1.x saves: numpy's arrays in `meta`, the normalisation, a second set of weights for the average."""
     experiment = network[2]
     theirs = mmpose_like(unbiased)
-    average = {f'module.{key}': value + 1 for key, value in theirs.items()}
+    ema = {f'module.{key}': value + 1 for key, value in theirs.items()}
     content = {
         'meta': {'epoch': 3, 'dataset_meta': {'sigmas': np.full(17, 0.05, np.float32)}, 'seed': np.int64(7)},
         'state_dict': theirs | {'data_preprocessor.mean': torch.ones(3, 1, 1)},
-        'ema_state_dict': average | {'steps': torch.tensor(9)},
+        'ema_state_dict': ema | {'steps': torch.tensor(9)},
     }
     torch.save(content, tmp_path / 'mm.pth')
     for options, added in (([], 0), (['--ema'], 1)):
         command = ['--weights', tmp_path / 'mm.pth', '--to', 'own', '--output', tmp_path / 'own.pth', *options]
         run(*command, '--experiment', experiment)
         converted = load_experiment(tmp_path / 'own.pth')[1].state_dict()
-        read = load_experiment(tmp_path / 'mm.pth', average=bool(options), experiment=experiment)[1].state_dict()
+        read = load_experiment(tmp_path / 'mm.pth', ema=bool(options), experiment=experiment)[1].state_dict()
         for key, value in unbiased.state_dict().items():
             expected = value if key.endswith('conv.bias') else value + added
             torch.testing.assert_close(converted[key], expected)

@@ -76,10 +76,10 @@ def test_the_counters_are_what_they_would_be(fails):
 
 
 @pytest.mark.parametrize('efficient', [False, True], ids=['plain', 'efficient'])
-def test_a_step_adds_to_all_counters_at_once(drawn, tmp_path, efficient):
+def test_a_step_adds_to_all_counters_at_once(synthetic_coco, tmp_path, efficient):
     """Once for each of the accumulated batches, however often their activations are computed."""
     cfg = load_config('mspn.2xstg.coco')
-    override(cfg, [*tiny_settings(drawn, tmp_path), 'MODEL.STAGE_NUM=1', f'RUN_EFFICIENT={efficient}'])
+    override(cfg, [*tiny_settings(synthetic_coco, tmp_path), 'MODEL.STAGE_NUM=1', f'RUN_EFFICIENT={efficient}'])
     trainer = Trainer(cfg, build_mspn(cfg), scale_schedule(5e-4, 2, 1, 2, 0.1, 1, 8), torch.device('cpu'))
     batch = {'image': torch.zeros(2, 64, 64, 3, dtype=torch.uint8), 'keypoints': torch.ones(2, 17, 3)}
     with Adds() as adds:

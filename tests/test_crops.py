@@ -17,7 +17,7 @@ from lib.loader import dataset_of, format_of, train_samples
 from lib.utils.heatmap import encode
 from lib.utils.transforms import (
     Augmentation,
-    Draws,
+    AugmentationSample,
     crop_matrix,
     draw,
     fit,
@@ -52,9 +52,9 @@ def config_on(shared, name: str):
     return cfg
 
 
-def drawn_samples(drawn) -> TrainSamples:
+def drawn_samples(synthetic_coco) -> TrainSamples:
     cfg = load_config(EXPERIMENTS['coco'])
-    cfg.DATASET.ROOT = str(drawn)
+    cfg.DATASET.ROOT = str(synthetic_coco)
     return train_samples(cfg)
 
 
@@ -65,7 +65,7 @@ def assert_same_image(image: np.ndarray, expected: np.ndarray) -> None:
     assert (difference <= levels).mean() >= 0.999, f'{(difference > levels).mean():.4%} of the pixels differ'
 
 
-def plain_draws(**changes) -> Draws:
+def plain_draws(**changes) -> AugmentationSample:
     nothing = dict(
         extension=np.ones(2),
         half_body=False,
@@ -75,7 +75,7 @@ def plain_draws(**changes) -> Draws:
         rotation=0.0,
         flip=False,
     )
-    return Draws(**{**nothing, **changes})
+    return AugmentationSample(**{**nothing, **changes})
 
 
 @pytest.mark.parametrize('name', EXPERIMENTS)
@@ -196,9 +196,9 @@ def test_half_body_by_hand():
     np.testing.assert_array_equal(again, upper)
 
 
-def test_half_body_needs_more_joints_than_the_config_says(drawn):
+def test_half_body_needs_more_joints_than_the_config_says(synthetic_coco):
     """Only people with more than NUM_KEYPOINTS_HALF_BODY visible joints are cropped to a half."""
-    samples = drawn_samples(drawn)
+    samples = drawn_samples(synthetic_coco)
     whole = samples.sample(0, plain_draws())
     half = samples.sample(0, plain_draws(half_body=True))
     assert (whole['image'] != half['image']).any()
@@ -256,8 +256,8 @@ def test_mirror_permutation_is_its_own_inverse():
         assert names == expected
 
 
-def test_draws_have_the_stated_distributions(drawn):
-    augmentation = drawn_samples(drawn).augmentation
+def test_draws_have_the_stated_distributions(synthetic_coco):
+    augmentation = drawn_samples(synthetic_coco).augmentation
     rng = np.random.default_rng(0)
     draws = [draw(rng, augmentation) for _ in range(4000)]
     rotated = np.array([d.rotation for d in draws if d.rotation])
@@ -269,9 +269,9 @@ def test_draws_have_the_stated_distributions(drawn):
         assert np.mean([getattr(d, name) for d in draws]) == pytest.approx(share, abs=0.03), name
 
 
-def test_a_sample_follows_from_its_position(drawn):
+def test_a_sample_follows_from_its_position(synthetic_coco):
     """Its augmentation is a function of seed and position: not of the worker, nor of what came before."""
-    samples = drawn_samples(drawn)
+    samples = drawn_samples(synthetic_coco)
     first, again, other = samples[3, 70], samples[3, 70], samples[3, 71]
     np.testing.assert_array_equal(first['image'], again['image'])
     assert (first['image'] != other['image']).any()

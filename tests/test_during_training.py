@@ -29,7 +29,7 @@ from lib.datasets.joints import TestSamples
 from lib.evaluation import validation
 from lib.evaluation.curves import read_scalars
 from lib.evaluation.sample_sheet import sample_sheet
-from lib.evaluation.subset import evenly, part, take
+from lib.evaluation.subset import evenly_spaced, part, take
 from lib.loader import dataset_of
 from lib.models.mspn import build_mspn
 from lib.utils.codec import CODECS
@@ -50,7 +50,7 @@ def rows(folder) -> list[dict]:
 
 
 @pytest.fixture(scope='module')
-def run(drawn, tmp_path_factory):
+def run(synthetic_coco, tmp_path_factory):
     """A validated run's output folder; no random number was taken, and the network stayed as it was."""
     folder, count = tmp_path_factory.mktemp('validated'), 0
     real = validation.Validation.__call__
@@ -66,23 +66,23 @@ def run(drawn, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validation.Validation, '__call__', watched)
-        call(patch, engine.train, *settings(drawn, folder, 'TEST.DURING_TRAINING=1'))
+        call(patch, engine.train, *settings(synthetic_coco, folder, 'TEST.DURING_TRAINING=1'))
     assert count == 3
     return folder
 
 
-def test_training_is_the_same_to_the_bit(drawn, run, tmp_path, monkeypatch):
-    call(monkeypatch, engine.train, *settings(drawn, tmp_path))
+def test_training_is_the_same_to_the_bit(synthetic_coco, run, tmp_path, monkeypatch):
+    call(monkeypatch, engine.train, *settings(synthetic_coco, tmp_path))
     assert_same_checkpoints(run / 'iter-16.pth', tmp_path / 'iter-16.pth')
     one, other = (checkpoint.load(folder / 'iter-16.pth')['ema'] for folder in (run, tmp_path))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
     assert not (tmp_path / 'validation').exists()
 
 
-def test_figures_are_those_of_a_test(drawn, run, tmp_path, monkeypatch):
+def test_figures_are_those_of_a_test(synthetic_coco, run, tmp_path, monkeypatch):
     """Of the moving average, person by person; 'best' names a checkpoint."""
     assert [row['iteration'] for row in rows(run)] == [8, 16]
-    call(monkeypatch, engine.test, '-i', 'best', '16', '--ema', *settings(drawn, run))
+    call(monkeypatch, engine.test, '-i', 'best', '16', '--ema', *settings(synthetic_coco, run))
     assert read_json(run / 'test_dir/iter-16.ema/results.json') == read_json(run / 'validation/results.json')
     best = max(rows(run), key=lambda row: row['metrics']['AP'])
     tested = read_json(run / f'test_dir/iter-{best["iteration"]}.ema/metrics.json')
@@ -90,7 +90,7 @@ def test_figures_are_those_of_a_test(drawn, run, tmp_path, monkeypatch):
     assert (run / 'iter-best.pth').resolve().name == f'iter-{best["iteration"]}.pth'
 
 
-def test_the_best_outlives_a_resume_and_the_newest(drawn, run, tmp_path, monkeypatch, capsys):
+def test_the_best_outlives_a_resume_and_the_newest(synthetic_coco, run, tmp_path, monkeypatch, capsys):
     """And what was validated beyond the place that a run goes on from does not count."""
     shutil.copy(run / 'iter-8.pth', tmp_path)
     first, last = rows(run)
@@ -98,7 +98,7 @@ def test_the_best_outlives_a_resume_and_the_newest(drawn, run, tmp_path, monkeyp
     doctored = {'figure': 'AP', 'rows': [first, {**last, 'metrics': {'AP': 2.0}}]}
     (tmp_path / 'validation.json').write_text(json.dumps(doctored))
     more = ['TEST.DURING_TRAINING=1', 'SOLVER.KEEP_CHECKPOINTS=1', 'SOLVER.MAX_ITER=3']
-    call(monkeypatch, engine.train, '--resume', 'auto', *settings(drawn, tmp_path, *more))
+    call(monkeypatch, engine.train, '--resume', 'auto', *settings(synthetic_coco, tmp_path, *more))
     assert [row['iteration'] for row in rows(tmp_path)] == [8, 16, 24]
     assert rows(tmp_path)[1]['metrics']['AP'] < 0.9
     assert checkpoint.iterations(tmp_path) == [8, 24]
@@ -123,18 +123,24 @@ def test_the_figure_that_tells_checkpoints_apart(form, worse, better, figure):
     assert validation.telling_figure(ordered, form) == figure
 
 
-def test_the_best_of_an_ap_of_nothing(drawn, run, tmp_path, monkeypatch):
+def test_the_best_of_an_ap_of_nothing(synthetic_coco, run, tmp_path, monkeypatch):
     """Validated on annotated boxes, where PCK tells what AP does not; the other way round, too."""
     for shares, best in (((0.054, 0.060), 16), ((0.060, 0.054), 8)):
         for iteration in (8, 16):
             shutil.copy(run / f'iter-{iteration}.pth', tmp_path)
         told = [{**row, 'metrics': {'AP': 0.0, 'PCK@0.1': share}} for row, share in zip(rows(run), shares)]
         (tmp_path / 'validation.json').write_text(json.dumps({'figure': 'AP', 'rows': told}))
-        call(monkeypatch, engine.train, '-c', 'iter-16.pth', *settings(drawn, tmp_path, 'TEST.DURING_TRAINING=1'))
+        call(
+            monkeypatch,
+            engine.train,
+            '-c',
+            'iter-16.pth',
+            *settings(synthetic_coco, tmp_path, 'TEST.DURING_TRAINING=1'),
+        )
         assert (tmp_path / 'iter-best.pth').resolve().name == f'iter-{best}.pth'
 
 
-def test_a_run_that_is_stopped_validates_when_it_goes_on(drawn, run, tmp_path, monkeypatch):
+def test_a_run_that_is_stopped_validates_when_it_goes_on(synthetic_coco, run, tmp_path, monkeypatch):
     """It ends at once; every figure and weight is that of a run that nobody stopped."""
     real = TrainStep.__call__
 
@@ -143,7 +149,7 @@ def test_a_run_that_is_stopped_validates_when_it_goes_on(drawn, run, tmp_path, m
             os.kill(os.getpid(), signal.SIGTERM)
         return real(self, iteration, *batches)
 
-    arguments = ['--resume', 'auto', *settings(drawn, tmp_path, 'TEST.DURING_TRAINING=1')]
+    arguments = ['--resume', 'auto', *settings(synthetic_coco, tmp_path, 'TEST.DURING_TRAINING=1')]
     with monkeypatch.context() as patch:
         patch.setattr(TrainStep, '__call__', struck)
         with pytest.raises(SystemExit) as stop:
@@ -171,13 +177,13 @@ def test_the_best_is_spared(tmp_path):
     assert checkpoint.load(checkpoint.find(tmp_path, 'best'))['iteration'] == 3
 
 
-def test_a_full_disk_stops_no_training(drawn, tmp_path, monkeypatch, capsys):
+def test_a_full_disk_stops_no_training(synthetic_coco, tmp_path, monkeypatch, capsys):
     def full(path):
         raise OSError(28, 'No space left on device', str(path))
 
     monkeypatch.setattr(validation, 'replacing', full)
     more = ['TEST.DURING_TRAINING=1', 'SOLVER.MAX_ITER=1']
-    call(monkeypatch, engine.train, *settings(drawn, tmp_path, *more))
+    call(monkeypatch, engine.train, *settings(synthetic_coco, tmp_path, *more))
     said = capsys.readouterr().out
     assert f'validation at iteration 8 cannot be kept (No space left on device: {tmp_path}/validation.json)' in said
     assert checkpoint.load(tmp_path / 'iter-last.pth')['iteration'] == 8
@@ -208,20 +214,22 @@ class Oracle(torch.nn.Module):
 
 
 @pytest.mark.parametrize('codec', CODECS)
-def test_pictures_of_right_answers_are_those_of_the_truth(drawn, tmp_path, codec):
+def test_pictures_of_right_answers_are_those_of_the_truth(synthetic_coco, tmp_path, codec):
     cfg = load_config(EXPERIMENT)
-    override(cfg, [*tiny_settings(drawn, tmp_path), f'CODEC={codec}', 'INPUT_SHAPE=[320,256]', 'TEST.FLIP=False'])
+    override(
+        cfg, [*tiny_settings(synthetic_coco, tmp_path), f'CODEC={codec}', 'INPUT_SHAPE=[320,256]', 'TEST.FLIP=False']
+    )
     people = take(coco.test_records(dataset_of(cfg), 'val', True), np.arange(2))
     people.visibility[:] = 2
     joints = np.stack([_in_crop(cfg, people, index) for index in range(2)])
     maps = encode(torch.from_numpy(joints).float(), torch.ones(2, 17, 1), [320, 256], [80, 64], [5], codec)[:, 0]
     assert (maps.amax(dim=(2, 3)) > 200).all()  # nobody's joint is outside the crop
     sheet = sample_sheet(cfg, Oracle(maps), people, torch.device('cpu')).astype(int)
-    truth, target, predicted, prediction = (sheet[:, i * 256 : (i + 1) * 256] for i in range(4))
+    ground_truth, target, predicted, prediction = (sheet[:, i * 256 : (i + 1) * 256] for i in range(4))
     assert np.array_equal(target, predicted)
     people.visibility[:] = 0
     bare = sample_sheet(cfg, Oracle(maps), people, torch.device('cpu'))[:, :256]
-    one, other = ((panel != bare).any(axis=2) for panel in (truth, prediction))
+    one, other = ((panel != bare).any(axis=2) for panel in (ground_truth, prediction))
     assert (one & other).sum() > 0.6 * (one | other).sum() > 600
 
 
@@ -267,19 +275,19 @@ def test_a_pause_is_not_in_the_speed(tmp_path):
     log.close()
 
 
-def test_matplotlib_is_an_extra(drawn, run, tmp_path, monkeypatch, capsys):
+def test_matplotlib_is_an_extra(synthetic_coco, run, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)
     more = ['TEST.DURING_TRAINING=0', f'OUTPUT_DIR={tmp_path}', 'SOLVER.MAX_ITER=2']
     (tmp_path / 'iter-16.pth').symlink_to(run / 'iter-16.pth')
-    call(monkeypatch, engine.train, '--resume', 'auto', *settings(drawn, tmp_path, *more))
+    call(monkeypatch, engine.train, '--resume', 'auto', *settings(synthetic_coco, tmp_path, *more))
     said = capsys.readouterr().out
     assert 'no curves.png: matplotlib is not installed: pip install matplotlib' in said
     assert not (tmp_path / 'curves.png').exists() and 'trained: ' in said
 
 
-def test_a_part_is_whole_images(drawn, tmp_path):
+def test_a_part_is_whole_images(synthetic_coco, tmp_path):
     cfg = load_config(EXPERIMENT)
-    override(cfg, tiny_settings(drawn, tmp_path))
+    override(cfg, tiny_settings(synthetic_coco, tmp_path))
     dataset = dataset_of(cfg)
     everybody = coco.test_records(dataset, 'val', True)
     ids = np.unique(everybody.ids)
@@ -295,14 +303,14 @@ def test_a_part_is_whole_images(drawn, tmp_path):
 
 
 def test_even_spacing():
-    assert evenly(4, 10).tolist() == [0, 2, 5, 7]
-    assert evenly(20, 3).tolist() == [0, 1, 2]
-    assert evenly(3, 0).tolist() == []
+    assert evenly_spaced(4, 10).tolist() == [0, 2, 5, 7]
+    assert evenly_spaced(20, 3).tolist() == [0, 1, 2]
+    assert evenly_spaced(3, 0).tolist() == []
 
 
-def test_nobody_in_the_part_is_refused(drawn, tmp_path, monkeypatch, capsys):
+def test_nobody_in_the_part_is_refused(synthetic_coco, tmp_path, monkeypatch, capsys):
     root = tmp_path / 'COCO'
-    shutil.copytree(drawn, root)
+    shutil.copytree(synthetic_coco, root)
     file = root / 'gt_json/minival_2014.json'
     content = read_json(file)
     first = min(image['id'] for image in content['images'])
@@ -323,12 +331,12 @@ def test_a_damaged_record_is_refused(content, tmp_path):
 
 
 @pytest.fixture(scope='module')
-def drawn_mpii(drawn, tmp_path_factory):
+def drawn_mpii(synthetic_coco, tmp_path_factory):
     """The drawn test people in MPII's files, an ankle too few each."""
     root = tmp_path_factory.mktemp('mpii')
     (root / 'gt_json').mkdir()
-    (root / 'images').symlink_to(drawn / 'images')
-    content = read_json(drawn / 'gt_json/minival_2014.json')
+    (root / 'images').symlink_to(synthetic_coco / 'images')
+    content = read_json(synthetic_coco / 'gt_json/minival_2014.json')
     names = {image['id']: coco.image_path(image['file_name']) for image in content['images']}
     people, joints = [], []
     for person in content['annotations']:
@@ -345,8 +353,8 @@ def drawn_mpii(drawn, tmp_path_factory):
     joints = np.array(joints, float)
     heads = np.zeros((2, 2, len(joints)))
     heads[1] = 30
-    truth = {'jnt_missing': (joints[..., 2] == 0).T * 1.0, 'pos_gt_src': joints[..., :2].transpose(1, 2, 0)}
-    scipy.io.savemat(root / 'gt_json/valid.mat', {**truth, 'headboxes_src': heads})
+    ground_truth = {'jnt_missing': (joints[..., 2] == 0).T * 1.0, 'pos_gt_src': joints[..., :2].transpose(1, 2, 0)}
+    scipy.io.savemat(root / 'gt_json/valid.mat', {**ground_truth, 'headboxes_src': heads})
     return root
 
 
@@ -399,12 +407,12 @@ def _train_both(rank: int, folder: str, arguments: list[str], ports: list[int]) 
 
 
 @pytest.mark.slow
-def test_two_processes(drawn, tmp_path, monkeypatch):
+def test_two_processes(synthetic_coco, tmp_path, monkeypatch):
     """The same weights; rank 0's statistics, which are the checkpoint's; nobody gives a slow evaluation up.
 
     Slow: two processes that train twice, and an evaluation that takes six seconds on purpose.
     """
-    arguments = settings(drawn, tmp_path)
+    arguments = settings(synthetic_coco, tmp_path)
     torch.multiprocessing.spawn(_train_both, (str(tmp_path), arguments, [free_port(), free_port()]), nprocs=2)
     plain, validated = tmp_path / 'plain', tmp_path / 'validated'
     assert_same_checkpoints(plain / 'iter-8.pth', validated / 'iter-8.pth')

@@ -35,10 +35,10 @@ def refused(monkeypatch, capsys, entry, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize('name', MODULES)
-def test_launchers(drawn, tmp_path, name):
+def test_launchers(synthetic_coco, tmp_path, name):
     """Train and test, by the commands of the README; look at everything that they leave."""
     settings = [
-        *tiny_settings(drawn, tmp_path / 'out'),
+        *tiny_settings(synthetic_coco, tmp_path / 'out'),
         'SOLVER.MAX_ITER=1',
         'SOLVER.CHECKPOINT_PERIOD=1',
     ]
@@ -64,7 +64,7 @@ def test_launchers(drawn, tmp_path, name):
     )
     assert tested.returncode == 0, tested.stderr
     folder = out / 'test_dir' / f'iter-{last}'
-    people = len(read_json(drawn / 'det_json/minival_2014_det.json'))
+    people = len(read_json(synthetic_coco / 'det_json/minival_2014_det.json'))
     assert len(read_json(folder / 'results.json')) == people
     assert read_json(folder / 'metrics.json')['boxes'] == people
     assert ' AP | AP50 | AP75 | APM | APL | ' in tested.stdout.replace('  ', ' ')
@@ -96,8 +96,8 @@ def _trainer_and_batches(cfg, device):
     return trainer, list(train_loader(cfg, train_samples(cfg), first=0, batches=3))
 
 
-def test_two_processes_are_one_with_accumulated_gradients(drawn, tmp_path):
-    settings = [*tiny_settings(drawn, tmp_path), 'SOLVER.OPTIMIZER=SGD', 'DATALOADER.NUM_WORKERS=0']
+def test_two_processes_are_one_with_accumulated_gradients(synthetic_coco, tmp_path):
+    settings = [*tiny_settings(synthetic_coco, tmp_path), 'SOLVER.OPTIMIZER=SGD', 'DATALOADER.NUM_WORKERS=0']
     mp.spawn(_train_in_group, (free_port(), settings, str(tmp_path)), nprocs=2)
     ranks = [torch.load(tmp_path / f'{rank}.pth', weights_only=True) for rank in range(2)]
 
@@ -114,10 +114,10 @@ def test_two_processes_are_one_with_accumulated_gradients(drawn, tmp_path):
             torch.testing.assert_close(ranks[rank]['model'][name], value, rtol=1e-9, atol=1e-12, msg=name)
 
 
-def test_results_do_not_depend_on_the_number_of_processes(drawn, tmp_path, monkeypatch):
+def test_results_do_not_depend_on_the_number_of_processes(synthetic_coco, tmp_path, monkeypatch):
     """Every person once, in one order, whatever the shards; a last batch of one included."""
-    settings = tiny_settings(drawn, tmp_path)
-    people = len(read_json(drawn / 'det_json/minival_2014_det.json'))
+    settings = tiny_settings(synthetic_coco, tmp_path)
+    people = len(read_json(synthetic_coco / 'det_json/minival_2014_det.json'))
     cfg = load_config(EXPERIMENT)
     override(cfg, settings)
     torch.save({'model': build_mspn(cfg).state_dict()}, tmp_path / 'random.pth')
@@ -139,12 +139,12 @@ def test_results_do_not_depend_on_the_number_of_processes(drawn, tmp_path, monke
         assert a['score'] == pytest.approx(b['score'], abs=1e-5)
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(drawn, tmp_path, monkeypatch):
+def test_a_resumed_run_is_the_uninterrupted_one(synthetic_coco, tmp_path, monkeypatch):
     """Bit for bit on a CPU: weights, moving average, optimiser; another number of workers changes nothing."""
     options = ['SOLVER.MAX_ITER=1', 'SOLVER.CHECKPOINT_PERIOD=1', 'SOLVER.EMA=0.9']
     whole, halves = tmp_path / 'whole', tmp_path / 'halves'
     torch.manual_seed(1)
-    call(monkeypatch, engine.train, '--set', *tiny_settings(drawn, whole), *options)
+    call(monkeypatch, engine.train, '--set', *tiny_settings(synthetic_coco, whole), *options)
 
     real_loop = engine.train_loop
 
@@ -161,9 +161,9 @@ def test_a_resumed_run_is_the_uninterrupted_one(drawn, tmp_path, monkeypatch):
 
     monkeypatch.setattr(engine, 'train_loop', killed_after_3)
     with pytest.raises(Killed):
-        call(monkeypatch, engine.train, '--set', *tiny_settings(drawn, halves), *options)
+        call(monkeypatch, engine.train, '--set', *tiny_settings(synthetic_coco, halves), *options)
     monkeypatch.setattr(engine, 'train_loop', real_loop)
-    more = [*tiny_settings(drawn, halves), *options, 'DATALOADER.NUM_WORKERS=0']
+    more = [*tiny_settings(synthetic_coco, halves), *options, 'DATALOADER.NUM_WORKERS=0']
     call(monkeypatch, engine.train, '-c', 'last', '--set', *more)
 
     a, b = checkpoint.load(whole / 'iter-8.pth'), checkpoint.load(halves / 'iter-8.pth')
@@ -184,10 +184,10 @@ def test_a_resumed_run_is_the_uninterrupted_one(drawn, tmp_path, monkeypatch):
     'option',
     ['SOLVER.PRECISION=bf16', 'SOLVER.PRECISION=fp16', 'SOLVER.CHANNELS_LAST=True', 'RUN_EFFICIENT=True'],
 )
-def test_options_change_the_loss_little(drawn, tmp_path, option):
+def test_options_change_the_loss_little(synthetic_coco, tmp_path, option):
     def losses(*options: str) -> list[float]:
         cfg = load_config(EXPERIMENT)
-        override(cfg, [*tiny_settings(drawn, tmp_path), 'DATALOADER.NUM_WORKERS=0', *options])
+        override(cfg, [*tiny_settings(synthetic_coco, tmp_path), 'DATALOADER.NUM_WORKERS=0', *options])
         torch.manual_seed(0)
         trainer = Trainer(cfg, build_mspn(cfg), scale_schedule(5e-4, 2, 1, 2, 0.1, 1, 8), torch.device('cpu'))
         loader = train_loader(cfg, train_samples(cfg), first=0, batches=3)
@@ -199,14 +199,14 @@ def test_options_change_the_loss_little(drawn, tmp_path, option):
     assert plain != other or 'PRECISION' not in option
 
 
-def test_an_earlier_run_is_not_overwritten(drawn, tmp_path, monkeypatch, capsys):
+def test_an_earlier_run_is_not_overwritten(synthetic_coco, tmp_path, monkeypatch, capsys):
     checkpoint.save(tmp_path, 7, {})
-    error = refused(monkeypatch, capsys, engine.train, '--set', *tiny_settings(drawn, tmp_path))
+    error = refused(monkeypatch, capsys, engine.train, '--set', *tiny_settings(synthetic_coco, tmp_path))
     assert 'earlier run (to iteration 7)' in error and '-c last' in error
 
 
-def test_missing_checkpoints_are_named(drawn, tmp_path, monkeypatch, capsys):
-    settings = tiny_settings(drawn, tmp_path)
+def test_missing_checkpoints_are_named(synthetic_coco, tmp_path, monkeypatch, capsys):
+    settings = tiny_settings(synthetic_coco, tmp_path)
     assert 'iterations there: none' in refused(monkeypatch, capsys, engine.test, '-i', 'last', '--set', *settings)
     checkpoint.save(tmp_path, 7, {})
     checkpoint.save(tmp_path, 30, {})
@@ -220,8 +220,8 @@ def test_missing_checkpoints_are_named(drawn, tmp_path, monkeypatch, capsys):
     )
 
 
-def test_missing_weights_say_where_to_get_them(drawn, tmp_path, monkeypatch, capsys):
-    settings = [*tiny_settings(drawn, tmp_path), 'MODEL.WEIGHT=lib/models/absent.pth']
+def test_missing_weights_say_where_to_get_them(synthetic_coco, tmp_path, monkeypatch, capsys):
+    settings = [*tiny_settings(synthetic_coco, tmp_path), 'MODEL.WEIGHT=lib/models/absent.pth']
     error = refused(monkeypatch, capsys, engine.train, '--set', *settings)
     assert 'absent.pth does not exist' in error
     assert 'lib.tools.prepare weights' in error and "MODEL.WEIGHT=''" in error
@@ -234,10 +234,10 @@ def test_missing_data_say_how_to_prepare_them(tmp_path, monkeypatch, capsys):
     assert 'lib.tools.prepare' in refused(monkeypatch, capsys, engine.test, '-i', '1', '--set', *settings)
 
 
-def test_a_broken_image_is_named(drawn, tmp_path, monkeypatch, capsys):
+def test_a_broken_image_is_named(synthetic_coco, tmp_path, monkeypatch, capsys):
     """One line though a worker process found it."""
     root = tmp_path / 'COCO'
-    shutil.copytree(drawn, root)
+    shutil.copytree(synthetic_coco, root)
     broken = sorted((root / 'images/val2014').iterdir())[0]
     broken.write_bytes(b'')
     settings = tiny_settings(root, tmp_path)
@@ -248,30 +248,30 @@ def test_a_broken_image_is_named(drawn, tmp_path, monkeypatch, capsys):
     assert error.startswith(f'error: image {broken}: image file of zero bytes')
 
 
-def test_unwritable_output(drawn, tmp_path, monkeypatch, capsys):
+def test_unwritable_output(synthetic_coco, tmp_path, monkeypatch, capsys):
     (tmp_path / 'file').write_text('')
-    error = refused(monkeypatch, capsys, engine.train, '--set', *tiny_settings(drawn, tmp_path / 'file'))
+    error = refused(monkeypatch, capsys, engine.train, '--set', *tiny_settings(synthetic_coco, tmp_path / 'file'))
     assert 'choose a folder with OUTPUT_DIR' in error
 
 
-def test_weights_alone_cannot_be_continued(drawn, tmp_path, monkeypatch, capsys):
+def test_weights_alone_cannot_be_continued(synthetic_coco, tmp_path, monkeypatch, capsys):
     cfg = load_config(EXPERIMENT)
-    override(cfg, tiny_settings(drawn, tmp_path))
+    override(cfg, tiny_settings(synthetic_coco, tmp_path))
     torch.save({'model': build_mspn(cfg).state_dict()}, tmp_path / 'weights.pth')
-    settings = tiny_settings(drawn, tmp_path / 'out')
+    settings = tiny_settings(synthetic_coco, tmp_path / 'out')
     error = refused(monkeypatch, capsys, engine.train, '-c', str(tmp_path / 'weights.pth'), '--set', *settings)
     assert "has no 'optimizer'" in error
 
 
-def test_test_dev_writes_the_submission(drawn, tmp_path, monkeypatch, capsys):
+def test_test_dev_writes_the_submission(synthetic_coco, tmp_path, monkeypatch, capsys):
     """test-dev's images have no annotations; results.json is what its server takes."""
     root = tmp_path / 'COCO'
     for name in ('gt_json', 'det_json'):
         (root / name).mkdir(parents=True)
-    (root / 'images').symlink_to(drawn / 'images')
-    truth = (drawn / 'gt_json/minival_2014.json').read_text()
-    (root / 'gt_json/test_dev.json').write_text(truth.replace('"annotations"', '"hidden"'))
-    (root / 'det_json/test_dev_det.json').write_text((drawn / 'det_json/minival_2014_det.json').read_text())
+    (root / 'images').symlink_to(synthetic_coco / 'images')
+    ground_truth = (synthetic_coco / 'gt_json/minival_2014.json').read_text()
+    (root / 'gt_json/test_dev.json').write_text(ground_truth.replace('"annotations"', '"hidden"'))
+    (root / 'det_json/test_dev_det.json').write_text((synthetic_coco / 'det_json/minival_2014_det.json').read_text())
     settings = tiny_settings(root, tmp_path)
     cfg = load_config(EXPERIMENT)
     override(cfg, settings)
@@ -284,8 +284,8 @@ def test_test_dev_writes_the_submission(drawn, tmp_path, monkeypatch, capsys):
     assert 'can be submitted' in capsys.readouterr().out
 
 
-def test_a_moving_average_can_begin_when_a_run_goes_on(drawn, tmp_path, monkeypatch, capsys):
-    settings = [*tiny_settings(drawn, tmp_path), 'SOLVER.MAX_ITER=1', 'SOLVER.CHECKPOINT_PERIOD=1']
+def test_a_moving_average_can_begin_when_a_run_goes_on(synthetic_coco, tmp_path, monkeypatch, capsys):
+    settings = [*tiny_settings(synthetic_coco, tmp_path), 'SOLVER.MAX_ITER=1', 'SOLVER.CHECKPOINT_PERIOD=1']
     call(monkeypatch, engine.train, '--set', *settings, 'SOLVER.WARMUP_ITERS=1')
     more = [*settings, 'SOLVER.MAX_ITER=2', 'SOLVER.EMA=0.5', 'SOLVER.WEIGHT_DECAY=0.0']
     call(monkeypatch, engine.train, '-c', 'iter-8.pth', '--set', *more)

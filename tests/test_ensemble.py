@@ -10,7 +10,7 @@ from cvpack.files import read_json, sha256
 from lib import engine
 from lib import inference as testing
 from lib.config import override, to_plain
-from lib.evaluation.ensemble import LONGEST_NAME, ensemble_name
+from lib.evaluation.ensemble import MAX_NAME_LENGTH, ensemble_name
 from lib.models.mspn import build_mspn
 from lib.utils import heatmap
 from lib.utils.codec import aspect_ratio
@@ -21,9 +21,9 @@ BASE = View((128, 96))
 
 
 @pytest.fixture
-def experiment(drawn, tmp_path, monkeypatch):
+def experiment(synthetic_coco, tmp_path, monkeypatch):
     """A function that saves a random network of the tiny experiment under other settings, and the test command."""
-    settings = [*tiny_settings(drawn, tmp_path / 'out'), 'DATALOADER.NUM_WORKERS=0', 'MODEL.STAGE_NUM=1']
+    settings = [*tiny_settings(synthetic_coco, tmp_path / 'out'), 'DATALOADER.NUM_WORKERS=0', 'MODEL.STAGE_NUM=1']
 
     def save(name: str, *changes: str, seed: int = 0, config: bool = True):
         cfg = load_config('mspn.2xstg.coco')
@@ -115,7 +115,7 @@ def test_names_stay_short_and_different(tmp_path):
     assert ensemble_name([tmp_path / 'iter-1.pth', tmp_path / 'iter-2.pth']) == 'ensemble.iter-1+iter-2'
     twice = [[tmp_path / folder / 'iter-1.pth' for folder in pair] for pair in ('ab', 'ac')]
     assert ensemble_name(twice[0]) != ensemble_name(twice[1])
-    assert len(ensemble_name([tmp_path / ('x' * 60 + str(i)) for i in range(9)])) == LONGEST_NAME
+    assert len(ensemble_name([tmp_path / ('x' * 60 + str(i)) for i in range(9)])) == MAX_NAME_LENGTH
 
 
 def test_scales_are_averaged(experiment, monkeypatch):

@@ -18,7 +18,7 @@ from cvpack import checkpoint
 from lib.config import REPOSITORY, override, to_plain
 from lib.datasets.joints import crop
 from lib.datasets.synthetic import draw_image
-from lib.deploy.exportable import build_deployed, decode_in_crop
+from lib.deploy.exportable import build_exportable, decode_in_crop
 from lib.deploy.saved import load_experiment
 from lib.loader import normalize
 from lib.models.mspn import build_mspn
@@ -42,8 +42,8 @@ def saved(tmp_path_factory):
     with torch.no_grad():
         for value in (model.stage0.upsample.up4.res_conv2.bn.weight, model.stage0.upsample.up4.res_conv2.bn.bias):
             value *= 500
-    average = {'model': fill(build_mspn(cfg), seed=1).state_dict()}
-    content = {'model': model.state_dict(), 'config': to_plain(cfg), 'ema': average['model']}
+    ema = {'model': fill(build_mspn(cfg), seed=1).state_dict()}
+    content = {'model': model.state_dict(), 'config': to_plain(cfg), 'ema': ema['model']}
     return checkpoint.save(folder, 1, content), cfg, model
 
 
@@ -109,13 +109,13 @@ def test_heatmaps_are_the_networks(form, half, saved, crops, tmp_path, capsys):
     need(form)
     path = tmp_path / 'new folder' / f'a.{form}'
     export.main(['--weights', f'{saved[0]}', '--format', form, '--output', f'{path}', *(['--half'] if half else [])])
-    truth = expected(saved, crops)
-    assert truth.abs().max() > 50
+    ground_truth = expected(saved, crops)
+    assert ground_truth.abs().max() > 50
     for part in (crops[:1], crops, crops[:0]):
         (heatmaps,) = run_file(path, form, part)
         assert heatmaps.dtype == np.float32
-        tolerance = (2e-2 if half else 1e-5) * truth.abs().max().item()
-        np.testing.assert_allclose(heatmaps, truth[: len(part)], rtol=0, atol=tolerance)
+        tolerance = (2e-2 if half else 1e-5) * ground_truth.abs().max().item()
+        np.testing.assert_allclose(heatmaps, ground_truth[: len(part)], rtol=0, atol=tolerance)
     printed = capsys.readouterr().out
     assert '8 crops, drawn people, since' in printed and 'heatmaps by at most' in printed
     weights = sum(value.numel() for key, value in saved[2].state_dict().items() if key.endswith('conv.weight'))
@@ -153,15 +153,15 @@ def test_tracing_changes_no_joint():
             torch.testing.assert_close(fast, traced)
 
 
-@pytest.mark.parametrize('average', [False, True], ids=['last', 'average'])
-def test_safetensors_is_read_as_a_checkpoint(average, saved, tmp_path):
+@pytest.mark.parametrize('ema', [False, True], ids=['last', 'average'])
+def test_safetensors_is_read_as_a_checkpoint(ema, saved, tmp_path):
     need('safetensors')
     path = tmp_path / 'a.safetensors'
-    export.export(saved[0], 'safetensors', path, average=average)
+    export.export(saved[0], 'safetensors', path, ema=ema)
     check_metadata(read_metadata(path, 'safetensors'), saved)
     cfg, model = load_experiment(path)
     assert cfg == saved[1]
-    source = checkpoint.load(saved[0])['ema' if average else 'model']
+    source = checkpoint.load(saved[0])['ema' if ema else 'model']
     assert all(torch.equal(value, source[key]) for key, value in model.state_dict().items())
     export.export(path, 'safetensors', tmp_path / 'half.safetensors', half=True)
     rounded = load_experiment(tmp_path / 'half.safetensors')[1].state_dict()
@@ -172,7 +172,7 @@ def test_the_network_stays_as_it_was(saved):
     """Deployment folds and rounds a copy."""
     _, cfg, model = saved
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    build_deployed(cfg, model, with_decode=True, half=True)
+    build_exportable(cfg, model, with_decode=True, half=True)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
@@ -254,11 +254,11 @@ def test_damaged_safetensors_are_refused(saved, tmp_path, capsys):
 # -------------------------------------------------------------------------------------------------------- the crops
 
 
-def test_crops_of_pictures_and_of_the_test_set(saved, drawn, tmp_path):
+def test_crops_of_pictures_and_of_the_test_set(saved, synthetic_coco, tmp_path):
     cfg = load_config('mspn.2xstg.coco')
-    override(cfg, ['INPUT_SHAPE=[64,64]', f'DATASET.ROOT={drawn}'])
+    override(cfg, ['INPUT_SHAPE=[64,64]', f'DATASET.ROOT={synthetic_coco}'])
     found, origin = find_crops(cfg, None, 4)
-    assert found.shape == (4, 64, 64, 3) and found.dtype == np.uint8 and origin == f'test crops of {drawn}'
+    assert found.shape == (4, 64, 64, 3) and found.dtype == np.uint8 and origin == f'test crops of {synthetic_coco}'
     cv2.imwrite(str(tmp_path / 'a.png'), np.full((90, 50, 3), (10, 20, 30), np.uint8))
     found, origin = find_crops(cfg, tmp_path, 4)
     assert found.shape == (1, 64, 64, 3) and 'each as one person' in origin

@@ -12,7 +12,7 @@ from cvpack.files import read_json
 from lib.loader import train_samples
 from lib.models.mspn import build_mspn
 from lib.training import Trainer, build_schedule
-from lib.utils.transforms import Draws
+from lib.utils.transforms import AugmentationSample
 
 # OpenCV 5 made them; the crops of 4 differ by some grey levels, which moves a few more joints.
 SHARE_OF_COCO, SHARE_OF_MPII = (0.9, 0.99) if int(cv2.__version__.split('.')[0]) >= 5 else (0.8, 0.98)
@@ -98,7 +98,7 @@ def test_training_curve_is_the_published_one(shared, shared_golden):
     cfg.DATASET.ROOT = str(shared / 'data' / 'coco_mini')
     cfg.SOLVER.update(WARMUP_ITERS=expected['warmup'], MAX_ITER=2)
     samples = train_samples(cfg)
-    draws = Draws(np.ones(2), False, True, np.zeros(2), 1.0, 0.0, False)
+    draws = AugmentationSample(np.ones(2), False, True, np.zeros(2), 1.0, 0.0, False)
     batch = torch.utils.data.default_collate([samples.sample(i, draws) for i in range(expected['batch'])])
 
     schedule = build_schedule(cfg)

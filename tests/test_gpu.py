@@ -20,7 +20,7 @@ from cvpack.trainer import train_loop
 from lib.config import override
 from lib.datasets import coco
 from lib.datasets.description import COCO
-from lib.inference import Member, flip_permutation, predict_heatmaps, predict_own, ready_to_test
+from lib.inference import Member, flip_permutation, predict_heatmaps, predict_own, prepare_for_inference
 from lib.loader import test_loader as loader_of
 from lib.loader import train_loader, train_samples
 from lib.models.compiled import compile_blocks
@@ -37,11 +37,11 @@ NCCL = ('-m', 'torch.distributed.run', '--nproc_per_node=1', f'--master_port={fr
 
 
 def trainer_and_loader(
-    drawn, tmp_path, *options: str, iterations: int, device: str = 'cuda', wrap=lambda network: network
+    synthetic_coco, tmp_path, *options: str, iterations: int, device: str = 'cuda', wrap=lambda network: network
 ):
     """A run of so many iterations on drawn people; wrap: the network -> another one."""
     cfg = load_config(EXPERIMENT)
-    override(cfg, [*tiny_settings(drawn, tmp_path), 'DATALOADER.NUM_WORKERS=0', *options])
+    override(cfg, [*tiny_settings(synthetic_coco, tmp_path), 'DATALOADER.NUM_WORKERS=0', *options])
     torch.manual_seed(0)
     schedule = scale_schedule(5e-4, iterations, iterations, 2, 0.1, 1, 1)
     trainer = Trainer(cfg, wrap(build_mspn(cfg)), schedule, torch.device(device))
@@ -49,8 +49,8 @@ def trainer_and_loader(
     return trainer, train_loader(cfg, train_samples(cfg), first=0, batches=batches)
 
 
-def losses(drawn, tmp_path, device: str, *options: str) -> list[float]:
-    trainer, loader = trainer_and_loader(drawn, tmp_path, *options, iterations=6, device=device)
+def losses(synthetic_coco, tmp_path, device: str, *options: str) -> list[float]:
+    trainer, loader = trainer_and_loader(synthetic_coco, tmp_path, *options, iterations=6, device=device)
     return [trainer.step(i, batch).losses['total_loss'] for i, batch in enumerate(loader, start=1)]
 
 
@@ -69,9 +69,9 @@ def losses(drawn, tmp_path, device: str, *options: str) -> list[float]:
     ],
     ids=str,
 )
-def test_training_on_the_gpu_is_that_on_the_cpu(drawn, tmp_path, options):
-    on_cpu = losses(drawn, tmp_path, 'cpu')
-    on_gpu = losses(drawn, tmp_path, 'cuda', *options)
+def test_training_on_the_gpu_is_that_on_the_cpu(synthetic_coco, tmp_path, options):
+    on_cpu = losses(synthetic_coco, tmp_path, 'cpu')
+    on_gpu = losses(synthetic_coco, tmp_path, 'cuda', *options)
     assert on_gpu == pytest.approx(on_cpu, rel=0.02)
 
 
@@ -94,12 +94,12 @@ def test_codec_on_the_gpu_is_that_on_the_cpu(codec):
 
 @pytest.mark.parametrize('codec', CODECS)
 @pytest.mark.parametrize('options', [(), ('SOLVER.EMA=0.9',), GRAPH, (*GRAPH, 'SOLVER.EMA=0.9')], ids=str)
-def test_the_host_never_waits(drawn, tmp_path, codec, options):
+def test_the_host_never_waits(synthetic_coco, tmp_path, codec, options):
     """Neither in a step nor in the loop, so that it launches kernels while the GPU is still at those of the last step.
 
     What it waits for is the outcome of the step before.
     """
-    trainer, loader = trainer_and_loader(drawn, tmp_path, f'CODEC={codec}', *options, iterations=9)
+    trainer, loader = trainer_and_loader(synthetic_coco, tmp_path, f'CODEC={codec}', *options, iterations=9)
     seen = []
 
     def log(iteration: int, lr: float, losses: dict[str, float]) -> None:
@@ -140,11 +140,11 @@ def deterministic(monkeypatch):
     ],
     ids=str,
 )
-def test_replayed_steps_are_eager_steps(drawn, tmp_path, options):
+def test_replayed_steps_are_eager_steps(synthetic_coco, tmp_path, options):
     """Bit for bit: losses, weights, statistics, averages. The eager run is one that is never captured."""
 
     def train(warm_up: int) -> tuple[list[float], dict[str, torch.Tensor]]:
-        trainer, loader = trainer_and_loader(drawn, tmp_path, *GRAPH, *options, iterations=16)
+        trainer, loader = trainer_and_loader(synthetic_coco, tmp_path, *GRAPH, *options, iterations=16)
         trainer.step.compute.warm_up = warm_up
         accumulate = trainer.cfg.SOLVER.ACCUM_STEPS
         batches = zip(*[iter(loader)] * accumulate)
@@ -173,8 +173,8 @@ class _Reads(torch.nn.Module):
         return self.network(images)
 
 
-def test_a_network_that_cannot_be_captured_is_refused(drawn, tmp_path):
-    trainer, loader = trainer_and_loader(drawn, tmp_path, *GRAPH, iterations=6, wrap=_Reads)
+def test_a_network_that_cannot_be_captured_is_refused(synthetic_coco, tmp_path):
+    trainer, loader = trainer_and_loader(synthetic_coco, tmp_path, *GRAPH, iterations=6, wrap=_Reads)
     with pytest.raises(InputError, match=r'SOLVER\.CUDA_GRAPH'):
         for iteration, batch in enumerate(loader, start=1):
             trainer.step(iteration, batch)
@@ -194,9 +194,11 @@ class _Breaks(torch.nn.Module):
 
 
 @pytest.mark.parametrize('options', [(), GRAPH], ids=str)
-def test_no_weight_changes_once_numbers_go_wrong(drawn, tmp_path, options):
+def test_no_weight_changes_once_numbers_go_wrong(synthetic_coco, tmp_path, options):
     """Whenever the host learns of it: the weights are those of the last good step."""
-    trainer, loader = trainer_and_loader(drawn, tmp_path, 'SOLVER.EMA=0.9', *options, iterations=8, wrap=_Breaks)
+    trainer, loader = trainer_and_loader(
+        synthetic_coco, tmp_path, 'SOLVER.EMA=0.9', *options, iterations=8, wrap=_Breaks
+    )
     weights = []
     step = trainer.step
 
@@ -204,7 +206,7 @@ def test_no_weight_changes_once_numbers_go_wrong(drawn, tmp_path, options):
         if iteration == 6:
             batch['image'].zero_()
         outcome = step(iteration, batch)
-        weights.append([p.detach().clone() for m in (trainer.model, trainer.average.module) for p in m.parameters()])
+        weights.append([p.detach().clone() for m in (trainer.model, trainer.ema.module) for p in m.parameters()])
         return outcome
 
     watched.lag = step.lag
@@ -220,21 +222,21 @@ def test_no_weight_changes_once_numbers_go_wrong(drawn, tmp_path, options):
 @pytest.mark.parametrize('options', [(), (*GRAPH, 'TEST.CUDA_GRAPH=True')], ids=['eager', 'graph'])
 def network_to_test(cfg) -> torch.nn.Module:
     torch.manual_seed(0)
-    return ready_to_test(cfg, build_mspn(cfg), torch.device('cuda'))
+    return prepare_for_inference(cfg, build_mspn(cfg), torch.device('cuda'))
 
 
 @pytest.mark.parametrize('workers', [0, 2])
 @pytest.mark.parametrize('codec', CODECS)
-def test_the_host_never_waits_in_a_test(drawn, tmp_path, codec, workers):
+def test_the_host_never_waits_in_a_test(synthetic_coco, tmp_path, codec, workers):
     """Of an ensemble at several scales: it launches a batch's kernels while the GPU is still at those of the last."""
-    plain = [*tiny_settings(drawn, tmp_path), f'CODEC={codec}', f'DATALOADER.NUM_WORKERS={workers}']
+    plain = [*tiny_settings(synthetic_coco, tmp_path), f'CODEC={codec}', f'DATALOADER.NUM_WORKERS={workers}']
     members = []
     for settings in (['TEST.SCALES=[0.9,1,1.1]', 'TEST.IMS_PER_GPU=8'], ['INPUT_SHAPE=[96,96]']):
         cfg = load_config(EXPERIMENT)
         override(cfg, [*plain, *settings])
         members.append(Member(cfg, network_to_test(cfg)))
     cfg, device = members[0].cfg, torch.device('cuda')
-    people = many_boxes(coco.test_records(COCO.at(drawn), 'val', gt_boxes=True), images=2, boxes=20)
+    people = many_boxes(coco.test_records(COCO.at(synthetic_coco), 'val', gt_boxes=True), images=2, boxes=20)
     assert len(loader_of(cfg, people)) == 5
     calls = itertools.count()
 
@@ -250,9 +252,9 @@ def test_the_host_never_waits_in_a_test(drawn, tmp_path, codec, workers):
     assert len(indices) == len(people) and rows.isfinite().all()
 
 
-def test_flips_together_are_those_one_by_one(drawn, tmp_path):
+def test_flips_together_are_those_one_by_one(synthetic_coco, tmp_path):
     cfg = load_config(EXPERIMENT)
-    override(cfg, tiny_settings(drawn, tmp_path))
+    override(cfg, tiny_settings(synthetic_coco, tmp_path))
     device, sizes = torch.device('cuda'), []
     model, images, permutation = network_to_test(cfg), torch.randn(3, 3, 64, 64).cuda(), flip_permutation(cfg, device)
     model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
@@ -264,12 +266,14 @@ def test_flips_together_are_those_one_by_one(drawn, tmp_path):
 
 
 @pytest.mark.parametrize('codec', CODECS)
-def test_a_replayed_test_is_an_eager_one(drawn, tmp_path, codec):
+def test_a_replayed_test_is_an_eager_one(synthetic_coco, tmp_path, codec):
     """Bit for bit, the last batch, which is shorter, among them."""
     cfg = load_config(EXPERIMENT)
-    override(cfg, [*tiny_settings(drawn, tmp_path), f'CODEC={codec}', 'TEST.IMS_PER_GPU=6', 'TEST.PRECISION=bf16'])
+    override(
+        cfg, [*tiny_settings(synthetic_coco, tmp_path), f'CODEC={codec}', 'TEST.IMS_PER_GPU=6', 'TEST.PRECISION=bf16']
+    )
     device = torch.device('cuda')
-    people = many_boxes(coco.test_records(COCO.at(drawn), 'val', gt_boxes=True), images=2, boxes=20)
+    people = many_boxes(coco.test_records(COCO.at(synthetic_coco), 'val', gt_boxes=True), images=2, boxes=20)
     members = [Member(cfg, network_to_test(cfg))]
     cfg.TEST.CUDA_GRAPH = True
     _, replayed = predict_own(cfg, members, people, device)
@@ -310,9 +314,9 @@ def test_counters_in_a_replayed_graph():
 
 @pytest.mark.parametrize('options', [(), (*GRAPH, 'TEST.CUDA_GRAPH=True')], ids=['eager', 'graph'])
 @pytest.mark.parametrize('launcher', [(), NCCL], ids=['alone', 'nccl'])
-def test_train_and_test(drawn, tmp_path, launcher, options):
+def test_train_and_test(synthetic_coco, tmp_path, launcher, options):
     """The real commands, with SyncBN under nccl; an interrupted run goes on."""
-    settings = [*tiny_settings(drawn, tmp_path), 'MODEL.SYNC_BN=True', 'SOLVER.CHECKPOINT_PERIOD=1', *options]
+    settings = [*tiny_settings(synthetic_coco, tmp_path), 'MODEL.SYNC_BN=True', 'SOLVER.CHECKPOINT_PERIOD=1', *options]
     for arguments in (
         ('--set', 'SOLVER.MAX_ITER=2', *settings),  # 16 iterations: nccl's graph is captured after 11
         ('-c', 'last', '--set', 'SOLVER.MAX_ITER=4', *settings),

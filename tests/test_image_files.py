@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from lib.datasets import joints
-from lib.datasets.checks import Kind
+from lib.datasets.checks import Issue
 from lib.datasets.image_files import decode_upright, is_cut_short, is_image, load_image
 from lib.datasets.joints import crop
 from lib.utils.transforms import crop_matrix
@@ -59,7 +59,7 @@ def test_a_picture_without_its_end_is_damaged(data, tmp_path):
     for size in (len(data) - 2, len(data) - 1, *range(3, len(data) - 2, 97)):
         assert is_cut_short(data[:size])
     path.write_bytes(data[: len(data) // 2])
-    assert load_image(path) is Kind.DAMAGED
+    assert load_image(path) is Issue.DAMAGED
 
 
 # ---------------------------------------------------------------------------------------------------- upright
@@ -122,7 +122,7 @@ def test_the_part_that_is_cut_out_gives_the_same_crop(monkeypatch):
     """Inside, over the border and mirrored; to a level that comes of rounding."""
     rng = np.random.default_rng(0)
     image = cv2.GaussianBlur(rng.integers(0, 256, (300, 900, 3), np.uint8), (0, 0), 3)
-    limit = joints.LARGEST_SOURCE
+    limit = joints.MAX_SOURCE
     for _ in range(50):
         center, scale = rng.uniform([-50, -50], [950, 350]), rng.uniform(0.1, 3) * np.array([0.75, 1])
         matrix = crop_matrix(center, scale, rng.uniform(-60, 60), (64, 48)) @ np.diag([rng.choice([-1, 1]), 1, 1])

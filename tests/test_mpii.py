@@ -22,7 +22,7 @@ def test_pckh_is_the_published_one(golden):
 
 
 @pytest.fixture
-def truth(tmp_path):
+def ground_truth(tmp_path):
     """Ten people whose heads are 100 pixels across the diagonal, so that PCKh's 0.5 is 30 pixels; one wrist missing."""
     positions = np.random.default_rng(0).uniform(50, 150, (16, 2, 10))
     missing = np.zeros((16, 10), np.uint8)
@@ -34,8 +34,8 @@ def truth(tmp_path):
     return path, positions
 
 
-def test_pckh_by_hand(truth):
-    path, positions = truth
+def test_pckh_by_hand(ground_truth):
+    path, positions = ground_truth
     predictions = np.zeros((10, 16, 3))
     predictions[..., :2] = positions.transpose(2, 0, 1) - 1
     assert pckh(predictions, path)['Mean'] == 100
@@ -51,9 +51,9 @@ def test_pckh_by_hand(truth):
     assert figures['Mean@0.1'] == pytest.approx(100 * (139 - 10) / 139)
 
 
-def test_pckh_refuses_another_set(truth):
+def test_pckh_refuses_another_set(ground_truth):
     with pytest.raises(InputError, match=r'valid\.mat has 10 people, but valid\.json has 9'):
-        pckh(np.zeros((9, 16, 3)), truth[0])
+        pckh(np.zeros((9, 16, 3)), ground_truth[0])
 
 
 def test_the_test_split_writes_the_submission(tmp_path):

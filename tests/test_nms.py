@@ -99,12 +99,12 @@ def test_mpii_has_no_scores():
             override(cfg, [change])
 
 
-def test_the_command(drawn, tmp_path, monkeypatch, capsys):
+def test_the_command(synthetic_coco, tmp_path, monkeypatch, capsys):
     """A detector that finds everyone twice; the keys say what is made of it. Annotated people are there once."""
     root = tmp_path / 'COCO'
-    boxes = read_json(drawn / COCO.val_boxes)
+    boxes = read_json(synthetic_coco / COCO.val_boxes)
     twice = [{**box, 'score': box['score'] * share} for box in boxes for share in (1, 0.5)]
-    refusals.coco_with(drawn, root, {COCO.val_boxes: refusals.instead(twice)})
+    refusals.coco_with(synthetic_coco, root, {COCO.val_boxes: refusals.instead(twice)})
     settings = [*tiny_settings(root, tmp_path / 'out'), 'DATALOADER.NUM_WORKERS=0']
     cfg = load_config('mspn.2xstg.coco')
     override(cfg, settings)

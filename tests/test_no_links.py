@@ -63,8 +63,8 @@ def test_a_text_file_names_a_file_beside_it_or_is_refused(text, tmp_path):
 
 
 @pytest.mark.usefixtures('no_links', 'one_layer')
-def test_a_run_is_trained_continued_and_tested(drawn, tmp_path, monkeypatch, capsys):
-    settings = ['--set', *fast_settings(drawn, tmp_path), 'SOLVER.KEEP_CHECKPOINTS=1']
+def test_a_run_is_trained_continued_and_tested(synthetic_coco, tmp_path, monkeypatch, capsys):
+    settings = ['--set', *fast_settings(synthetic_coco, tmp_path), 'SOLVER.KEEP_CHECKPOINTS=1']
     call(monkeypatch, engine.train, *settings, 'SOLVER.MAX_ITER=1')
     call(monkeypatch, engine.train, '-c', 'last', *settings, 'SOLVER.MAX_ITER=2')
     assert checkpoint.iterations(tmp_path) == [2]

@@ -83,9 +83,9 @@ def test_a_number_that_comes_again_writes_over_nothing(grown):
 
 
 @pytest.mark.usefixtures('one_layer')
-def test_larger_batches_go_on_from_the_newest_work(drawn, tmp_path, monkeypatch, capsys):
+def test_larger_batches_go_on_from_the_newest_work(synthetic_coco, tmp_path, monkeypatch, capsys):
     """And again; validations and the best outlive it, though iterations are counted anew."""
-    settings = ['--resume', 'auto', '--set', *fast_settings(drawn, tmp_path), 'SOLVER.KEEP_CHECKPOINTS=1']
+    settings = ['--resume', 'auto', '--set', *fast_settings(synthetic_coco, tmp_path), 'SOLVER.KEEP_CHECKPOINTS=1']
     settings += ['SOLVER.IMS_PER_GPU=2', 'TEST.DURING_TRAINING=1', 'TEST.DURING_TRAINING_IMAGES=2']
     call(monkeypatch, engine.train, *settings, 'SOLVER.ACCUM_STEPS=1', 'SOLVER.MAX_ITER=1')  # to iteration 8
     # Written by an earlier version, which did not count the samples; it stays the best.
@@ -159,9 +159,9 @@ def test_other_work_is_in_the_way(folder, name, reason, two_runs):
         begin.named_checkpoint(two_runs / folder, name and name.format(two_runs))
 
 
-def test_a_copy_of_another_run_s_checkpoint_is_no_way_in(drawn, two_runs, monkeypatch, capsys):
+def test_a_copy_of_another_run_s_checkpoint_is_no_way_in(synthetic_coco, two_runs, monkeypatch, capsys):
     before = (two_runs / 'other/iter-8.pth').read_bytes()
-    arguments = ['-c', two_runs / 'mine/iter-16.pth', '--set', *tiny_settings(drawn, two_runs / 'other')]
+    arguments = ['-c', two_runs / 'mine/iter-16.pth', '--set', *tiny_settings(synthetic_coco, two_runs / 'other')]
     error = refused(capsys, experiment(engine.train, monkeypatch), *arguments)
     names_all(error, two_runs / 'other', two_runs / 'mine/iter-16.pth', 'move them away', '--set OUTPUT_DIR=')
     assert (two_runs / 'other/iter-8.pth').read_bytes() == before

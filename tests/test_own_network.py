@@ -59,13 +59,13 @@ finalize(cfg, __file__)
 
 
 @pytest.fixture
-def experiment(drawn, tmp_path):
+def experiment(synthetic_coco, tmp_path):
     """A function that makes an experiment's folder, with such a network.py if there is one, and other files."""
 
     def make(name: str = 'mine', code: str | None = MIRRORED, **files: str):
         folder = tmp_path / name
         folder.mkdir()
-        (folder / 'config.py').write_text(CONFIG.format(root=str(drawn), output=str(tmp_path / 'out' / name)))
+        (folder / 'config.py').write_text(CONFIG.format(root=str(synthetic_coco), output=str(tmp_path / 'out' / name)))
         for stem, text in {'network': code, **files}.items():
             if text is not None:
                 (folder / f'{stem}.py').write_text(text)
@@ -97,12 +97,17 @@ def rows(folder) -> np.ndarray:
     return np.array([row['keypoints'] for row in read_json(folder / 'results.json')])
 
 
-def test_the_readmes_network_goes_through_every_command(drawn, tmp_path, capsys, monkeypatch):
+def test_the_readmes_network_goes_through_every_command(synthetic_coco, tmp_path, capsys, monkeypatch):
     """Put into a copied experiment, whose scripts stay as they are."""
     folder, out = tmp_path / 'my.network', tmp_path / 'out'
     shutil.copytree(REPOSITORY / 'exps/mspn.2xstg.toy', folder, ignore=shutil.ignore_patterns('log', '__pycache__'))
     (folder / 'network.py').write_text(PLAIN)
-    settings = [*tiny_settings(drawn, out), 'SOLVER.MAX_ITER=1', 'SOLVER.CHECKPOINT_PERIOD=1', 'SOLVER.ACCUM_STEPS=4']
+    settings = [
+        *tiny_settings(synthetic_coco, out),
+        'SOLVER.MAX_ITER=1',
+        'SOLVER.CHECKPOINT_PERIOD=1',
+        'SOLVER.ACCUM_STEPS=4',
+    ]
 
     def script(name: str, *arguments: str) -> str:
         command = [sys.executable, name, *arguments]
@@ -118,7 +123,7 @@ def test_the_readmes_network_goes_through_every_command(drawn, tmp_path, capsys,
     engine.test(load_config(folder.name, tmp_path), build_mspn)
     assert len(rows(out / 'test_dir/iter-2'))
     weights = ['--weights', str(out / 'iter-2.pth')]
-    people = ['--input', str(drawn / 'images/val2014'), '--output', str(tmp_path / 'predicted')]
+    people = ['--input', str(synthetic_coco / 'images/val2014'), '--output', str(tmp_path / 'predicted')]
     capsys.readouterr()
     names_all(refused(capsys, predict.main, *weights, *people), 'iter-2.pth', "'my.network'", '--experiment')
     tools = [*weights, '--experiment', str(folder)]

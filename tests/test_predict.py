@@ -20,7 +20,7 @@ from lib.config import override, to_plain
 from lib.datasets import coco
 from lib.datasets.description import COCO
 from lib.deploy.predictor import PosePredictor, whole_image
-from lib.inference import predict, ready_to_test
+from lib.inference import predict, prepare_for_inference
 from lib.models.mspn import build_mspn
 from lib.tools.predict.__main__ import main
 from lib.tools.predict.media import open_source
@@ -43,8 +43,8 @@ def predictor(weights) -> PosePredictor:
     return PosePredictor(weights)
 
 
-def pictures(drawn: Path) -> list[Path]:
-    return sorted((drawn / 'images/val2014').iterdir())
+def pictures(synthetic_coco: Path) -> list[Path]:
+    return sorted((synthetic_coco / 'images/val2014').iterdir())
 
 
 def run(weights: Path, source: Path, output: Path, *arguments: object) -> list[dict]:
@@ -54,9 +54,9 @@ def run(weights: Path, source: Path, output: Path, *arguments: object) -> list[d
     return read_json(output / 'results.json')
 
 
-def make_folder(drawn: Path, folder: Path) -> Path:
+def make_folder(synthetic_coco: Path, folder: Path) -> Path:
     """Two pictures with difficult names, one of them further down, among files that are none."""
-    first, second = (path.read_bytes() for path in pictures(drawn)[:2])
+    first, second = (path.read_bytes() for path in pictures(synthetic_coco)[:2])
     (folder / 'sub dir').mkdir(parents=True)
     (folder / 'ça va 人.jpg').write_bytes(first)
     (folder / 'sub dir/b.JPG').write_bytes(second)
@@ -66,11 +66,11 @@ def make_folder(drawn: Path, folder: Path) -> Path:
     return folder
 
 
-def make_video(path: Path, drawn: Path, frames: int = 8, damaged: int | None = None) -> Path:
+def make_video(path: Path, synthetic_coco: Path, frames: int = 8, damaged: int | None = None) -> Path:
     """A video of MJPEG or MPEG-4 frames at 12.5 a second, 96x64; `damaged`: a frame of an .avi that becomes zeros."""
     codec = cv2.VideoWriter_fourcc(*('MJPG' if path.suffix == '.avi' else 'mp4v'))
     writer = cv2.VideoWriter(str(path), codec, 12.5, (96, 64))
-    image = cv2.resize(cv2.imread(str(pictures(drawn)[0])), (96, 64))
+    image = cv2.resize(cv2.imread(str(pictures(synthetic_coco)[0])), (96, 64))
     for i in range(frames):
         writer.write(np.roll(image, i, axis=1))
     writer.release()
@@ -96,15 +96,17 @@ def read_video(path: Path) -> tuple[list[np.ndarray], float]:
 # ---------------------------------------------------------------------------------------------------- predictions
 
 
-def test_results_are_those_of_a_test(weights, drawn, tmp_path):
+def test_results_are_those_of_a_test(weights, synthetic_coco, tmp_path):
     """The command's rows for a detector's boxes are what test.py hands in for them."""
-    rows = run(weights, drawn / 'images/val2014', tmp_path / 'out', '--boxes', drawn / DETECTIONS)
+    rows = run(weights, synthetic_coco / 'images/val2014', tmp_path / 'out', '--boxes', synthetic_coco / DETECTIONS)
     cfg = PosePredictor(weights).cfg
     model = build_mspn(cfg)
     model.load_state_dict(checkpoint.load(weights)['model'])
-    records = coco.test_records(COCO.at(drawn), 'val', gt_boxes=False)
+    records = coco.test_records(COCO.at(synthetic_coco), 'val', gt_boxes=False)
     device = torch.device('cpu')
-    results = coco.write_results(records, *predict(cfg, ready_to_test(cfg, model, device), records, device), tmp_path)
+    results = coco.write_results(
+        records, *predict(cfg, prepare_for_inference(cfg, model, device), records, device), tmp_path
+    )
     expected = read_json(results)
     assert len(rows) == len(expected) > cfg.TEST.IMS_PER_GPU
     for found in (rows, expected):
@@ -115,8 +117,8 @@ def test_results_are_those_of_a_test(weights, drawn, tmp_path):
         assert row['score'] == pytest.approx(other['score'], abs=1e-4)
 
 
-def test_people_are_returned_by_image(predictor, drawn):
-    images = [cv2.imread(str(path)) for path in pictures(drawn)[:3]]
+def test_people_are_returned_by_image(predictor, synthetic_coco):
+    images = [cv2.imread(str(path)) for path in pictures(synthetic_coco)[:3]]
     boxes = [
         np.array([[5.0, 5, 60, 120]]),
         np.zeros((0, 4)),
@@ -130,8 +132,8 @@ def test_people_are_returned_by_image(predictor, drawn):
     assert predictor([]) == []
 
 
-def test_without_boxes_an_image_is_a_person(predictor, drawn):
-    images = [cv2.imread(str(path)) for path in pictures(drawn)[:2]]
+def test_without_boxes_an_image_is_a_person(predictor, synthetic_coco):
+    images = [cv2.imread(str(path)) for path in pictures(synthetic_coco)[:2]]
     boxes = [[[0, 0, image.shape[1], image.shape[0]]] for image in images]
     for (keypoints, scores), (others, other_scores) in zip(predictor(images), predictor(images, boxes)):
         np.testing.assert_array_equal(keypoints, others)
@@ -169,8 +171,8 @@ def test_a_box_far_away_is_of_nobody_but_harms_nothing(predictor):
 # ---------------------------------------------------------------------------------------------------- pictures
 
 
-def test_a_folder_with_files_that_are_no_pictures(weights, drawn, tmp_path, capsys):
-    source, output = make_folder(drawn, tmp_path / 'in put'), tmp_path / 'out'
+def test_a_folder_with_files_that_are_no_pictures(weights, synthetic_coco, tmp_path, capsys):
+    source, output = make_folder(synthetic_coco, tmp_path / 'in put'), tmp_path / 'out'
     before = {path: path.read_bytes() for path in source.rglob('*') if path.is_file()}
     rows = run(weights, source, output)
     said = capsys.readouterr().out
@@ -193,15 +195,15 @@ def test_a_folder_with_files_that_are_no_pictures(weights, drawn, tmp_path, caps
     assert before == {path: path.read_bytes() for path in source.rglob('*') if path.is_file()}
 
 
-def test_an_output_folder_in_the_input_is_not_read_again(weights, drawn, tmp_path):
-    source = make_folder(drawn, tmp_path / 'in')
+def test_an_output_folder_in_the_input_is_not_read_again(weights, synthetic_coco, tmp_path):
+    source = make_folder(synthetic_coco, tmp_path / 'in')
     first = run(weights, source, source / 'out')
     assert run(weights, source, source / 'out') == first
 
 
-def test_turned_pictures_are_set_upright(weights, drawn, tmp_path):
+def test_turned_pictures_are_set_upright(weights, synthetic_coco, tmp_path):
     """What the camera notes in a JPEG of how it was held: 6 is a quarter turn."""
-    image = Image.open(pictures(drawn)[0]).crop((0, 0, 100, 60))
+    image = Image.open(pictures(synthetic_coco)[0]).crop((0, 0, 100, 60))
     exif = Image.Exif()
     exif[0x0112] = 6
     image.save(tmp_path / 'turned.jpg', exif=exif)
@@ -210,14 +212,14 @@ def test_turned_pictures_are_set_upright(weights, drawn, tmp_path):
     assert Image.open(tmp_path / 'out/turned.jpg').size == (60, 100)
 
 
-def test_what_opencv_reads_by_its_content_or_name(weights, drawn, tmp_path, capsys):
+def test_what_opencv_reads_by_its_content_or_name(weights, synthetic_coco, tmp_path, capsys):
     """Suffixes that OpenCV does not write are read all the same; what is passed over is counted by suffix."""
-    source, jpeg = tmp_path / 'in', pictures(drawn)[0].read_bytes()
+    source, jpeg = tmp_path / 'in', pictures(synthetic_coco)[0].read_bytes()
     source.mkdir()
     for name in ('a.jfif', 'b', 'c.jpg_large', 'd.JPEG'):
         (source / name).write_bytes(jpeg)
     cv2.imwrite(str(source / 'e.webp'), np.zeros((50, 40, 3), np.uint8))
-    image = cv2.imread(str(pictures(drawn)[0]))
+    image = cv2.imread(str(pictures(synthetic_coco)[0]))
     (source / 'raw.nef').write_bytes(cv2.imencode('.tif', image)[1].tobytes())  # cameras' files begin as TIFF does
     for name in ('f.txt', 'g.TXT', 'h.heic', 'i.mp4', 'j'):
         (source / name).write_text('nothing')
@@ -235,9 +237,9 @@ def test_what_opencv_reads_by_its_content_or_name(weights, drawn, tmp_path, caps
 
 
 @pytest.mark.parametrize('suffix', ['.gif', '.avif', '.jp2', '.pgm'])
-def test_kinds_that_not_every_opencv_reads(suffix, drawn, tmp_path):
+def test_kinds_that_not_every_opencv_reads(suffix, synthetic_coco, tmp_path):
     with contextlib.suppress(cv2.error):
-        image = cv2.imread(str(pictures(drawn)[0]))
+        image = cv2.imread(str(pictures(synthetic_coco)[0]))
         cv2.imwrite(str(tmp_path / f'a{suffix}'), image[..., 0] if suffix == '.pgm' else image)
     if not (tmp_path / f'a{suffix}').is_file():
         pytest.skip(f'this OpenCV writes no {suffix}')
@@ -248,12 +250,12 @@ def test_kinds_that_not_every_opencv_reads(suffix, drawn, tmp_path):
     assert cv2.imread(str(tmp_path / f'out/a{suffix}')).shape == image.shape
 
 
-def test_several_inputs(drawn, tmp_path, monkeypatch):
+def test_several_inputs(synthetic_coco, tmp_path, monkeypatch):
     """Files, folders and patterns; files of one name are told apart by their folders."""
     monkeypatch.chdir(tmp_path)
     for name in ('x/1.jpg', 'y/1.jpg', 'y/sub/2.jpg', 'z/3.png', 'z/3.txt'):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).write_bytes(pictures(drawn)[0].read_bytes())
+        Path(name).write_bytes(pictures(synthetic_coco)[0].read_bytes())
     images = open_source(['x/1.jpg', 'y', 'z/*', 'y/1.jpg'], Path('out'))
     assert images.names == ['x/1.jpg', 'y/1.jpg', 'y/sub/2.jpg', 'z/3.png', 'z/3.txt']
     with images.saving(Path('out')) as save:
@@ -264,33 +266,33 @@ def test_several_inputs(drawn, tmp_path, monkeypatch):
     assert open_source(['**/*.png'], Path('out')).names == ['3.png']  # and not its own
 
 
-def test_several_inputs_are_not_overwritten(weights, drawn, tmp_path, capsys):
+def test_several_inputs_are_not_overwritten(weights, synthetic_coco, tmp_path, capsys):
     files = [tmp_path / 'b/1.jpg', tmp_path / 'a/b/1.jpg', tmp_path / 'b/c/1.jpg']
     for file in files:
         file.parent.mkdir(exist_ok=True, parents=True)
-        file.write_bytes(pictures(drawn)[0].read_bytes())
+        file.write_bytes(pictures(synthetic_coco)[0].read_bytes())
     for output, inputs in ((tmp_path / 'a', files[:2]), (tmp_path, files)):
         error = refused(capsys, main, '--weights', weights, '--output', output, '--input', *inputs)
         names_all(error, 'holds the input, which would be overwritten')
     assert len(run(weights, files[2], tmp_path / 'b')) == 1  # b/1.jpg is no input of this
 
 
-def test_a_skeleton_without_limbs(weights, drawn, tmp_path):
+def test_a_skeleton_without_limbs(weights, synthetic_coco, tmp_path):
     """Joints alone are drawn."""
     state = checkpoint.load(weights)
     state['config']['DATASET']['KEYPOINT']['SKELETON'] = []
     torch.save(state, tmp_path / 'a.pth')
-    original = pictures(drawn)[0]
+    original = pictures(synthetic_coco)[0]
     run(tmp_path / 'a.pth', original, tmp_path / 'out')
     picture = cv2.imread(str(tmp_path / 'out' / original.name))
     assert (np.abs(picture.astype(int) - cv2.imread(str(original))) > 60).any()
 
 
-def test_boxes_of_one_image_and_another_category(weights, drawn, tmp_path, capsys):
+def test_boxes_of_one_image_and_another_category(weights, synthetic_coco, tmp_path, capsys):
     """They need no file name; those left out are counted by category."""
     boxes = [{'bbox': [5, 5, 50, 60], 'category_id': 19}, {'bbox': [9, 9, 20, 30]}, {'bbox': [1, 1, 9, 9]}]
     (tmp_path / 'boxes.json').write_text(json.dumps(boxes))
-    arguments = weights, pictures(drawn)[0], tmp_path / 'out', '--boxes', tmp_path / 'boxes.json'
+    arguments = weights, pictures(synthetic_coco)[0], tmp_path / 'out', '--boxes', tmp_path / 'boxes.json'
     assert [(row['category_id'], row['bbox'][0]) for row in run(*arguments)] == [(1, 9), (1, 1)]
     names_all(capsys.readouterr().out, 'boxes.json: 2 boxes of people; left out: 1 of category 19')
     boxes[1]['category_id'] = boxes[2]['category_id'] = 1
@@ -310,8 +312,8 @@ def test_nothing_readable_is_an_error(weights, tmp_path, capsys):
 
 
 @pytest.mark.parametrize('name', ['clip.mp4', 'clip.avi'])
-def test_a_video(weights, drawn, tmp_path, capsys, name):
-    rows = run(weights, make_video(tmp_path / name, drawn), tmp_path / 'out')
+def test_a_video(weights, synthetic_coco, tmp_path, capsys, name):
+    rows = run(weights, make_video(tmp_path / name, synthetic_coco), tmp_path / 'out')
     assert [(row['file_name'], row['frame']) for row in rows] == [(name, i) for i in range(8)]
     frames, fps = read_video(tmp_path / 'out/clip.mp4')
     originals, _ = read_video(tmp_path / name)
@@ -320,23 +322,23 @@ def test_a_video(weights, drawn, tmp_path, capsys, name):
     names_all(capsys.readouterr().out, 'each whole frame is taken', '8 frames, 8 people, 0 skipped')
 
 
-def test_damaged_frames_are_skipped_by_number(weights, drawn, tmp_path, capsys):
-    rows = run(weights, make_video(tmp_path / 'clip.avi', drawn, damaged=3), tmp_path / 'out')
+def test_damaged_frames_are_skipped_by_number(weights, synthetic_coco, tmp_path, capsys):
+    rows = run(weights, make_video(tmp_path / 'clip.avi', synthetic_coco, damaged=3), tmp_path / 'out')
     assert [row['frame'] for row in rows] == [0, 1, 2, 4, 5, 6, 7]
     assert len(read_video(tmp_path / 'out/clip.mp4')[0]) == 7
     names_all(capsys.readouterr().out, "skipped frame 3 of 'clip.avi': damaged", '7 frames, 7 people, 1 skipped')
 
 
-def test_a_video_cut_short(weights, drawn, tmp_path, capsys):
-    path = make_video(tmp_path / 'clip.avi', drawn)
+def test_a_video_cut_short(weights, synthetic_coco, tmp_path, capsys):
+    path = make_video(tmp_path / 'clip.avi', synthetic_coco)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
     rows = run(weights, path, tmp_path / 'out')
     assert 0 < len(rows) < 8
     names_all(capsys.readouterr().out, f'{path} ends after {len(rows)} of the 8 frames', f'{len(rows)} frames')
 
 
-def test_boxes_of_a_video_are_found_by_frame(weights, drawn, tmp_path):
-    path = make_video(tmp_path / 'clip.mp4', drawn)
+def test_boxes_of_a_video_are_found_by_frame(weights, synthetic_coco, tmp_path):
+    path = make_video(tmp_path / 'clip.mp4', synthetic_coco)
     boxes = [
         {'frame': 2, 'bbox': [10, 5, 30, 50]},
         {'frame': 2, 'bbox': [40, 5, 30, 50]},
@@ -379,10 +381,10 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize('case', REFUSALS.values(), ids=REFUSALS)
-def test_refusals(case, weights, drawn, tmp_path, monkeypatch, capsys):
+def test_refusals(case, weights, synthetic_coco, tmp_path, monkeypatch, capsys):
     changes, *pieces = case
     monkeypatch.chdir(tmp_path)
-    make_folder(drawn, Path('in'))
+    make_folder(synthetic_coco, Path('in'))
     Path('empty').mkdir()
     Path('notes.txt').write_text('notes')
     Path('clip.mp4').write_bytes(bytes(100))

@@ -226,6 +226,6 @@ def test_coco_on_real_images(tmp_path, shared, capsys):
     assert '197 images listed, 0 of them absent' in printed
     dataset = COCO.at(target)
     assert (len(coco.train_records(dataset, 1)), len(coco.test_records(dataset, 'val', False))) == (364, 639)
-    truth = pycocotools.coco.COCO(str(target / 'gt_json/minival_2014.json'))
-    assert all((target / 'images' / image['file_name']).is_file() for image in truth.dataset['images'])
-    assert len(truth.loadRes(str(target / 'det_json/minival_2014_det.json')).anns) == 639
+    ground_truth = pycocotools.coco.COCO(str(target / 'gt_json/minival_2014.json'))
+    assert all((target / 'images' / image['file_name']).is_file() for image in ground_truth.dataset['images'])
+    assert len(ground_truth.loadRes(str(target / 'det_json/minival_2014_det.json')).anns) == 639

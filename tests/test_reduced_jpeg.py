@@ -78,12 +78,12 @@ def test_no_fewer_pixels_than_the_crop_shows(zoom, reduction, tmp_path):
     assert (found.width, found.to_whole[0, 0]) == (640, reduction)
 
 
-def test_training_samples_of_a_configuration(drawn, tmp_path):
+def test_training_samples_of_a_configuration(synthetic_coco, tmp_path):
     """Off unless asked for; then the same joints to the bit, and other pixels where the image was large enough."""
     samples = []
     for option in ([], ['DATALOADER.REDUCED_JPEG=False'], ['DATALOADER.REDUCED_JPEG=True']):
         cfg = load_config('mspn.2xstg.coco')
-        override(cfg, [*tiny_settings(drawn, tmp_path), *option])
+        override(cfg, [*tiny_settings(synthetic_coco, tmp_path), *option])
         people = train_samples(cfg)
         samples.append([people[index, index] for index in range(len(people))])
     for default, off, on in zip(*samples):

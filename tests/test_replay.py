@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import load_config, tiny_settings
 
-from cvpack.ema import MovingAverage
+from cvpack.ema import EMA
 from cvpack.errors import InputError
 from cvpack.logger import get_logger
 from cvpack.replay import Replay
@@ -82,7 +82,7 @@ def test_replayed_training_is_eager_training():
         torch.manual_seed(0)
         network = torch.nn.Linear(3, 1)
         schedule = Schedule(base_lr=0.1, max_iter=9, checkpoint_period=9, warmup_iters=3, warmup_factor=0.1)
-        optimizer, average = build_optimizer('Adam', network.parameters(), 0.1, 0), MovingAverage(network, 0.9)
+        optimizer, ema = build_optimizer('Adam', network.parameters(), 0.1, 0), EMA(network, 0.9)
         scaler = torch.amp.GradScaler('cpu', enabled=False)
         step = TrainStep(
             lambda batch: {'total_loss': network(batch['x']).square().mean()},
@@ -90,15 +90,15 @@ def test_replayed_training_is_eager_training():
             schedule,
             scaler,
             network,
-            average,
+            ema,
         )
         step.compute = wrap(step.compute)
         batches = torch.randn(9, 2, 4, 3)
         outcomes = [
             step(i, *({'x': part[: 2 if i == 7 else 4]} for part in pair)) for i, pair in enumerate(batches, start=1)
         ]
-        assert average.updates == 9
-        weights = [*network.parameters(), *average.module.parameters()]
+        assert ema.updates == 9
+        weights = [*network.parameters(), *ema.module.parameters()]
         return [outcome.losses['total_loss'] for outcome in outcomes], [weight.tolist() for weight in weights]
 
     replays = []
@@ -106,9 +106,9 @@ def test_replayed_training_is_eager_training():
     assert replays[0].inputs is not None and len(replays[0].inputs) == 2
 
 
-def test_the_log_says_why_there_is_no_graph(drawn, tmp_path, capsys):
+def test_the_log_says_why_there_is_no_graph(synthetic_coco, tmp_path, capsys):
     cfg = load_config('mspn.2xstg.coco')
-    override(cfg, [*tiny_settings(drawn, tmp_path), 'SOLVER.CUDA_GRAPH=True', 'SOLVER.PRECISION=fp16'])
+    override(cfg, [*tiny_settings(synthetic_coco, tmp_path), 'SOLVER.CUDA_GRAPH=True', 'SOLVER.PRECISION=fp16'])
     get_logger()
     trainer = Trainer(cfg, build_mspn(cfg), build_schedule(cfg), CPU)
     assert not isinstance(trainer.step.compute, Replay)

@@ -17,7 +17,7 @@ from cvpack.files import read_json, sha256
 from lib import engine
 from lib.config import override
 from lib.datasets import mpii
-from lib.datasets.checks import Kind
+from lib.datasets.checks import Issue
 from lib.datasets.description import COCO, MPII
 from lib.evaluation import page
 from lib.evaluation.cases import GREY, Case, picture
@@ -68,12 +68,12 @@ def read_page(path) -> Page:
     return found
 
 
-def content(truth, sigmas=SIGMAS, **changes) -> dict:
+def content(ground_truth, sigmas=SIGMAS, **changes) -> dict:
     fields = {
         'experiment': 'mspn.2xstg.coco',
         'weights': '/somewhere/iter-96000.pth',
         'weights_sha256': 'f' * 64,
-        'truth': str(truth),
+        'truth': str(ground_truth),
         'results': 'results.json',
         'sigmas': list(sigmas),
         'boxes': 1234,
@@ -92,8 +92,8 @@ def write(tmp_path, found, file_name='a.jpg', **changes):
     seen = np.full(17, 2)
     people = [person(points[i], i + 1, image, seen, area=5000.0) for i, image in enumerate([1, 1, 2])]
     images = [{'id': 1, 'file_name': file_name}, {'id': 2, 'file_name': 'absent.jpg'}]
-    truth = tmp_path / 'truth.json'
-    truth.write_text(json.dumps({'images': images, 'annotations': people, 'categories': [{'id': 1}]}))
+    ground_truth = tmp_path / 'truth.json'
+    ground_truth.write_text(json.dumps({'images': images, 'annotations': people, 'categories': [{'id': 1}]}))
     rows = [
         {'image_id': image, 'category_id': 1, 'score': score, 'keypoints': np.column_stack([p, seen]).ravel().tolist()}
         for image, p, score in found(points)
@@ -103,7 +103,7 @@ def write(tmp_path, found, file_name='a.jpg', **changes):
     cv2.imwrite(str(tmp_path / 'images' / 'a.jpg'), np.full((150, 160, 3), 90, np.uint8))
     (tmp_path / 'images' / 'a.jpg').rename(tmp_path / 'images' / file_name)
     facts = COCO.joint_names, COCO.flip_pairs, COCO.skeleton
-    return write_report(content(truth, **changes), {'AP': '12.3'}, tmp_path, tmp_path / 'images', *facts)
+    return write_report(content(ground_truth, **changes), {'AP': '12.3'}, tmp_path, tmp_path / 'images', *facts)
 
 
 def test_a_page_on_good_and_bad_detections(tmp_path):
@@ -130,7 +130,7 @@ def test_a_page_on_good_and_bad_detections(tmp_path):
     }
     assert 'left_wrist inversion, right_wrist inversion' in text
     assert 'people whom no detection found: 1.' in text
-    assert f'absent.jpg: 17 labelled joints (not shown: {Kind.ABSENT.description})' in text
+    assert f'absent.jpg: 17 labelled joints (not shown: {Issue.MISSING.description})' in text
     assert shown.tags.count('figure') == 4 and len(shown.fetched) == 3
 
 
@@ -169,26 +169,26 @@ def test_a_picture_shows_both(tmp_path):
     """Truth left, prediction right; the crop around both, whatever lies far outside."""
     image = np.zeros((400, 300, 3), np.uint8)
     cv2.imwrite(str(tmp_path / 'a.png'), image)
-    truth = np.array([[100, 100, 2], [140, 180, 2], [0, 0, 0]], float)
+    ground_truth = np.array([[100, 100, 2], [140, 180, 2], [0, 0, 0]], float)
     prediction = np.array([[110, 110], [145, 185], [120, 150]], float)
 
     def sides(**changes):
         case = Case(
-            **{'image': 'a.png', 'truth': truth, 'prediction': prediction, 'title': '', 'caption': '', **changes}
+            **{'image': 'a.png', 'truth': ground_truth, 'prediction': prediction, 'title': '', 'caption': '', **changes}
         )
         data = picture(case, tmp_path, [(0, 1)], ('left_hip', 'left_knee', 'nose'))
         return np.array_split(cv2.imdecode(np.frombuffer(jpeg_of(data), np.uint8), 1), 2, axis=1)
 
     left, right = sides()
     assert left.max() > 150 and right.max() > 150 and np.abs(left.astype(int) - right[:, : left.shape[1]]).max() > 100
-    empty, right = sides(truth=None)
+    empty, right = sides(ground_truth=None)
     np.testing.assert_allclose(empty[:, :-8], GREY, atol=20)
     assert right.max() > 150
     sides(prediction=prediction + 1e9)
-    sides(truth=truth - [1e9, 0, 0], prediction=None)
+    sides(ground_truth=ground_truth - [1e9, 0, 0], prediction=None)
     (tmp_path / 'a.png').write_text('no image')
-    case = Case('a.png', truth, prediction, '', '')
-    assert picture(case, tmp_path, [(0, 1)], ('a', 'b', 'c')) is Kind.FOREIGN
+    case = Case('a.png', ground_truth, prediction, '', '')
+    assert picture(case, tmp_path, [(0, 1)], ('a', 'b', 'c')) is Issue.NOT_AN_IMAGE
 
 
 def jpeg_of(data: str) -> bytes:
@@ -200,9 +200,9 @@ def test_nothing_found_at_all(tmp_path):
     assert 'people whom no detection found: 3.' in text
 
 
-def test_a_test_writes_it(drawn, tmp_path, monkeypatch, capsys):
+def test_a_test_writes_it(synthetic_coco, tmp_path, monkeypatch, capsys):
     """Beside metrics.json, which names what the page and comparing need."""
-    settings = tiny_settings(drawn, tmp_path / 'out')
+    settings = tiny_settings(synthetic_coco, tmp_path / 'out')
     cfg = load_config('mspn.2xstg.coco')
     override(cfg, settings)
     weights = tmp_path / 'small.pth'
@@ -213,7 +213,7 @@ def test_a_test_writes_it(drawn, tmp_path, monkeypatch, capsys):
     assert f'{folder / "report.html"}: where the predictions err, in ' in printed
     metrics = read_json(folder / 'metrics.json')
     assert metrics['weights_sha256'] == sha256(weights) and len(metrics['weights_sha256']) == 64
-    assert metrics['truth'] == str(drawn.resolve() / COCO.val_json) and metrics['results'] == 'results.json'
+    assert metrics['truth'] == str(synthetic_coco.resolve() / COCO.val_json) and metrics['results'] == 'results.json'
     shown = read_page(folder / 'report.html')
     assert metrics['weights_sha256'] in shown.texts and shown.fetched
     assert (folder / 'report.html').stat().st_size < 3e6
@@ -227,20 +227,20 @@ def test_mpii(tmp_path):
     heads[1, 0] = 100  # half a head's size is 30 pixels
     missing = np.zeros((16, 10))
     missing[0, 0] = 1
-    truth = tmp_path / 'valid.mat'
-    scipy.io.savemat(truth, {'pos_gt_src': positions, 'jnt_missing': missing, 'headboxes_src': heads})
+    ground_truth = tmp_path / 'valid.mat'
+    scipy.io.savemat(ground_truth, {'pos_gt_src': positions, 'jnt_missing': missing, 'headboxes_src': heads})
     predictions = np.dstack([positions.transpose(2, 0, 1) - 1, np.ones((10, 16))])
     predictions[:5, 10, 0] += 31
     predictions[0, 0] = 9000
     predictions[:, 6:8] = 9000
     rows = [{'image': f'{i}.jpg', 'keypoints': person.tolist()} for i, person in enumerate(predictions)]
     (tmp_path / 'results.json').write_text(json.dumps(rows))
-    errors = head_errors(predictions[..., :2], truth)
+    errors = head_errors(predictions[..., :2], ground_truth)
     assert np.isnan(errors[0, 0]) and errors[0, 10] == pytest.approx(31 / 60)
-    assert mpii.pckh(predictions, truth)['Mean'] == pytest.approx(100 * (139 - 5) / 139)
+    assert mpii.pckh(predictions, ground_truth)['Mean'] == pytest.approx(100 * (139 - 5) / 139)
 
     facts = MPII.joint_names, MPII.flip_pairs, MPII.skeleton
-    path = write_report(content(truth, sigmas=[]), {'Mean': '96.4'}, tmp_path, tmp_path / 'images', *facts)
+    path = write_report(content(ground_truth, sigmas=[]), {'Mean': '96.4'}, tmp_path, tmp_path / 'images', *facts)
     shown = read_page(path)
     assert (
         '<td>right_wrist</td><td>10</td><td>0.258</td><td>0.517</td><td>50.0</td><td>50.0</td><td>50.0</td>'

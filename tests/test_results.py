@@ -50,8 +50,8 @@ class Trials:
 
 
 @pytest.fixture
-def tests(drawn, tmp_path, monkeypatch):
-    return Trials(coco_with(drawn, tmp_path / 'COCO', {}), tmp_path, monkeypatch)
+def tests(synthetic_coco, tmp_path, monkeypatch):
+    return Trials(coco_with(synthetic_coco, tmp_path / 'COCO', {}), tmp_path, monkeypatch)
 
 
 def moved_truth(tests: Trials) -> None:

@@ -18,7 +18,7 @@ from refusals import experiment, mpii_people, one_image, refused, small, write_j
 from cvpack.errors import InputError
 from lib import engine
 from lib.config import REPOSITORY
-from lib.datasets.checks import Kind
+from lib.datasets.checks import Issue
 from lib.datasets.description import COCO, MPII
 from lib.datasets.image_files import load_image, read_image
 from lib.datasets.image_names import is_safe
@@ -56,12 +56,12 @@ ENTRIES = {
 
 
 @pytest.mark.parametrize('case', ENTRIES.values(), ids=ENTRIES)
-def test_a_malicious_checkpoint_is_refused(case, malicious, drawn, tmp_path, monkeypatch, capsys):
+def test_a_malicious_checkpoint_is_refused(case, malicious, synthetic_coco, tmp_path, monkeypatch, capsys):
     entry, arguments = case
     path, ran = malicious
     arguments = [argument.format(path=path, folder=tmp_path / 'target') for argument in arguments]
     if entry is not prepare.main:
-        settings = [value for value in small(drawn, tmp_path / 'out') if value != 'MODEL.WEIGHT=']
+        settings = [value for value in small(synthetic_coco, tmp_path / 'out') if value != 'MODEL.WEIGHT=']
         entry, arguments = experiment(entry, monkeypatch), [*arguments, '--set', *settings]
     error = refused(capsys, entry, *arguments)
     assert f'{path} is not a readable checkpoint' in error and not ran.exists()
@@ -109,12 +109,12 @@ def test_names_that_do_not_stay(name):
     'name', ['../outside.jpg', '{folder}/outside.jpg', 'a/../../outside.jpg', 'COCO_../../outside.jpg']
 )
 @pytest.mark.parametrize('layout', ['coco', 'mpii'])
-def test_an_image_outside_is_never_read(layout, name, drawn, tmp_path, monkeypatch, capsys):
+def test_an_image_outside_is_never_read(layout, name, synthetic_coco, tmp_path, monkeypatch, capsys):
     """Though it is there, and a person is annotated in it."""
     root = tmp_path / 'data'
     name = name.format(folder=root)
     if layout == 'coco':
-        one_image(drawn, root)
+        one_image(synthetic_coco, root)
         file = root / COCO.train_json
         content = json.loads(file.read_text())
         content['images'][0]['file_name'] = name
@@ -167,7 +167,7 @@ def test_bombs_are_refused_by_their_header(bomb, tmp_path):
     path = tmp_path / 'bomb.jpg'
     path.write_bytes(bomb)
     assert len(bomb) < 100_000
-    assert load_image(path) is Kind.HUGE
+    assert load_image(path) is Issue.HUGE
     with pytest.raises(InputError, match=r'bomb\.jpg: image of more pixels than are read: get it again, or remove it'):
         read_image(path)
 

@@ -6,7 +6,7 @@ import pytest
 from refusals import experiment, refused, small
 
 from lib.config import coco_defaults, finalize
-from lib.datasets.checks import Kind
+from lib.datasets.checks import Issue
 from lib.datasets.description import COCO, MPII
 from lib.datasets.sides import mirrors_by_name, unpaired_sides
 from lib.engine import test as run_test
@@ -87,22 +87,22 @@ def test_unpaired_sides():
     assert unpaired_sides(four_joints(('LL', 'LR', 'RL', 'RR'), ((0, 2), (1, 3)))) == []
 
 
-def test_sides_are_reported(drawn):
+def test_sides_are_reported(synthetic_coco):
     """By check_data, each; by training and testing in a line."""
     names = [
         'nose',
         *(f'{side}{name}' for name in ('Eye', 'Ear', 'Arm', 'Hand', 'Hip', 'Knee', 'Toe', 'Heel') for side in 'LR'),
     ]
-    cfg = coco_defaults(dataclasses.replace(COCO, root=drawn, joint_names=tuple(names), flip_pairs=()))
+    cfg = coco_defaults(dataclasses.replace(COCO, root=synthetic_coco, joint_names=tuple(names), flip_pairs=()))
     findings = check_data.check(cfg, ('train',), 1)
-    assert findings.counts[Kind.SIDES] == 8 and 'LEye and REye are left and right' in findings.examples[Kind.SIDES][0]
+    assert findings.counts[Issue.SIDES] == 8 and 'LEye and REye are left and right' in findings.examples[Issue.SIDES][0]
 
 
 @pytest.mark.parametrize('entry', [train, run_test], ids=['train', 'test'])
-def test_a_run_says_that_sides_are_unpaired(entry, drawn, tmp_path, monkeypatch, capsys):
+def test_a_run_says_that_sides_are_unpaired(entry, synthetic_coco, tmp_path, monkeypatch, capsys):
     names = ['nose', *(f'{name}_{side}' for name in 'abcdefgh' for side in ('left', 'right'))]
     missing = tmp_path / 'missing.pth'
-    arguments = [*small(drawn, tmp_path), f'MODEL.WEIGHT={missing}', f'DATASET.KEYPOINT.NAMES={names}']
+    arguments = [*small(synthetic_coco, tmp_path), f'MODEL.WEIGHT={missing}', f'DATASET.KEYPOINT.NAMES={names}']
     arguments += ['DATASET.KEYPOINT.FLIP_PAIRS=[[1,2]]']
     how = ['--weights', missing] if entry is run_test else []
     refused(capsys, experiment(entry, monkeypatch), *how, '--set', *arguments)

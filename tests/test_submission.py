@@ -11,7 +11,7 @@ from refusals import MISSING, change, experiment, names_all, refused
 from cvpack.files import read_json
 from lib import engine
 from lib.config import override
-from lib.datasets.checks import Kind
+from lib.datasets.checks import Issue
 from lib.evaluation.submission import check_coco, check_mpii
 from lib.models.mspn import build_mspn
 from lib.tools import check_submission
@@ -98,7 +98,7 @@ def mat(folder, people=3, joints=16, fields=('image', 'image_index', 'person_ind
 def faults_of(path, **options) -> list[str]:
     found = []
 
-    def report(kind: Kind, message: str) -> None:
+    def report(kind: Issue, message: str) -> None:
         assert kind.fatal and message.count('\n') == 0 and str(path) in message
         found.append(message)
 
@@ -134,12 +134,12 @@ def test_what_mpii_takes(tmp_path, capsys):
     assert 'is no submission for MPII' in faults_of(tmp_path / 'pred.mat')[0]
 
 
-def test_testing_looks_at_its_own_files(drawn, tmp_path, monkeypatch, capsys):
+def test_testing_looks_at_its_own_files(synthetic_coco, tmp_path, monkeypatch, capsys):
     """A network whose numbers went wrong: the file is refused, not announced."""
     root = tmp_path / 'COCO'
-    write_json(root / 'gt_json/test_dev.json', read_json(drawn / 'gt_json/minival_2014.json'))
-    write_json(root / 'det_json/test_dev_det.json', read_json(drawn / 'det_json/minival_2014_det.json'))
-    (root / 'images').symlink_to(drawn / 'images')
+    write_json(root / 'gt_json/test_dev.json', read_json(synthetic_coco / 'gt_json/minival_2014.json'))
+    write_json(root / 'det_json/test_dev_det.json', read_json(synthetic_coco / 'det_json/minival_2014_det.json'))
+    (root / 'images').symlink_to(synthetic_coco / 'images')
     settings = [*tiny_settings(root, tmp_path / 'out'), 'DATALOADER.NUM_WORKERS=0']
     cfg = load_config('mspn.2xstg.coco')
     override(cfg, settings)

@@ -16,7 +16,7 @@ from refusals import experiment, names_all, refused
 
 from cvpack import checkpoint
 from cvpack.dist import free_port
-from cvpack.ema import MovingAverage
+from cvpack.ema import EMA
 from cvpack.errors import InputError, NotFinite
 from cvpack.files import read_json
 from cvpack.preemption import StopRequest
@@ -72,9 +72,9 @@ def wait_for(path: Path, *processes: subprocess.Popen, seconds: float = 120) -> 
         time.sleep(0.02)
 
 
-def test_auto_goes_on_from_the_newest_good_checkpoint(drawn, tmp_path, monkeypatch, capsys):
+def test_auto_goes_on_from_the_newest_good_checkpoint(synthetic_coco, tmp_path, monkeypatch, capsys):
     # On one process 24 iterations, and a checkpoint every 8.
-    settings = ['--set', *tiny_settings(drawn, tmp_path), 'SOLVER.MAX_ITER=3', 'SOLVER.CHECKPOINT_PERIOD=1']
+    settings = ['--set', *tiny_settings(synthetic_coco, tmp_path), 'SOLVER.MAX_ITER=3', 'SOLVER.CHECKPOINT_PERIOD=1']
     call_train(monkeypatch, '--resume', 'auto', *settings)
     assert checkpoint.iterations(tmp_path) == [8, 16, 24]
     whole = (tmp_path / 'iter-24.pth').read_bytes()
@@ -93,22 +93,22 @@ def test_auto_goes_on_from_the_newest_good_checkpoint(drawn, tmp_path, monkeypat
     assert not list(tmp_path.glob('*.tmp'))
 
 
-def test_auto_begins_where_no_checkpoint_is_good(drawn, tmp_path, monkeypatch, capsys):
+def test_auto_begins_where_no_checkpoint_is_good(synthetic_coco, tmp_path, monkeypatch, capsys):
     settings = ['SOLVER.MAX_ITER=1', 'SOLVER.CHECKPOINT_PERIOD=1']
-    call_train(monkeypatch, '--set', *tiny_settings(drawn, tmp_path / 'whole'), *settings)
+    call_train(monkeypatch, '--set', *tiny_settings(synthetic_coco, tmp_path / 'whole'), *settings)
     (tmp_path / 'bad').mkdir()
     foreign = checkpoint.load(tmp_path / 'whole/iter-8.pth')
     foreign['optimizer'] = {'another': 'library'}  # its weights alone would fit
     torch.save(foreign, tmp_path / 'bad/iter-3.pth')
-    call_train(monkeypatch, '--resume', 'auto', '--set', *tiny_settings(drawn, tmp_path / 'bad'), *settings)
+    call_train(monkeypatch, '--resume', 'auto', '--set', *tiny_settings(synthetic_coco, tmp_path / 'bad'), *settings)
     assert 'has no checkpoint to go on from: a fresh start' in capsys.readouterr().out
     assert_same_checkpoints(tmp_path / 'bad/iter-8.pth', tmp_path / 'whole/iter-8.pth')
 
 
 @pytest.mark.parametrize('other', ['CODEC=dark', 'MODEL.UPSAMPLE_CHANNEL_NUM=8'])
-def test_auto_writes_over_no_other_run(other, drawn, tmp_path, monkeypatch, capsys):
+def test_auto_writes_over_no_other_run(other, synthetic_coco, tmp_path, monkeypatch, capsys):
     """A whole checkpoint of another codec or network: a fresh start would take its place."""
-    settings = [*tiny_settings(drawn, tmp_path), 'SOLVER.MAX_ITER=1', 'SOLVER.CHECKPOINT_PERIOD=1']
+    settings = [*tiny_settings(synthetic_coco, tmp_path), 'SOLVER.MAX_ITER=1', 'SOLVER.CHECKPOINT_PERIOD=1']
     call_train(monkeypatch, '--set', *settings)
     before = (tmp_path / 'iter-8.pth').read_bytes()
     error = refused(capsys, experiment(engine.train, monkeypatch), '--resume', 'auto', '--set', *settings, other)
@@ -182,10 +182,10 @@ def stop_and_fail(patch: pytest.MonkeyPatch, *at: int, number: signal.Signals | 
         (None, (2,), 'the newest whole checkpoint is iter-1.pth'),
     ],
 )
-def test_what_could_not_be_saved_is_not_called_saved(number, at, left, drawn, tmp_path, monkeypatch, capsys):
+def test_what_could_not_be_saved_is_not_called_saved(number, at, left, synthetic_coco, tmp_path, monkeypatch, capsys):
     """Neither of a run that was asked to stop, nor of one that came to its end."""
     stop_and_fail(monkeypatch, *at, number=number)
-    error = refused(capsys, experiment(engine.train, monkeypatch), '--set', *fast_settings(drawn, tmp_path))
+    error = refused(capsys, experiment(engine.train, monkeypatch), '--set', *fast_settings(synthetic_coco, tmp_path))
     names_all(error, f'iter-{at[-1]}.pth could not be written (No space left on device): make room', left)
     assert (f'stopped after iteration {at[0]} as asked, but not saved: ' in error) == (number is not None)
     assert checkpoint.iterations(tmp_path) == list(range(1, at[0]))
@@ -202,21 +202,21 @@ def _stop_unsaved(rank: int, port: int, settings: list[str]) -> None:
 
 
 @pytest.mark.slow
-def test_ranks_agree_that_nothing_was_saved(drawn, tmp_path):
+def test_ranks_agree_that_nothing_was_saved(synthetic_coco, tmp_path):
     """Slow: two processes."""
     with socket.create_server(('127.0.0.1', 0)) as server:
         port = server.getsockname()[1]
     torch.multiprocessing.spawn(
-        _stop_unsaved, (port, [*fast_settings(drawn, tmp_path), 'SOLVER.ACCUM_STEPS=4']), nprocs=2
+        _stop_unsaved, (port, [*fast_settings(synthetic_coco, tmp_path), 'SOLVER.ACCUM_STEPS=4']), nprocs=2
     )
     assert checkpoint.iterations(tmp_path) == [1]
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_rank_stops_all_after_a_save(drawn, tmp_path):
+def test_a_signal_to_one_rank_stops_all_after_a_save(synthetic_coco, tmp_path):
     """And the run goes on bit for bit. Slow: four starts of two processes."""
     folder = tmp_path / 'out'
-    settings = [*tiny_settings(drawn, folder), 'SOLVER.MAX_ITER=10', 'SOLVER.CHECKPOINT_PERIOD=2']
+    settings = [*tiny_settings(synthetic_coco, folder), 'SOLVER.MAX_ITER=10', 'SOLVER.CHECKPOINT_PERIOD=2']
     for number, awaited in ((signal.SIGTERM, 8), (signal.SIGUSR1, 24)):
         processes = start_ranks(settings, 2, '--resume', 'auto')
         wait_for(folder / f'iter-{awaited}.pth', *processes)
@@ -234,8 +234,8 @@ def test_a_signal_to_one_rank_stops_all_after_a_save(drawn, tmp_path):
     assert_same_checkpoints(folder / 'iter-40.pth', tmp_path / 'whole/iter-40.pth')
 
 
-def test_a_rank_that_hangs_ends_the_job(drawn, tmp_path):
-    settings = [*tiny_settings(drawn, tmp_path), 'SOLVER.CHECKPOINT_PERIOD=1', 'SOLVER.TIMEOUT=5']
+def test_a_rank_that_hangs_ends_the_job(synthetic_coco, tmp_path):
+    settings = [*tiny_settings(synthetic_coco, tmp_path), 'SOLVER.CHECKPOINT_PERIOD=1', 'SOLVER.TIMEOUT=5']
     processes = start_ranks(settings, 2)
     try:
         wait_for(tmp_path / 'iter-4.pth', *processes)
@@ -274,8 +274,8 @@ def _train_exploding(rank: int, port: int, settings: list[str]) -> None:
     assert stop.value.code == 3
 
 
-def test_numbers_gone_wrong_on_one_rank_stop_all(drawn, tmp_path):
-    settings = [*tiny_settings(drawn, tmp_path), 'SOLVER.CHECKPOINT_PERIOD=1']
+def test_numbers_gone_wrong_on_one_rank_stop_all(synthetic_coco, tmp_path):
+    settings = [*tiny_settings(synthetic_coco, tmp_path), 'SOLVER.CHECKPOINT_PERIOD=1']
     torch.multiprocessing.spawn(_train_exploding, (free_port(), settings), nprocs=2)
     # CHECKPOINT_PERIOD is for 8 processes: 4 iterations here, so nothing was saved before or of the fourth.
     assert checkpoint.iterations(tmp_path) == []
@@ -288,7 +288,7 @@ def test_numbers_gone_wrong_on_one_rank_stop_all(drawn, tmp_path):
 
 
 @pytest.mark.usefixtures('one_layer')
-def test_what_went_wrong_is_told_on_a_full_disk(drawn, tmp_path, monkeypatch, capsys):
+def test_what_went_wrong_is_told_on_a_full_disk(synthetic_coco, tmp_path, monkeypatch, capsys):
     """The images cannot be listed, and there may be no checkpoint: the line promises neither."""
 
     def full(*_):
@@ -297,7 +297,9 @@ def test_what_went_wrong_is_told_on_a_full_disk(drawn, tmp_path, monkeypatch, ca
     monkeypatch.setattr(Outcome, 'is_wrong', True)
     monkeypatch.setattr(Path, 'write_text', full)
     monkeypatch.setattr(engine, 'keep_config', lambda _: None)
-    error = refused(capsys, experiment(engine.train, monkeypatch), '--set', *fast_settings(drawn, tmp_path), code=3)
+    error = refused(
+        capsys, experiment(engine.train, monkeypatch), '--set', *fast_settings(synthetic_coco, tmp_path), code=3
+    )
     names_all(error, 'iteration 1', 'not-finite-iter-1.json (No space left on device)', 'no checkpoint is whole')
 
 
@@ -313,14 +315,14 @@ def test_weights_do_not_change_once_numbers_go_wrong(where, precision, lag):
         return {'total_loss': batch * network.weight.sum() + (wrong if batch == 3 else 0)}
 
     schedule = Schedule(base_lr=0.1, max_iter=5, checkpoint_period=5, warmup_iters=0, warmup_factor=0.1)
-    optimizer, average = build_optimizer('SGD', network.parameters(), 0, 0.9), MovingAverage(network, 0.5)
+    optimizer, ema = build_optimizer('SGD', network.parameters(), 0, 0.9), EMA(network, 0.5)
     scaler = torch.amp.GradScaler('cpu', enabled=precision == 'fp16')
-    step = TrainStep(losses, optimizer, schedule, scaler, network, average)
+    step = TrainStep(losses, optimizer, schedule, scaler, network, ema)
     step.lag, seen, logged = lag, [], []
 
     def watched(iteration: int, batch: float) -> Outcome:
         outcome = step(iteration, batch)
-        seen.append((network.weight.item(), average.module.weight.item()))
+        seen.append((network.weight.item(), ema.module.weight.item()))
         return outcome
 
     watched.lag = lag
@@ -353,8 +355,8 @@ def test_skipped_steps_of_float16_are_counted(momentum):
     assert parameter.item() == pytest.approx(1 - moved)
 
 
-def test_another_number_of_gpus_keeps_the_place_in_the_data(drawn, tmp_path, monkeypatch, capsys):
-    settings = [*tiny_settings(drawn, tmp_path), 'SOLVER.MAX_ITER=1', 'SOLVER.CHECKPOINT_PERIOD=1']
+def test_another_number_of_gpus_keeps_the_place_in_the_data(synthetic_coco, tmp_path, monkeypatch, capsys):
+    settings = [*tiny_settings(synthetic_coco, tmp_path), 'SOLVER.MAX_ITER=1', 'SOLVER.CHECKPOINT_PERIOD=1']
     call_train(monkeypatch, '--set', *settings)
     cfg = load_config(EXPERIMENT)
     override(cfg, [*settings, 'SOLVER.ACCUM_STEPS=3'])
@@ -368,16 +370,16 @@ def test_another_number_of_gpus_keeps_the_place_in_the_data(drawn, tmp_path, mon
     assert (state['samples'], state['samples_an_iteration']) == (33, 9)
 
 
-def test_accumulated_steps_train_and_resume_exactly(drawn, tmp_path, monkeypatch):
+def test_accumulated_steps_train_and_resume_exactly(synthetic_coco, tmp_path, monkeypatch):
     """One process with the batch, the learning rate and the iterations of two."""
     settings = ['SOLVER.MAX_ITER=2', 'SOLVER.CHECKPOINT_PERIOD=1', 'SOLVER.ACCUM_STEPS=2']
     whole, rest = tmp_path / 'whole', tmp_path / 'rest'
-    call_train(monkeypatch, '--set', *tiny_settings(drawn, whole), *settings)
+    call_train(monkeypatch, '--set', *tiny_settings(synthetic_coco, whole), *settings)
     assert checkpoint.iterations(whole) == [4, 8]
     assert checkpoint.load(whole / 'iter-8.pth')['samples'] == 8 * 6
     rest.mkdir()
     (whole / 'iter-4.pth').rename(rest / 'iter-4.pth')
-    call_train(monkeypatch, '--resume', 'auto', '--set', *tiny_settings(drawn, rest), *settings)
+    call_train(monkeypatch, '--resume', 'auto', '--set', *tiny_settings(synthetic_coco, rest), *settings)
     assert_same_checkpoints(whole / 'iter-8.pth', rest / 'iter-8.pth')
 
 

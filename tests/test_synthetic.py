@@ -97,13 +97,13 @@ def test_files_are_where_coco_has_them(root: Path) -> None:
 
 
 def test_pycocotools_gives_the_annotations_an_ap_of_one(root: Path) -> None:
-    truth = load(root / VAL)
+    ground_truth = load(root / VAL)
     found = [
         {key: person[key] for key in ('image_id', 'category_id', 'keypoints')} | {'score': 1.0}
-        for person in truth.loadAnns(truth.getAnnIds())
+        for person in ground_truth.loadAnns(ground_truth.getAnnIds())
     ]
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(truth, truth.loadRes(found), 'keypoints')
+        evaluation = COCOeval(ground_truth, ground_truth.loadRes(found), 'keypoints')
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

@@ -118,49 +118,49 @@ linux = pytest.mark.skipif(sys.platform != 'linux', reason='workers are forked w
 
 
 @pytest.fixture(scope='module')
-def weights(drawn, tmp_path_factory):
+def weights(synthetic_coco, tmp_path_factory):
     folder = tmp_path_factory.mktemp('weights')
     cfg = config.run_config(REPOSITORY / 'exps/mspn.2xstg.coco')
-    config.override(cfg, tiny_settings(drawn, folder))
+    config.override(cfg, tiny_settings(synthetic_coco, folder))
     torch.save({'model': build_mspn(cfg).state_dict()}, folder / 'weights.pth')
     return folder / 'weights.pth'
 
 
 @linux
 @pytest.mark.parametrize('case', STARVED.values(), ids=STARVED)
-def test_starved_workers_end_a_test_in_a_line(drawn, tmp_path, weights, monkeypatch, capfd, case):
+def test_starved_workers_end_a_test_in_a_line(synthetic_coco, tmp_path, weights, monkeypatch, capfd, case):
     fault, pieces = case
     monkeypatch.setattr(TestSamples, '__getitem__', fault)
-    settings = tiny_settings(drawn, tmp_path)
+    settings = tiny_settings(synthetic_coco, tmp_path)
     error = refused(capfd, experiment(engine.test, monkeypatch), '--weights', weights, '--set', *settings)
     names_all(error, *pieces)
 
 
 @linux
 @pytest.mark.parametrize('samples', [TrainSamples, TestSamples], ids=['training', 'validation'])
-def test_starved_workers_end_training_in_a_line(drawn, tmp_path, monkeypatch, capsys, samples):
+def test_starved_workers_end_training_in_a_line(synthetic_coco, tmp_path, monkeypatch, capsys, samples):
     monkeypatch.setattr(samples, '__getitem__', dies)
-    settings = [*tiny_settings(drawn, tmp_path), *ONE_STEP, 'TEST.DURING_TRAINING=1']
+    settings = [*tiny_settings(synthetic_coco, tmp_path), *ONE_STEP, 'TEST.DURING_TRAINING=1']
     names_all(refused(capsys, experiment(engine.train, monkeypatch), '--set', *settings), *SHARED_MEMORY)
 
 
 @linux
-def test_other_faults_of_workers_keep_their_traceback(drawn, tmp_path, weights, monkeypatch):
+def test_other_faults_of_workers_keep_their_traceback(synthetic_coco, tmp_path, weights, monkeypatch):
     monkeypatch.setattr(TestSamples, '__getitem__', fails('a bug'))
     with pytest.raises(RuntimeError, match='a bug'):
-        call(monkeypatch, engine.test, '--weights', str(weights), '--set', *tiny_settings(drawn, tmp_path))
+        call(monkeypatch, engine.test, '--weights', str(weights), '--set', *tiny_settings(synthetic_coco, tmp_path))
 
 
 @linux
 @pytest.mark.parametrize('size', ['4k', '64k'])
-def test_a_small_dev_shm(drawn, tmp_path, weights, size):
+def test_a_small_dev_shm(synthetic_coco, tmp_path, weights, size):
     """For real: too small for a semaphore, too small for a batch."""
     mount = f'mount -t tmpfs -o size={size} tmpfs /dev/shm'
     alone = ('unshare', '--map-root-user', '--mount', 'sh', '-c')
     if not shutil.which('unshare') or subprocess.run([*alone, mount], capture_output=True).returncode:
         pytest.skip('may not mount a /dev/shm of its own')
     command = f'{mount} && exec "$@"'
-    settings = [*tiny_settings(drawn, tmp_path), 'INPUT_SHAPE=[128,128]', 'DATALOADER.NUM_WORKERS=2']
+    settings = [*tiny_settings(synthetic_coco, tmp_path), 'INPUT_SHAPE=[128,128]', 'DATALOADER.NUM_WORKERS=2']
     process = subprocess.run(
         [*alone, command, 'sh', sys.executable, 'test.py', '--weights', str(weights), '--set', *settings],
         cwd=REPOSITORY / 'exps/mspn.2xstg.coco',

@@ -15,7 +15,7 @@ from lib.config import override
 from lib.datasets import coco, joints
 from lib.datasets.description import COCO
 from lib.datasets.joints import TestSamples
-from lib.inference import Member, flip_permutation, predict, predict_heatmaps, predict_own, ready_to_test
+from lib.inference import Member, flip_permutation, predict, predict_heatmaps, predict_own, prepare_for_inference
 from lib.loader import test_loader as loader_of
 from lib.models.mspn import build_mspn
 from lib.tools.benchmark.data import many_boxes
@@ -33,16 +33,18 @@ class Brightness(torch.nn.Module):
 
 
 @pytest.fixture
-def people(drawn):
+def people(synthetic_coco):
     """20 boxes in each of 5 images, mixed as a detector's."""
-    return many_boxes(coco.test_records(COCO.at(drawn), 'val', gt_boxes=True), IMAGES, BOXES)
+    return many_boxes(coco.test_records(COCO.at(synthetic_coco), 'val', gt_boxes=True), IMAGES, BOXES)
 
 
 @pytest.fixture
-def config(drawn, tmp_path):
+def config(synthetic_coco, tmp_path):
     def make(*settings: str):
         cfg = load_config('mspn.2xstg.coco')
-        override(cfg, [*tiny_settings(drawn, tmp_path), 'DATALOADER.NUM_WORKERS=0', 'TEST.IMS_PER_GPU=7', *settings])
+        override(
+            cfg, [*tiny_settings(synthetic_coco, tmp_path), 'DATALOADER.NUM_WORKERS=0', 'TEST.IMS_PER_GPU=7', *settings]
+        )
         return cfg
 
     return make
@@ -109,7 +111,7 @@ def test_nobody_to_test(people, config):
 def test_flips_together_are_those_one_by_one(config, monkeypatch, precision):
     cfg = config(f'TEST.PRECISION={precision}')
     torch.manual_seed(0)
-    model, sizes = ready_to_test(cfg, build_mspn(cfg), CPU), []
+    model, sizes = prepare_for_inference(cfg, build_mspn(cfg), CPU), []
     model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     images, permutation = torch.randn(3, 3, 64, 64), flip_permutation(cfg, CPU)
     with torch.inference_mode():

@@ -41,11 +41,11 @@ def test_the_plan_follows_from_the_seed():
 
 
 def test_losses_are_compared():
-    truth = [(1, 'a'), (2, 'b'), (3, 'c')]
-    assert compare_losses(truth, [(1, 'a'), (2, 'b'), (2, 'b'), (3, 'c')]) == []
-    assert compare_losses(truth, [(1, 'a'), (2, 'x'), (2, 'b'), (3, 'c')]) == ['iteration 2: x, undisturbed b']
-    assert compare_losses(truth, [(1, 'a'), (2, 'b')]) == ['iterations that nobody reported: [3]']
-    assert compare_losses(truth, [*truth, (4, 'd')]) == ['iteration 4: d, undisturbed None']
+    ground_truth = [(1, 'a'), (2, 'b'), (3, 'c')]
+    assert compare_losses(ground_truth, [(1, 'a'), (2, 'b'), (2, 'b'), (3, 'c')]) == []
+    assert compare_losses(ground_truth, [(1, 'a'), (2, 'x'), (2, 'b'), (3, 'c')]) == ['iteration 2: x, undisturbed b']
+    assert compare_losses(ground_truth, [(1, 'a'), (2, 'b')]) == ['iterations that nobody reported: [3]']
+    assert compare_losses(ground_truth, [*ground_truth, (4, 'd')]) == ['iteration 4: d, undisturbed None']
 
 
 def test_outputs_are_compared_to_the_bit(tmp_path):

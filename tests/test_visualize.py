@@ -62,8 +62,8 @@ def test_the_less_sure_the_fainter():
     draw_skeleton(solid, keypoints, np.ones(5, bool), SKELETON, NAMES)
     draw_skeleton(faint, keypoints, np.ones(5, bool), SKELETON, NAMES, opacity=np.array([0.5, 0.5, 0.2, 0.8, 0]))
     for (x, y), opacity in {(20, 60): 0.5, (100, 60): 0.5, (60, 20): 0.35, (100, 20): 0.2, (60, 60): 0}.items():
-        drawn = 255 - solid[y, x].astype(float)
-        np.testing.assert_allclose(255 - faint[y, x].astype(float), opacity * drawn, atol=6)
+        synthetic_coco = 255 - solid[y, x].astype(float)
+        np.testing.assert_allclose(255 - faint[y, x].astype(float), opacity * synthetic_coco, atol=6)
     untouched = (solid == white).all(axis=2)
     assert untouched.mean() > 0.8 and (faint[untouched] == 255).all()
 

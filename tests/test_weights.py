@@ -9,7 +9,7 @@ from conftest import load_config
 
 from cvpack.errors import InputError
 from lib.models.mspn import MSPN, build_mspn
-from lib.models.weights import choose, from_torchvision, load_pretrained, load_state, read
+from lib.models.weights import from_torchvision, load_pretrained, load_state, read, select_weights
 
 
 def small(**changes) -> MSPN:
@@ -251,7 +251,7 @@ def test_checkpoints_load_strictly(tmp_path):
     load_state(model, read(path), path)
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     with pytest.raises(InputError, match='no moving average'):
-        choose(read(path), path, average=True)
+        select_weights(read(path), path, ema=True)
     with pytest.raises(InputError, match=r'have another shape \(first: stage0'):
         load_state(small(num_keypoints=6), read(path), path)
     with pytest.raises(InputError, match='are missing'):

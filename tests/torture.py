@@ -33,8 +33,8 @@ def plan(kills: int, seed: int) -> dict[int, list[Strike]]:
     alone = kills * 2 // 5
     strikes = {}
     for processes, kinds, count in ((2, TOGETHER, kills - alone), (1, ALONE, alone)):
-        drawn = list(itertools.islice(itertools.cycle(kinds), count))
-        rng.shuffle(drawn)
+        synthetic_coco = list(itertools.islice(itertools.cycle(kinds), count))
+        rng.shuffle(synthetic_coco)
         strikes[processes] = [
             Strike(
                 kind,
@@ -43,7 +43,7 @@ def plan(kills: int, seed: int) -> dict[int, list[Strike]]:
                 rank=rng.randrange(2),
                 share=rng.random(),
             )
-            for kind in drawn
+            for kind in synthetic_coco
         ]
     return strikes
 

@@ -16,7 +16,7 @@ from cvpack.errors import InputError
 from lib.datasets.image_names import ImageFolder, oddity
 
 
-class Kind(Enum):
+class Issue(Enum):
     """A kind of finding. Training and testing stop at a fatal one; the others are worth a look."""
 
     def __init__(self, description: str, fatal: bool) -> None:
@@ -28,13 +28,13 @@ class Kind(Enum):
     JOINTS = 'wrong number or order of joints', True
     BOX = 'box of zero or negative size', True
     NAME = 'file name that leaves the images folder, cannot lead to a file in it, or is none', True
-    TWICE = 'id that is given twice', True
+    DUPLICATE_ID = 'id that is given twice', True
     CATEGORY = 'labelled person of another category than 1, or no such category', True
     NOBODY = 'file without anybody to train on or to test', True
-    ABSENT = 'image that is listed but absent', True
+    MISSING = 'image that is listed but absent', True
     EMPTY = 'image file of zero bytes', True
     DAMAGED = 'image that is cut short or damaged', True
-    FOREIGN = 'file that is not an image', True
+    NOT_AN_IMAGE = 'file that is not an image', True
     HUGE = 'image of more pixels than are read', True
     TINY = 'image too small to hold a person', True
     UNUSED_IMAGE = 'unusable image, but without a person to train on or to test', False
@@ -61,10 +61,10 @@ class Kind(Enum):
     DETECTION = 'detected box of no size, or not finite: left out', False
 
 
-Report = Callable[[Kind, str], None]
+Report = Callable[[Issue, str], None]
 
 # Pixels, ids of joints, areas: nothing that is meant comes near it, and float32 holds it.
-LARGEST = 1e9
+MAX_NUMBER = 1e9
 REMEDY = 'correct or remove it'
 
 
@@ -79,7 +79,7 @@ _repr.maxstring = _repr.maxother = 100
 shown: Callable[[Any], str] = _repr.repr  # a value as messages show it: escaped, and of bearable length
 
 
-def refuse(kind: Kind, message: str) -> None:
+def refuse(kind: Issue, message: str) -> None:
     """The report of whoever cannot go on: raises InputError for a fatal finding."""
     if kind.fatal:
         raise InputError(message)
@@ -96,7 +96,7 @@ class Rows:
 
     def __init__(self, rows: Any, what: str, path: Path, report: Report) -> None:
         if not isinstance(rows, list):
-            report(Kind.FILE, f'{path}: its {what} records should be a list, not {shown(rows)}: is it the right file?')
+            report(Issue.FILE, f'{path}: its {what} records should be a list, not {shown(rows)}: is it the right file?')
             rows = []
         self.what, self.path, self.report = what, path, report
         fits = np.array([isinstance(row, dict) for row in rows], bool)
@@ -104,7 +104,7 @@ class Rows:
         self.numbers = np.arange(len(rows))
         self.good = np.ones(len(rows), bool)
         self._wrong: dict[str, np.ndarray] = {}
-        self.require(fits, '', Kind.FIELD, lambda i: f'{shown(rows[i])} should be an object with named fields')
+        self.require(fits, '', Issue.FIELD, lambda i: f'{shown(rows[i])} should be an object with named fields')
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -128,12 +128,12 @@ class Rows:
         nothing = np.zeros(len(self), bool)
         return self._wrong.get(field, nothing) | self._wrong.get('', nothing)
 
-    def require(self, mask: Sequence[bool], field: str, kind: Kind, text: Callable[[int], str]) -> None:
+    def require(self, mask: Sequence[bool], field: str, kind: Issue, text: Callable[[int], str]) -> None:
         """Reports the rows where the mask (n,) is false with text(index), unless the field was found wrong before."""
         for i in np.flatnonzero(~np.asarray(mask, bool) & ~self.wrong(field)):
             self._tell(i, field, kind, text(i))
 
-    def _tell(self, index: int, field: str, kind: Kind, text: str) -> None:
+    def _tell(self, index: int, field: str, kind: Issue, text: str) -> None:
         self._wrong.setdefault(field, np.zeros(len(self), bool))[index] = True
         self.good[index] = False
         self.report(kind, f'{self.label(index)}: {text}: {REMEDY}')
@@ -142,7 +142,7 @@ class Rows:
         """A field of every row as it is."""
         return [row.get(field, default) for row in self.rows]
 
-    def numeric(self, field: str, *shape: int, default: Any = None, length: Kind = Kind.FIELD) -> np.ndarray:
+    def numeric(self, field: str, *shape: int, default: Any = None, length: Issue = Issue.FIELD) -> np.ndarray:
         """(n, *shape) float64: a field that holds numbers in lists of this shape. NaN in rows where it does not.
 
         length: what a list of another length is
@@ -154,19 +154,19 @@ class Rows:
             for i, value in enumerate(values):
                 if _fault(field, value, shape, length) is None:
                     array[i] = value
-        fits = (np.abs(array) < LARGEST).all(axis=tuple(range(1, array.ndim)))
+        fits = (np.abs(array) < MAX_NUMBER).all(axis=tuple(range(1, array.ndim)))
         for i in np.flatnonzero(~fits & ~self.wrong(field)):
             self._tell(i, field, *_fault(field, values[i], shape, length))
         return array
 
-    def whole(self, field: str, default: Any = None, types: tuple[type, ...] = (int, float)) -> np.ndarray:
+    def integer(self, field: str, default: Any = None, types: tuple[type, ...] = (int, float)) -> np.ndarray:
         """(n,) int64: a field that holds a whole number; 0 in rows where it does not.
 
         types: that a number may be of; 5.0 is a float
         """
         values = self.column(field, default)
         fits = [isinstance(value, types) and value % 1 == 0 and abs(value) < 2**63 for value in values]
-        self.require(fits, field, Kind.FIELD, lambda i: _not_whole(field, values[i]))
+        self.require(fits, field, Issue.FIELD, lambda i: _not_whole(field, values[i]))
         return np.array([value if fit else 0 for value, fit in zip(values, fits)], np.int64)
 
     def names(self, field: str, folder: Path | None = None) -> list[str]:
@@ -178,7 +178,7 @@ class Rows:
         odd = [oddity(value, images) for value in values]
         fits = [text is None for text in odd]
         text = 'should be a path inside the images folder'
-        self.require(fits, field, Kind.NAME, lambda i: f'{field} = {shown(values[i])} {text}{odd[i]}')
+        self.require(fits, field, Issue.NAME, lambda i: f'{field} = {shown(values[i])} {text}{odd[i]}')
         return [value if fit else '' for value, fit in zip(values, fits)]
 
     def unique(self, field: str, ids: np.ndarray) -> None:
@@ -186,7 +186,7 @@ class Rows:
         known = np.flatnonzero(~self.wrong(field))
         again = np.ones(len(ids), bool)
         again[known[np.unique(ids[known], return_index=True)[1]]] = False
-        self.require(~again, field, Kind.TWICE, lambda i: f'{field} {ids[i]} is given twice')
+        self.require(~again, field, Issue.DUPLICATE_ID, lambda i: f'{field} {ids[i]} is given twice')
 
 
 def _not_whole(field: str, value: Any) -> str:
@@ -205,16 +205,16 @@ def _as_array(values: list, shape: tuple[int, ...]) -> np.ndarray | None:
     return array.astype(np.float64)
 
 
-def _fault(name: str, value: Any, shape: tuple[int, ...], length: Kind) -> tuple[Kind, str] | None:
+def _fault(name: str, value: Any, shape: tuple[int, ...], length: Issue) -> tuple[Issue, str] | None:
     """What is wrong with a value that should hold numbers in lists of this shape; None if nothing is."""
     if value is None:
-        return Kind.FIELD, f'{name} is missing'
+        return Issue.FIELD, f'{name} is missing'
     if not shape and not isinstance(value, (int, float)):
-        return Kind.FIELD, f'{name} = {shown(value)} should be a number'
+        return Issue.FIELD, f'{name} = {shown(value)} should be a number'
     if not shape:
-        return None if abs(value) < LARGEST else (Kind.NUMBER, f'{name} = {shown(value)} should be a finite number')
+        return None if abs(value) < MAX_NUMBER else (Issue.NUMBER, f'{name} = {shown(value)} should be a finite number')
     if not isinstance(value, list):
-        return Kind.FIELD, f'{name} = {shown(value)} should be a list of {shape[0]}'
+        return Issue.FIELD, f'{name} = {shown(value)} should be a list of {shape[0]}'
     if len(value) != shape[0]:
         return length, f'{name} has {len(value)} entries, should have {shape[0]}'
     faults = (_fault(f'{name}[{i}]', entry, shape[1:], length) for i, entry in enumerate(value))

@@ -12,7 +12,7 @@ from cvpack.logger import LOGGER
 from lib.datasets.coco_categories import PERSON, check_joint_names, is_labelled_person
 from lib.datasets.coco_json import (
     Boxes,
-    check_truth,
+    check_ground_truth,
     image_paths,
     labelled_people,
     listed_images,
@@ -21,7 +21,7 @@ from lib.datasets.coco_json import (
 from lib.datasets.description import Description
 from lib.datasets.image_names import image_path as image_path
 from lib.datasets.joints import Records, pack_paths
-from lib.evaluation.coco import keypoint_figures, pck
+from lib.evaluation.coco import keypoint_metrics, pck
 from lib.evaluation.nms import Scoring, scored
 from lib.evaluation.submission import check_coco
 from lib.utils.transforms import centers_and_scales
@@ -72,7 +72,7 @@ def _truth(dataset: Description, split: str) -> tuple[Any, dict[int, dict]]:
     listed = listed_images(content, path, folder=dataset.image_folder(split))
     check_joint_names(content, path, dataset.joint_names)
     if split == 'val' or 'annotations' in content:  # COCO's test-dev has none that are public
-        check_truth(content, path, len(dataset.joint_names))
+        check_ground_truth(content, path, len(dataset.joint_names))
     return content, listed
 
 
@@ -142,7 +142,7 @@ def write_results(
     return path
 
 
-def truth_file(dataset: Description, split: str) -> Path:
+def ground_truth_file(dataset: Description, split: str) -> Path:
     """What a split is evaluated against."""
     return dataset.annotations(split)
 
@@ -157,7 +157,7 @@ def evaluate(dataset: Description, split: str, results: Path, records: Records) 
 
     results: of the records. None where there are no annotations, as COCO's test-dev has none that are public.
     """
-    figures = keypoint_figures(dataset.annotations(split), results, dataset.sigmas)
+    figures = keypoint_metrics(dataset.annotations(split), results, dataset.sigmas)
     if figures is None:
         return None
     if records.joints is not None:
@@ -166,7 +166,7 @@ def evaluate(dataset: Description, split: str, results: Path, records: Records) 
     return figures
 
 
-def truth(dataset: Description, split: str) -> dict[str, np.ndarray]:
+def ground_truth(dataset: Description, split: str) -> dict[str, np.ndarray]:
     """The labelled people of every test image: path in `images` -> (people, K, 3), x, y, visibility."""
     path, folder = dataset.annotations(split), dataset.image_folder(split)
     content = read_json(path, PREPARE)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.datasets.checks import Kind, Report, Rows, refuse, shown
+from lib.datasets.checks import Issue, Report, Rows, refuse, shown
 
 PERSON = 1
 
@@ -25,11 +25,11 @@ def check_joint_names(content: dict, path: Path, names: Sequence[str], report: R
     The category of people is looked at, and every other one that labelled annotations have.
     """
     if explanation := _category_per_joint(content, path):
-        report(Kind.CATEGORY, explanation)
+        report(Issue.CATEGORY, explanation)
         return
     used = {PERSON, *_joint_lengths(content)}
     if not isinstance(categories := content.get('categories', []), list):
-        report(Kind.FILE, f'{path}: categories = {shown(categories)} should be a list: is it the right file?')
+        report(Issue.FILE, f'{path}: categories = {shown(categories)} should be a list: is it the right file?')
         return
     for category, told in _joint_names(content):
         if category not in used:
@@ -39,12 +39,12 @@ def check_joint_names(content: dict, path: Path, names: Sequence[str], report: R
         moved = (i for i, (a, b) in enumerate(zip(theirs, ours)) if a != b and (a in ours or b in theirs))
         if len(told) != len(names):
             text = f'{which} has {len(told)} joints, but DATASET.KEYPOINT.NUM = {len(names)}'
-            report(Kind.JOINTS, f'{path}: {text}: describe the data set as it is (docs/own_data.md)')
+            report(Issue.JOINTS, f'{path}: {text}: describe the data set as it is (docs/own_data.md)')
         elif (i := next(moved, None)) is not None:
             text = f'joint {i} is {shown(told[i])} in {which}, {shown(names[i])} in DATASET.KEYPOINT.NAMES'
-            report(Kind.JOINTS, f'{path}: {text}: name them in the order of the file')
+            report(Issue.JOINTS, f'{path}: {text}: name them in the order of the file')
         elif other := next((name for name, plain in zip(told, theirs) if plain not in ours), None):
-            report(Kind.NAMES, f'{path}: {which} has a joint {shown(other)}, which the configuration does not name')
+            report(Issue.NAMES, f'{path}: {which} has a joint {shown(other)}, which the configuration does not name')
 
 
 def _plain(name: str) -> str:
@@ -109,16 +109,16 @@ def of_people(rows: Rows, content: dict, every: bool = False) -> Rows:
     Where nobody labelled is of it the others are returned too: they are people with more than one fault, perhaps.
     """
     labelled = has_joints(rows.rows)
-    categories = rows.whole('category_id', default=None if every else PERSON)
+    categories = rows.integer('category_id', default=None if every else PERSON)
     is_person = (categories == PERSON) | rows.wrong('category_id')
     others = labelled & ~is_person
     if not others.any():
         return rows.only(is_person)
     explanation = _category_per_joint(content, rows.path)
     if explanation:
-        rows.report(Kind.CATEGORY, explanation)
+        rows.report(Issue.CATEGORY, explanation)
         return rows.only(is_person)
     anybody = (labelled & is_person).any()
     text = f'should be {PERSON}{"" if anybody else ", also as id in `categories`"}: it has keypoints'
-    rows.require(~others, 'category_id', Kind.CATEGORY, lambda i: f'category_id = {categories[i]} {text}')
+    rows.require(~others, 'category_id', Issue.CATEGORY, lambda i: f'category_id = {categories[i]} {text}')
     return rows.only(is_person if anybody else is_person | others)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.datasets.checks import Kind, Report, Rows, refuse, shown
+from lib.datasets.checks import Issue, Report, Rows, refuse, shown
 from lib.datasets.coco_categories import PERSON, has_joints, joint_count, of_people
 from lib.datasets.image_names import ImageFolder, image_path
 
@@ -62,10 +62,10 @@ def listed_images(content: Any, path: Path, report: Report = refuse, folder: Pat
     """
     images = content.get('images') if isinstance(content, dict) else None
     if not isinstance(images, list) or not images:
-        report(Kind.FILE, f'{path} is not a COCO annotation file: it lists no images: get it again')
+        report(Issue.FILE, f'{path} is not a COCO annotation file: it lists no images: get it again')
         return {}
     rows = Rows(images, 'image', path, report)
-    ids = rows.whole('id')
+    ids = rows.integer('id')
     names = rows.names('file_name', folder)
     rows.unique('id', ids)
     named = [row if row.get('file_name') == name else {**row, 'file_name': name} for row, name in zip(rows.rows, names)]
@@ -86,7 +86,9 @@ def image_paths(listed: dict[int, dict], folder: Path, source: Path, report: Rep
         if len(found) > 1:
             del paths[image_id]
             text = f'file_name = {name!r} is in {" and in ".join(path.split("/")[0] for path in found)}'
-            report(Kind.NAME, f'{source}: image (id {image_id}): {text}: write the folder that is meant in front of it')
+            report(
+                Issue.NAME, f'{source}: image (id {image_id}): {text}: write the folder that is meant in front of it'
+            )
         elif found:
             paths[image_id] = found[0]
     return paths
@@ -104,19 +106,21 @@ def labelled_people(
     is_listed = np.isin(labelled.whole('image_id'), list(listed)) | labelled.wrong('image_id')
     enough = has_joints(labelled.rows, min_keypoints)
     for i in np.flatnonzero(enough & ~is_listed):
-        report(Kind.UNLISTED, f'{labelled.label(i)}: image_id = {labelled.rows[i]["image_id"]} is not listed: left out')
+        report(
+            Issue.UNLISTED, f'{labelled.label(i)}: image_id = {labelled.rows[i]["image_id"]} is not listed: left out'
+        )
     people = labelled.only(enough & is_listed)
     boxes = boxes_of(people)
     joints = joint_count(content, joints)
-    keypoints = people.numeric('keypoints', 3 * joints, length=Kind.JOINTS).reshape(len(people), joints, 3)
+    keypoints = people.numeric('keypoints', 3 * joints, length=Issue.JOINTS).reshape(len(people), joints, 3)
     known = np.isin(keypoints[..., 2], VISIBILITIES).all(axis=1)
     people.require(
-        known, 'keypoints', Kind.FIELD, lambda i: f'keypoints have a visibility that is none of {VISIBILITIES}'
+        known, 'keypoints', Issue.FIELD, lambda i: f'keypoints have a visibility that is none of {VISIBILITIES}'
     )
     good = people.good
     if not good.any():
         report(
-            Kind.NOBODY,
+            Issue.NOBODY,
             f'{path} has no person with {min_keypoints} labelled joints in a listed image, among {len(rows)} '
             'annotations: check num_keypoints and image_id, or take another file',
         )
@@ -127,36 +131,36 @@ def labelled_people(
 def person_boxes(content: Any, path: Path, listed: dict[int, dict], report: Report = refuse) -> Boxes:
     """A detector's boxes of people, in COCO's results format, that are in listed images; in the file's order."""
     rows = Rows(content, 'box', path, report)
-    is_person = rows.whole('category_id') == PERSON
-    is_listed = np.isin(rows.whole('image_id'), list(listed))
+    is_person = rows.integer('category_id') == PERSON
+    is_listed = np.isin(rows.integer('image_id'), list(listed))
     for i in np.flatnonzero(is_person & ~is_listed & rows.good):
-        report(Kind.UNLISTED, f'{rows.label(i)}: image_id = {rows.rows[i]["image_id"]} is not listed: left out')
+        report(Issue.UNLISTED, f'{rows.label(i)}: image_id = {rows.rows[i]["image_id"]} is not listed: left out')
     fit, left_out = with_size(rows.only(is_person & is_listed & rows.good))
     boxes, scores = boxes_of(fit), fit.numeric('score')
     good = fit.good
     if not good.any():
         report(
-            Kind.NOBODY,
+            Issue.NOBODY,
             f'{path} has no box of a person (category_id {PERSON}) in a listed image, among {len(rows)} boxes: '
             'is it of this data set?',
         )
     return Boxes(fit.whole('image_id')[good], boxes[good], scores[good], fit.only(good), left_out)
 
 
-def check_truth(content: dict, path: Path, joints: int, report: Report = refuse) -> None:
+def check_ground_truth(content: dict, path: Path, joints: int, report: Report = refuse) -> None:
     """Reports what pycocotools' evaluation would fail at, or quietly get wrong.
 
     joints: K of a file that does not name its joints
     """
     categories = Rows(content.get('categories'), 'category', path, report)
     if PERSON not in categories.whole('id'):
-        report(Kind.CATEGORY, f'{path}: categories has no id {PERSON} (person), which the evaluation is of: add it')
+        report(Issue.CATEGORY, f'{path}: categories has no id {PERSON} (person), which the evaluation is of: add it')
     rows = _annotations(content, path, report)
-    ids = rows.whole('id', types=(int,))
+    ids = rows.integer('id', types=(int,))
     # pycocotools keeps the id of the truth that a prediction matches and takes 0 for none; faster-coco-eval also takes
     # what is below 0 for none, and no floats.
     rows.require(
-        ids > 0, 'id', Kind.FIELD, lambda i: f'id = {ids[i]} would never be found by the evaluation: count from 1'
+        ids > 0, 'id', Issue.FIELD, lambda i: f'id = {ids[i]} would never be found by the evaluation: count from 1'
     )
     rows.unique('id', ids)
     # What is evaluated, and what would be, once its category is corrected.
@@ -168,25 +172,25 @@ def check_truth(content: dict, path: Path, joints: int, report: Report = refuse)
     people.require(
         (areas > 0) | ~counted,
         'area',
-        Kind.FIELD,
+        Issue.FIELD,
         lambda i: f'area = {areas[i]:g} should be above 0: OKS divides by it',
     )
     people.numeric('bbox', 4)
-    people.numeric('keypoints', 3 * joint_count(content, joints), length=Kind.JOINTS)
+    people.numeric('keypoints', 3 * joint_count(content, joints), length=Issue.JOINTS)
 
 
 def _annotations(content: dict, path: Path, report: Report) -> Rows:
     """The annotations; the good ones have fields that are fit for is_labelled_person."""
     rows = Rows(content.get('annotations'), 'annotation', path, report)
-    rows.whole('image_id')
-    rows.whole('iscrowd', default=0)
-    counts = rows.whole('num_keypoints', default=0)
+    rows.integer('image_id')
+    rows.integer('iscrowd', default=0)
+    counts = rows.integer('num_keypoints', default=0)
     rows.require(
-        counts >= 0, 'num_keypoints', Kind.FIELD, lambda i: f'num_keypoints = {counts[i]} should not be below 0'
+        counts >= 0, 'num_keypoints', Issue.FIELD, lambda i: f'num_keypoints = {counts[i]} should not be below 0'
     )
     counted = ['num_keypoints' in row or not row.get('keypoints') for row in rows.rows]
     text = 'num_keypoints is missing beside keypoints (count those of visibility 1 and 2)'
-    rows.require(counted, 'num_keypoints', Kind.FIELD, lambda i: text)
+    rows.require(counted, 'num_keypoints', Issue.FIELD, lambda i: text)
     return rows
 
 
@@ -195,7 +199,7 @@ def with_size(rows: Rows) -> tuple[Rows, int]:
 
     A detector's slip costs that box, and no more; a file of another form is refused.
     """
-    report, slips = rows.report, {Kind.BOX: Kind.DETECTION, Kind.NUMBER: Kind.DETECTION}
+    report, slips = rows.report, {Issue.BOX: Issue.DETECTION, Issue.NUMBER: Issue.DETECTION}
     rows.report = lambda kind, message: report(slips.get(kind, kind), message)
     boxes_of(rows)
     fit = rows.only(~rows.wrong('bbox'))
@@ -208,5 +212,5 @@ def boxes_of(rows: Rows) -> np.ndarray:
     boxes = rows.numeric('bbox', 4)
     full = (boxes[:, 2:] > 0).all(axis=1)
     text = 'should be wider and higher than 0'
-    rows.require(full, 'bbox', Kind.BOX, lambda i: f'bbox = {shown(rows.rows[i]["bbox"])} {text}')
+    rows.require(full, 'bbox', Issue.BOX, lambda i: f'bbox = {shown(rows.rows[i]["bbox"])} {text}')
     return boxes

@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 
 from cvpack.errors import InputError
-from lib.datasets.checks import Kind
+from lib.datasets.checks import Issue
 from lib.datasets.exif import FIRST_TURNED, orientation, stored_size
 
 # What files begin with, and a JPEG's picture ends with.
 JPEG, PNG, TIFF = b'\xff\xd8\xff', b'\x89PNG', (b'II*\0', b'MM\0*')
 END_OF_IMAGE = b'\xff\xd9'
-SMALLEST_SIDE = 2  # pixels
+MIN_SIDE = 2  # pixels
 MAX_PIXELS = 2**30  # OpenCV reads no larger image
 # By how much fewer pixels a side JPEGs are decoded, and what OpenCV is told for it.
 REDUCTIONS = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
@@ -54,10 +54,10 @@ class Reduced:
         return Reduced(image, image.shape[1], np.eye(3))
 
 
-def load_image(path: Path) -> np.ndarray | Kind:
+def load_image(path: Path) -> np.ndarray | Issue:
     """(H, W, 3) uint8, BGR, or what is wrong with the file."""
     data = _content(path)
-    return data if isinstance(data, Kind) else _decode(data)
+    return data if isinstance(data, Issue) else _decode(data)
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -76,37 +76,37 @@ def read_reduced(path: Path, zoom: float) -> Reduced:
 
 
 def _not_wrong(found: Any, path: Path) -> Any:
-    if isinstance(found, Kind):
+    if isinstance(found, Issue):
         raise InputError(f'image {path}: {found.description}: get it again, or remove it and the people in it')
     return found
 
 
-def _content(path: Path) -> bytes | Kind:
+def _content(path: Path) -> bytes | Issue:
     try:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        return Kind.ABSENT
+        return Issue.MISSING
     except OSError:
-        return Kind.FOREIGN
+        return Issue.NOT_AN_IMAGE
     if not data:
-        return Kind.EMPTY
-    return Kind.DAMAGED if data.startswith(JPEG) and is_cut_short(data) else data
+        return Issue.EMPTY
+    return Issue.DAMAGED if data.startswith(JPEG) and is_cut_short(data) else data
 
 
-def _decode(data: bytes) -> np.ndarray | Kind:
+def _decode(data: bytes) -> np.ndarray | Issue:
     try:
         image = decode_upright(data)
     except cv2.error:  # it looks at the header's size before it takes memory
-        return Kind.HUGE
+        return Issue.HUGE
     if image is None:
-        return Kind.DAMAGED if data.startswith((JPEG, PNG)) else Kind.FOREIGN
-    return image if min(image.shape[:2]) >= SMALLEST_SIDE else Kind.TINY
+        return Issue.DAMAGED if data.startswith((JPEG, PNG)) else Issue.NOT_AN_IMAGE
+    return image if min(image.shape[:2]) >= MIN_SIDE else Issue.TINY
 
 
 def _decode_reduced(jpeg: bytes, reduction: int) -> Reduced | None:
     """None where this is not to be had: decoding the whole then gives the image, or tells what is wrong with it."""
     stored, held = stored_size(jpeg), orientation(jpeg)
-    if stored is None or min(stored) < SMALLEST_SIDE or stored[0] * stored[1] > MAX_PIXELS:
+    if stored is None or min(stored) < MIN_SIDE or stored[0] * stored[1] > MAX_PIXELS:
         return None
     size = np.array(stored if held < FIRST_TURNED else stored[::-1])
     reduced_size = -(-size // reduction)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-LONGEST_NAME = 1000
+MAX_NAME_LENGTH = 1000
 # What no file system or terminal should be given.
 CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f\ud800-\udfff]')
 # Names that leave the folder, on Windows or elsewhere, and what to do about them where the file is not in the folder.
@@ -26,7 +26,7 @@ def is_safe(name: Any) -> bool:
 
 
 def _is_name(name: Any) -> bool:
-    return isinstance(name, str) and 0 < len(name) <= LONGEST_NAME and not CONTROL.search(name)
+    return isinstance(name, str) and 0 < len(name) <= MAX_NAME_LENGTH and not CONTROL.search(name)
 
 
 def times(root: Path) -> list[int]:

@@ -17,7 +17,7 @@ from lib.utils.codec import CODECS, aspect_ratio
 from lib.utils.transforms import (
     PIXELS_PER_SCALE,
     Augmentation,
-    Draws,
+    AugmentationSample,
     augment_box,
     crop_matrix,
     draw,
@@ -27,7 +27,7 @@ from lib.utils.transforms import (
 )
 from lib.utils.views import View
 
-LARGEST_SOURCE = 32_766  # pixels a side: OpenCV 4 warps no larger image
+MAX_SOURCE = 32_766  # pixels a side: OpenCV 4 warps no larger image
 
 
 @dataclass
@@ -71,7 +71,7 @@ def pack_paths(paths: Sequence[str]) -> np.ndarray:
 
 def crop(image: np.ndarray, matrix: np.ndarray, input_shape: Sequence[int]) -> np.ndarray:
     """(H, W, 3) uint8 crop by a (2, 3) matrix from image to crop pixels; black outside the image."""
-    if max(image.shape[:2]) > LARGEST_SOURCE:
+    if max(image.shape[:2]) > MAX_SOURCE:
         image, matrix = _cut_out(image, matrix, input_shape)
     return cv2.warpAffine(image, matrix, (input_shape[1], input_shape[0]), flags=cv2.INTER_LINEAR)
 
@@ -84,7 +84,7 @@ def _cut_out(image: np.ndarray, matrix: np.ndarray, input_shape: Sequence[int]) 
     size = np.array(image.shape[1::-1])
     low = np.clip(np.floor(corners.min(axis=0)) - 2, 0, size - 1).astype(int)
     high = np.clip(np.ceil(corners.max(axis=0)) + 3, low + 1, size).astype(int)
-    step = -((low - high) // LARGEST_SOURCE)
+    step = -((low - high) // MAX_SOURCE)
     linear = matrix[:, :2]
     part = image[low[1] : high[1] : step[1], low[0] : high[0] : step[0]]
     return np.ascontiguousarray(part), np.column_stack([linear * step, matrix[:, 2] + linear @ low])
@@ -153,7 +153,7 @@ class TrainSamples(Dataset):
         rng = np.random.default_rng([self.seed, position])
         return self.sample(index, draw(rng, self.augmentation))
 
-    def sample(self, index: int, draws: Draws) -> dict[str, np.ndarray]:
+    def sample(self, index: int, draws: AugmentationSample) -> dict[str, np.ndarray]:
         """The sample of a record under given draws."""
         records, (height, width) = self.records, self.input_shape
         joints, visibility = records.joints[index], records.visibility[index]
@@ -177,7 +177,7 @@ class TrainSamples(Dataset):
         else:
             matrix = crop_matrix(center, scale, draws.rotation, self.input_shape, self.codec)
         joints = joints @ matrix[:, :2].T + matrix[:, 2]
-        if records.integer is not None and records.integer[index] and not CODECS[self.codec].sub_cell:
+        if records.integer is not None and records.integer[index] and not CODECS[self.codec].subpixel:
             joints = np.trunc(joints)
         inside = ((joints >= 0) & (joints <= [width - 1, height - 1])).all(axis=1)
         return {

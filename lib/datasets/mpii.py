@@ -10,7 +10,7 @@ from cvpack.files import read_json
 from lib.datasets.coco import PREPARE
 from lib.datasets.description import Description
 from lib.datasets.joints import Records, pack_paths
-from lib.datasets.mpii_json import INDICES, read_people, read_truth
+from lib.datasets.mpii_json import INDICES, read_ground_truth, read_people
 from lib.evaluation.nms import Scoring
 from lib.evaluation.submission import check_mpii
 
@@ -18,10 +18,10 @@ from lib.evaluation.submission import check_mpii
 VISIBLE = 2
 # The annotated centre lies high on the body; it moves down by so many pixels for a scale of 1.
 CENTER_SHIFT = 15
-TRUTH = 'gt_json/valid.mat'
+GROUND_TRUTH = 'gt_json/valid.mat'
 SUBMISSION = 'pred_keypoints_mpii.mat'
 
-FIGURES = {
+METRICS = {
     'Head': (9,),
     'Shoulder': (12, 13),
     'Elbow': (11, 14),
@@ -72,8 +72,8 @@ def test_records(dataset: Description, split: str, gt_boxes: bool) -> Records:
     Raises InputError for an unfit file, also for a ground truth that is not theirs.
     """
     records = _records(dataset, split)
-    if split == 'val' and (dataset.root / TRUTH).is_file():
-        read_truth(dataset.root / TRUTH, len(records))
+    if split == 'val' and (dataset.root / GROUND_TRUTH).is_file():
+        read_ground_truth(dataset.root / GROUND_TRUTH, len(records))
     return records
 
 
@@ -112,9 +112,9 @@ def write_results(
     return path
 
 
-def truth_file(dataset: Description, split: str) -> Path:
+def ground_truth_file(dataset: Description, split: str) -> Path:
     """What a split is evaluated against."""
-    return dataset.root / TRUTH
+    return dataset.root / GROUND_TRUTH
 
 
 def check_submission(dataset: Description, results: Path, records: Records) -> list[str]:
@@ -124,10 +124,10 @@ def check_submission(dataset: Description, results: Path, records: Records) -> l
 
 def evaluate(dataset: Description, split: str, results: Path, records: Records) -> dict[str, float] | None:
     """PCKh of the records' results.json, in per cent; None where there is no truth to hold it against."""
-    truth = dataset.root / TRUTH
-    if split == 'test' or not truth.is_file():
+    ground_truth = dataset.root / GROUND_TRUTH
+    if split == 'test' or not ground_truth.is_file():
         return None
-    return pckh(np.array([person['keypoints'] for person in json.loads(results.read_text())]), truth)
+    return pckh(np.array([person['keypoints'] for person in json.loads(results.read_text())]), ground_truth)
 
 
 def pckh(predictions: np.ndarray, mat_path: Path) -> dict[str, float]:
@@ -138,11 +138,11 @@ def pckh(predictions: np.ndarray, mat_path: Path) -> dict[str, float]:
 
     Returns Head, Shoulder, Elbow, Wrist, Hip, Knee, Ankle, Mean and Mean@0.1. Raises InputError for another file.
     """
-    truth = read_truth(mat_path, len(predictions))
-    present = 1 - truth['jnt_missing']  # (16, n)
+    ground_truth = read_ground_truth(mat_path, len(predictions))
+    present = 1 - ground_truth['jnt_missing']  # (16, n)
     predicted = predictions[..., :2].transpose(1, 2, 0) + 1
-    errors = np.linalg.norm(predicted - truth['pos_gt_src'], axis=1)
-    corners = truth['headboxes_src']
+    errors = np.linalg.norm(predicted - ground_truth['pos_gt_src'], axis=1)
+    corners = ground_truth['headboxes_src']
     head_sizes = HEAD_SIZE_FACTOR * np.linalg.norm(corners[1] - corners[0], axis=0)
 
     counts = present.sum(axis=1)
@@ -153,13 +153,13 @@ def pckh(predictions: np.ndarray, mat_path: Path) -> dict[str, float]:
         return 100 * ((errors / head_sizes <= threshold) * present).sum(axis=1) / np.maximum(counts, 1)
 
     shares = per_joint(THRESHOLD)
-    figures = {name: float(shares[list(joints)].mean()) for name, joints in FIGURES.items()}
+    figures = {name: float(shares[list(joints)].mean()) for name, joints in METRICS.items()}
     figures['Mean'] = float(np.average(shares, weights=weights))
     figures['Mean@0.1'] = float(np.average(per_joint(STRICT_THRESHOLD), weights=weights))
     return figures
 
 
-def truth(dataset: Description, split: str) -> dict[str, np.ndarray]:
+def ground_truth(dataset: Description, split: str) -> dict[str, np.ndarray]:
     """The people of every test image: path in `images` -> (people, K, 3), x, y, visibility."""
     records = _records(dataset, split)
     people: dict[str, list] = {}

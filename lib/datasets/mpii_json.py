@@ -8,7 +8,7 @@ import numpy as np
 import scipy.io
 
 from cvpack.errors import InputError
-from lib.datasets.checks import Kind, Report, Rows, refuse, shown
+from lib.datasets.checks import Issue, Report, Rows, refuse, shown
 
 # A test person's place in the official annotations, counted from 1, where the json file was made from them.
 INDICES = ('image_index', 'person_index')
@@ -47,22 +47,22 @@ def read_people(
     """
     rows = Rows(content, 'person', path, report)
     names, center, scale = rows.names('image', folder), rows.numeric('center', 2), rows.numeric('scale')
-    rows.require(scale > 0, 'scale', Kind.BOX, lambda i: f'scale = {shown(rows.rows[i]["scale"])} should be above 0')
+    rows.require(scale > 0, 'scale', Issue.BOX, lambda i: f'scale = {shown(rows.rows[i]["scale"])} should be above 0')
     nowhere = None if labelled else [[0, 0]] * joints
     unseen = None if labelled else [0] * joints
-    positions = rows.numeric('joints', joints, 2, default=nowhere, length=Kind.JOINTS)
-    visibility = rows.numeric('joints_vis', joints, default=unseen, length=Kind.JOINTS)
+    positions = rows.numeric('joints', joints, 2, default=nowhere, length=Issue.JOINTS)
+    visibility = rows.numeric('joints_vis', joints, default=unseen, length=Issue.JOINTS)
     known = np.isin(visibility, (0, 1)).all(axis=1)
-    rows.require(known, 'joints_vis', Kind.FIELD, lambda i: 'joints_vis has a value that is neither 0 nor 1')
-    ids = np.stack([rows.whole(name, default=0) for name in INDICES], axis=1)
+    rows.require(known, 'joints_vis', Issue.FIELD, lambda i: 'joints_vis has a value that is neither 0 nor 1')
+    ids = np.stack([rows.integer(name, default=0) for name in INDICES], axis=1)
     good = rows.good
     if not good.any() or (labelled and not visibility[good].any()):
-        report(Kind.NOBODY, f'{path} lists no people with joints: take another file')
+        report(Issue.NOBODY, f'{path} lists no people with joints: take another file')
     names = [name for name, fit in zip(names, good) if fit]
     return People(names, center[good], scale[good], positions[good], visibility[good], ids[good], rows.only(good))
 
 
-def read_truth(path: Path, people: int) -> dict[str, np.ndarray]:
+def read_ground_truth(path: Path, people: int) -> dict[str, np.ndarray]:
     """The fields of valid.mat, of so many people as valid.json has: jnt_missing (16, n) 0 or 1, pos_gt_src
     (16, 2, n) pixels from 1, headboxes_src (2, 2, n) corners; float64.
 
@@ -70,8 +70,8 @@ def read_truth(path: Path, people: int) -> dict[str, np.ndarray]:
     """
     try:
         contents = scipy.io.loadmat(path)
-        truth = {name: np.asarray(contents[name], np.float64) for name in TRUTH_FIELDS}
-        counts = {field.shape[-1] for field in truth.values()}
+        ground_truth = {name: np.asarray(contents[name], np.float64) for name in TRUTH_FIELDS}
+        counts = {field.shape[-1] for field in ground_truth.values()}
         if len(counts) > 1:
             raise ValueError(f'its fields are of {counts} people')
     except Exception as error:  # scipy raises many kinds on a damaged file
@@ -79,4 +79,4 @@ def read_truth(path: Path, people: int) -> dict[str, np.ndarray]:
         raise InputError(f'{path} is no MPII ground truth ({reason}): get it again') from None
     if counts != {people}:
         raise InputError(f'{path} has {counts.pop()} people, but valid.json has {people}: take both from one split')
-    return truth
+    return ground_truth

@@ -7,13 +7,13 @@ import torch
 from easydict import EasyDict
 from torch import nn
 
-from lib.inference import ready_to_test
+from lib.inference import prepare_for_inference
 from lib.utils import heatmap
 from lib.utils.codec import CODECS
 from lib.utils.transforms import PIXELS_PER_SCALE
 
 
-class Deployed(nn.Module):
+class Exportable(nn.Module):
     """Normalisation, network and, if wanted, decoding as one graph; no flip test inside.
 
     network:      in eval mode
@@ -68,14 +68,14 @@ def _crop_itself(input_shape: Sequence[int], codec: str) -> tuple[torch.Tensor, 
     return size / 2, size / PIXELS_PER_SCALE
 
 
-def build_deployed(cfg: EasyDict, model: nn.Module, with_decode: bool, half: bool) -> Deployed:
+def build_exportable(cfg: EasyDict, model: nn.Module, with_decode: bool, half: bool) -> Exportable:
     """The deployed form, on the CPU, of a network as it is loaded, which stays as it is.
 
     half: float16 weights and activations but for the normalisation and from the heatmaps on
     """
-    network = ready_to_test(cfg, copy.deepcopy(model), torch.device('cpu'))
+    network = prepare_for_inference(cfg, copy.deepcopy(model), torch.device('cpu'))
     network = network.half() if half else network
-    deployed = Deployed(
+    exportable = Exportable(
         network,
         cfg.INPUT.MEANS,
         cfg.INPUT.STDS,
@@ -85,7 +85,7 @@ def build_deployed(cfg: EasyDict, model: nn.Module, with_decode: bool, half: boo
         cfg.TEST.SHIFT_RATIOS,
         cfg.CODEC,
     )
-    return deployed.eval().requires_grad_(False)
+    return exportable.eval().requires_grad_(False)
 
 
 def decode_in_crop(cfg: EasyDict, heatmaps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -19,18 +19,18 @@ from numpy.typing import ArrayLike
 from torch.utils.data import default_collate
 
 from cvpack.errors import InputError
-from lib.datasets.checks import LARGEST, shown
+from lib.datasets.checks import MAX_NUMBER, shown
 from lib.datasets.joints import crop_person
 from lib.deploy.saved import load_experiment
-from lib.inference import flip_permutation, predict_batch, ready_to_test
+from lib.inference import flip_permutation, predict_batch, prepare_for_inference
 from lib.loader import dataset_of
 from lib.utils.heatmap import SCORE_OFFSET
 from lib.utils.transforms import centers_and_scales
 from lib.utils.visualize import draw_skeleton, limb_colours, visible_joints
 
 # Joints that the network is least sure of can still be seen in a picture.
-LEAST_OPACITY = 0.3
-SMALLEST_BOX = 0.01  # pixels
+MIN_OPACITY = 0.3
+MIN_BOX = 0.01  # pixels
 
 
 def whole_image(image: np.ndarray) -> np.ndarray:
@@ -53,13 +53,13 @@ class PosePredictor:
     """
 
     def __init__(
-        self, weights: str | Path, device: str = 'cpu', average: bool = False, experiment: str | Path | None = None
+        self, weights: str | Path, device: str = 'cpu', ema: bool = False, experiment: str | Path | None = None
     ) -> None:
         if device.startswith('cuda') and not torch.cuda.is_available():
             raise InputError(f'device {device}: this machine has no CUDA device: take cpu')
         self.weights, self.device = Path(weights), torch.device(device)
-        self.cfg, model = load_experiment(self.weights, average, Path(experiment) if experiment else None, self.device)
-        self.model = ready_to_test(self.cfg, model, self.device)
+        self.cfg, model = load_experiment(self.weights, ema, Path(experiment) if experiment else None, self.device)
+        self.model = prepare_for_inference(self.cfg, model, self.device)
         self.permutation = flip_permutation(self.cfg, self.device)
         dataset = dataset_of(self.cfg)
         self.joint_names, self.skeleton = dataset.joint_names, dataset.skeleton
@@ -103,7 +103,7 @@ class PosePredictor:
         the highest of these people's is drawn solid and the others in proportion.
         """
         colours, peaks = limb_colours(len(self.skeleton)), scores - SCORE_OFFSET
-        opacity = np.clip(peaks / peaks.max(initial=1e-6), LEAST_OPACITY, 1)
+        opacity = np.clip(peaks / peaks.max(initial=1e-6), MIN_OPACITY, 1)
         for points, visible, own in zip(keypoints, visible_joints(scores), opacity):
             draw_skeleton(image, points, visible, self.skeleton, self.joint_names, colours, own)
 
@@ -122,7 +122,7 @@ def _checked_boxes(boxes: ArrayLike) -> np.ndarray:
     except (TypeError, ValueError):  # words; rows of different lengths
         array = np.array(np.nan)
     array = array if array.size else array.reshape(0, 4)
-    is_list = array.shape[1:] == (4,) and (np.abs(array) < LARGEST).all()
-    if not is_list or (array[:, 2:] < SMALLEST_BOX).any():
+    is_list = array.shape[1:] == (4,) and (np.abs(array) < MAX_NUMBER).all()
+    if not is_list or (array[:, 2:] < MIN_BOX).any():
         raise InputError(f'boxes of an image: {shown(boxes)}: should be rows of x, y, w, h in pixels, none empty')
     return array

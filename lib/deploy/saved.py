@@ -17,12 +17,12 @@ from lib.config.experiment import FILE, OWN, folder_of, set_folder
 from lib.deploy.mmpose import by_own_names
 from lib.models.mspn import build_mspn
 from lib.models.own import check_outputs, network_of, refuse_other_network, remark_other_experiment
-from lib.models.weights import choose, load_state, read
+from lib.models.weights import load_state, read, select_weights
 from lib.utils.codec import refuse_mixed_lengths
 
 
 def load_experiment(
-    path: Path, average: bool = False, experiment: Path | None = None, device: str | torch.device = 'cpu'
+    path: Path, ema: bool = False, experiment: Path | None = None, device: str | torch.device = 'cpu'
 ) -> tuple[EasyDict, nn.Module]:
     """The configuration and the network, in eval mode, of a checkpoint.
 
@@ -39,7 +39,7 @@ def load_experiment(
     is_own = build_model is not build_mspn
     model = build_model(cfg)
     try:
-        load_state(model, by_own_names(choose(state, path, average), path), path)
+        load_state(model, by_own_names(select_weights(state, path, ema), path), path)
     except OtherRun as error:
         if is_own:
             raise

@@ -7,7 +7,7 @@ import numpy as np
 from pycocotools import mask
 
 from lib.evaluation.oks import ANY_AREA, Evaluation
-from lib.evaluation.people import Truth
+from lib.evaluation.people import GroundTruth
 from lib.evaluation.precision import tally
 
 # Sides of squares, in pixels: COCO's medium is 32 to 96, its large is from 96 on.
@@ -34,31 +34,31 @@ def by_size(evaluation: Evaluation) -> list[Group]:
     groups = []
     for low, high in pairwise(SIDES):
         name = f'{low} to {high}' if np.isfinite(high) else f'from {low}'
-        area = evaluation.truth.area
+        area = evaluation.ground_truth.area
         groups.append(_group(evaluation, f'{name} px', (area >= low**2) & (area < high**2), (low**2, high**2)))
     return [group for group in groups if group.people]
 
 
 def by_joints(evaluation: Evaluation) -> list[Group]:
     """Groups by the number of labelled joints."""
-    count = evaluation.truth.labelled.sum(axis=1)
-    joints = evaluation.truth.keypoints.shape[1]
+    count = evaluation.ground_truth.labelled.sum(axis=1)
+    joints = evaluation.ground_truth.keypoints.shape[1]
     bands = [(low, min(low + JOINTS_A_GROUP - 1, joints)) for low in range(1, joints + 1, JOINTS_A_GROUP)]
     return _banded(evaluation, count, bands, 'joint')
 
 
 def by_crowding(evaluation: Evaluation) -> list[Group]:
     """Groups by the number of other people whose boxes overlap theirs."""
-    return _banded(evaluation, crowding(evaluation.truth), CROWDING, 'other')
+    return _banded(evaluation, crowding(evaluation.ground_truth), CROWDING, 'other')
 
 
-def crowding(truth: Truth) -> np.ndarray:
+def crowding(ground_truth: GroundTruth) -> np.ndarray:
     """(n,) int64: how many other people, no crowds, have boxes with an intersection over union of at least OVERLAP."""
-    count = np.zeros(len(truth), np.int64)
-    single = np.flatnonzero(~truth.crowd)
-    starts = np.flatnonzero(np.diff(truth.image[single], prepend=-1))
+    count = np.zeros(len(ground_truth), np.int64)
+    single = np.flatnonzero(~ground_truth.crowd)
+    starts = np.flatnonzero(np.diff(ground_truth.image[single], prepend=-1))
     for people in np.split(single, starts[1:]):
-        boxes = truth.boxes[people]
+        boxes = ground_truth.boxes[people]
         if len(boxes) > 1:
             overlap = mask.iou(boxes, boxes, np.zeros(len(boxes), np.uint8)) >= OVERLAP
             count[people] = (overlap & ~np.eye(len(boxes), dtype=bool)).sum(axis=1)

@@ -8,19 +8,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lib.datasets.checks import Kind
+from lib.datasets.checks import Issue
 from lib.datasets.image_files import load_image
 from lib.utils.visualize import draw_skeleton
 
 # Of each side of a picture, in pixels; a dozen of them take some hundred kB.
-HEIGHT, WIDEST = 300, 360
+HEIGHT, MAX_WIDTH = 300, 360
 JPEG_QUALITY = 85
 # A crop reaches so far beyond the joints, as a share of their extent.
 MARGIN = 0.25
-LEAST_CROP = 16  # pixels
+MIN_CROP = 16  # pixels
 GREY = 160
 GAP = 2  # pixels
-FARTHEST = 1e4  # pixels: beyond what OpenCV's drawing is given
+MAX_COORDINATE = 1e4  # pixels: beyond what OpenCV's drawing is given
 
 
 @dataclass
@@ -35,28 +35,28 @@ class Case:
     """
 
     image: str
-    truth: np.ndarray | None
+    ground_truth: np.ndarray | None
     prediction: np.ndarray | None
     title: str
     caption: str
 
 
-def picture(case: Case, folder: Path, skeleton: Sequence[tuple[int, int]], joint_names: Sequence[str]) -> str | Kind:
+def picture(case: Case, folder: Path, skeleton: Sequence[tuple[int, int]], joint_names: Sequence[str]) -> str | Issue:
     """A case as a data URL of a JPEG, or what is wrong with its image, a file in the folder."""
     image = load_image(folder / case.image)
-    if isinstance(image, Kind):
+    if isinstance(image, Issue):
         return image
-    truth = None if case.truth is None else (case.truth[:, :2], case.truth[:, 2] > 0)
+    ground_truth = None if case.ground_truth is None else (case.ground_truth[:, :2], case.ground_truth[:, 2] > 0)
     prediction = None if case.prediction is None else (case.prediction, np.ones(len(case.prediction), bool))
-    drawn = [points[known] for points, known in filter(None, (truth, prediction))]
+    drawn = [points[known] for points, known in filter(None, (ground_truth, prediction))]
     view, zoom, corner = _crop(image, np.concatenate(drawn))
     sides = []
-    for person in (truth, prediction):
+    for person in (ground_truth, prediction):
         side = view.copy()
         if person is None:
             side = np.full_like(side, GREY)
         else:
-            points = np.clip((person[0] - corner) * zoom, -FARTHEST, FARTHEST)
+            points = np.clip((person[0] - corner) * zoom, -MAX_COORDINATE, MAX_COORDINATE)
             draw_skeleton(side, points, person[1], skeleton, joint_names)
         sides.append(np.pad(side, [(0, 0), (GAP, GAP), (0, 0)], constant_values=255))
     good, data = cv2.imencode('.jpg', np.hstack(sides)[:, GAP:-GAP], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
@@ -69,12 +69,12 @@ def _crop(image: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, float, np.
     """The part of an image (H, W, 3) around points (p, 2), its zoom and its corner (x, y) in the image."""
     size = np.array(image.shape[1::-1])
     low, high = points.min(axis=0), points.max(axis=0)
-    margin = MARGIN * max((high - low).max(), LEAST_CROP)
+    margin = MARGIN * max((high - low).max(), MIN_CROP)
     # Joints may lie anywhere, even outside: something of the image is always shown.
     low = np.clip(np.floor(low - margin), 0, size - 2).astype(int)
     high = np.clip(np.ceil(high + margin), low + 2, size).astype(int)
     width, height = (high - low).tolist()
-    zoom = min(HEIGHT / height, WIDEST / width)
+    zoom = min(HEIGHT / height, MAX_WIDTH / width)
     shape = max(round(width * zoom), 1), max(round(height * zoom), 1)
     part = image[low[1] : high[1], low[0] : high[0]]
     return cv2.resize(part, shape, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR), zoom, low

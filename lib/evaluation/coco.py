@@ -12,10 +12,10 @@ from lib.datasets.coco_categories import PERSON
 from lib.datasets.joints import Records
 from lib.utils.transforms import PIXELS_PER_SCALE
 
-FIGURES = ('AP', 'AP50', 'AP75', 'APM', 'APL', 'AR', 'AR50', 'AR75', 'ARM', 'ARL')
+METRICS = ('AP', 'AP50', 'AP75', 'APM', 'APL', 'AR', 'AR50', 'AR75', 'ARM', 'ARL')
 # So many detections of an image count, those of the highest scores.
-MOST_DETECTIONS = 20
-PCK_SHARES = (0.1, 0.05)  # of the longer side of the box
+MAX_DETECTIONS = 20
+PCK_THRESHOLDS = (0.1, 0.05)  # of the longer side of the box
 SLOW, FAST = 'pycocotools', 'faster-coco-eval'
 
 
@@ -45,8 +45,8 @@ def evaluator() -> str:
     return f'{library} {importlib.metadata.version(library)}'
 
 
-def keypoint_figures(
-    truth_file: Path, results: Path, sigmas: tuple[float, ...], library: str | None = None
+def keypoint_metrics(
+    ground_truth_file: Path, results: Path, sigmas: tuple[float, ...], library: str | None = None
 ) -> dict[str, float] | None:
     """The ten figures of a results.json, in 0 .. 1, -1 where there is nothing to measure.
 
@@ -57,16 +57,16 @@ def keypoint_figures(
     """
     dataset, judge = _classes(library or _fastest())
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = dataset(str(truth_file))
-        if not truth.anns:
+        ground_truth = dataset(str(ground_truth_file))
+        if not ground_truth.anns:
             return None
-        evaluation = judge(truth, truth.loadRes(str(results)), 'keypoints')
+        evaluation = judge(ground_truth, ground_truth.loadRes(str(results)), 'keypoints')
         evaluation.params.kpt_oks_sigmas = np.array(sigmas)
         evaluation.params.catIds = [PERSON]
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return dict(zip(FIGURES, np.asarray(evaluation.stats)[: len(FIGURES)].tolist()))
+    return dict(zip(METRICS, np.asarray(evaluation.stats)[: len(METRICS)].tolist()))
 
 
 def pck(predictions: np.ndarray, records: Records) -> dict[str, float]:
@@ -77,7 +77,7 @@ def pck(predictions: np.ndarray, records: Records) -> dict[str, float]:
     """
     errors = box_errors(predictions, records.joints, records.visibility, records.scale)
     errors = errors[np.isfinite(errors)]
-    return {f'PCK@{share}': float((errors <= share).mean()) for share in PCK_SHARES}
+    return {f'PCK@{share}': float((errors <= share).mean()) for share in PCK_THRESHOLDS}
 
 
 def box_errors(predictions: np.ndarray, joints: np.ndarray, visibility: np.ndarray, scale: np.ndarray) -> np.ndarray:

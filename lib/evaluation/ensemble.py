@@ -12,31 +12,31 @@ from torch import nn
 from cvpack.errors import InputError
 from lib.config.experiment import OWN
 from lib.deploy.saved import saved_config
-from lib.inference import Member, ready_to_test
+from lib.inference import Member, prepare_for_inference
 from lib.models.mspn import build_mspn
 from lib.models.own import refuse_other_network, remark_other_experiment
-from lib.models.weights import choose, load_state, read
+from lib.models.weights import load_state, read, select_weights
 from lib.utils.codec import refuse_mixed_lengths, trained_codec
 
-LONGEST_NAME = 100
+MAX_NAME_LENGTH = 100
 
 
 def load_network(
     cfg: EasyDict,
     build_model: Callable[[EasyDict], nn.Module],
     files: Sequence[Path],
-    average: bool,
+    ema: bool,
     device: torch.device,
     logger: logging.Logger,
 ) -> nn.Module | list[Member]:
     """What a test of a checkpoint, or of several together, predicts with; arguments and errors as load_members'."""
     if len(files) > 1:
-        return load_members(cfg, build_model, files, average, device)
+        return load_members(cfg, build_model, files, ema, device)
     (file,) = files
     state, model = read(file), build_model(cfg)
     _compare_with_training(cfg, state, file, logger)
-    load_state(model, choose(state, file, average), file)
-    return ready_to_test(cfg, model, device)
+    load_state(model, select_weights(state, file, ema), file)
+    return prepare_for_inference(cfg, model, device)
 
 
 def _compare_with_training(cfg: EasyDict, state: dict, file: Path, logger: logging.Logger) -> None:
@@ -59,7 +59,7 @@ def load_members(
     cfg: EasyDict,
     build_model: Callable[[EasyDict], nn.Module],
     files: Sequence[Path],
-    average: bool,
+    ema: bool,
     device: torch.device,
 ) -> list[Member]:
     """The networks of checkpoints, each rebuilt from the configuration in its own file, ready to test.
@@ -80,8 +80,8 @@ def load_members(
             own, model = cfg, build_model(cfg)
         _refuse_unlike(cfg, own, file)
         refuse_mixed_lengths(state, cfg.CODEC, file)
-        load_state(model, choose(state, file, average), file)
-        members.append(Member(own, ready_to_test(own, model, device)))
+        load_state(model, select_weights(state, file, ema), file)
+        members.append(Member(own, prepare_for_inference(own, model, device)))
     return members
 
 
@@ -118,7 +118,7 @@ def ensemble_name(files: Sequence[Path]) -> str:
     or not told apart by their stems, get a number that follows from the paths."""
     stems = [file.resolve().stem for file in files]
     name = 'ensemble.' + '+'.join(stems)
-    if len(name) <= LONGEST_NAME and len(set(stems)) == len(stems):
+    if len(name) <= MAX_NAME_LENGTH and len(set(stems)) == len(stems):
         return name
     number = hashlib.sha256('\n'.join(str(file.resolve()) for file in files).encode()).hexdigest()[:8]
-    return f'{name[: LONGEST_NAME - 9]}.{number}'
+    return f'{name[: MAX_NAME_LENGTH - 9]}.{number}'

@@ -48,9 +48,9 @@ class Diagnosis:
 
 def diagnose(evaluation: Evaluation, permutation: np.ndarray) -> Diagnosis:
     """permutation: (K,) int64, of every joint the index of its mirror joint"""
-    truth, (detection, person) = evaluation.truth, evaluation.pairs
-    [found] = evaluation.match(np.array([MATCHED_OKS]), truth.ignored)
-    regular = (found >= 0) & ~truth.ignored[found] if len(truth) else found >= 0
+    ground_truth, (detection, person) = evaluation.ground_truth, evaluation.pairs
+    [found] = evaluation.match(np.array([MATCHED_OKS]), ground_truth.ignored)
+    regular = (found >= 0) & ~ground_truth.ignored[found] if len(ground_truth) else found >= 0
     own = np.where(regular, found, -1)
 
     joints = evaluation.detections.keypoints.shape[1]
@@ -60,11 +60,11 @@ def diagnose(evaluation: Evaluation, permutation: np.ndarray) -> Diagnosis:
     np.maximum.at(others, detection[is_other], np.maximum(*_both(evaluation, is_other, permutation)))
     kinds = np.select([same >= GOOD_KS, same >= NEAR_KS, mirror >= NEAR_KS, others >= NEAR_KS], range(4), MISS)
     known = np.zeros_like(kinds, bool)
-    known[regular] = truth.labelled[own[regular]]
+    known[regular] = ground_truth.labelled[own[regular]]
 
     oks = np.zeros(len(own))
     oks[detection[is_own]] = evaluation.oks[is_own]
-    missed = ~truth.ignored
+    missed = ~ground_truth.ignored
     missed[own[regular]] = False
     return Diagnosis(own, oks, np.where(known, kinds, UNKNOWN).astype(np.int8), found < 0, missed)
 
@@ -73,11 +73,11 @@ def _both(evaluation: Evaluation, chosen: np.ndarray, permutation: np.ndarray) -
     """(c, K) each: joints' similarities to the same and to the mirror joint of the person of chosen pairs ((p,) bool);
     0 where that one is not labelled."""
     detection, person = (index[chosen] for index in evaluation.pairs)
-    truth, points = evaluation.truth, evaluation.detections.keypoints[detection]
+    ground_truth, points = evaluation.ground_truth, evaluation.detections.keypoints[detection]
     both = []
     for place in (np.arange(len(permutation)), permutation):
-        joints = truth.keypoints[person][:, place]
-        ks = similarities(points, joints[..., :2], truth.area[person], evaluation.sigmas[place])
+        joints = ground_truth.keypoints[person][:, place]
+        ks = similarities(points, joints[..., :2], ground_truth.area[person], evaluation.sigmas[place])
         both.append(ks * (joints[..., 2] > 0))
     return both[0], both[1]
 
@@ -85,7 +85,7 @@ def _both(evaluation: Evaluation, chosen: np.ndarray, permutation: np.ndarray) -
 def mended_joints(evaluation: Evaluation, diagnosis: Diagnosis, kind: int) -> Evaluation:
     """Every joint of a kind at its true place."""
     wrong = diagnosis.kinds == kind
-    true = evaluation.truth.keypoints[diagnosis.person, :, :2] if len(evaluation.truth) else 0
+    true = evaluation.ground_truth.keypoints[diagnosis.person, :, :2] if len(evaluation.ground_truth) else 0
     return evaluation.changed(keypoints=np.where(wrong[..., None], true, evaluation.detections.keypoints))
 
 
@@ -94,7 +94,9 @@ def mended_scores(evaluation: Evaluation, diagnosis: Diagnosis) -> Evaluation:
     detections, matched = evaluation.detections, np.flatnonzero(diagnosis.person >= 0)
     scores = detections.scores.copy()
     scores[matched[np.argsort(diagnosis.oks[matched], kind='stable')]] = np.sort(scores[matched])
-    return Evaluation(evaluation.truth, arrange(detections.image, detections.keypoints, scores), evaluation.sigmas)
+    return Evaluation(
+        evaluation.ground_truth, arrange(detections.image, detections.keypoints, scores), evaluation.sigmas
+    )
 
 
 def without_background(evaluation: Evaluation, diagnosis: Diagnosis) -> Evaluation:
@@ -105,7 +107,7 @@ def without_background(evaluation: Evaluation, diagnosis: Diagnosis) -> Evaluati
     )
 
 
-def mended(evaluation: Evaluation, diagnosis: Diagnosis) -> dict[str, Tally]:
+def corrected(evaluation: Evaluation, diagnosis: Diagnosis) -> dict[str, Tally]:
     """The figures as they would be with one kind of error mended and all others left."""
     joints = {KINDS[kind]: mended_joints(evaluation, diagnosis, kind) for kind in (JITTER, INVERSION, SWAP, MISS)}
     others = {'score': mended_scores, 'background': without_background}

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from pycocotools.cocoeval import Params
 
-from lib.evaluation.people import Detections, Truth, ranks
+from lib.evaluation.people import Detections, GroundTruth, ranks
 from lib.evaluation.similarity import similarities
 
 THRESHOLDS: np.ndarray = Params(iouType='keypoints').iouThrs  # OKS .5, .55, ... .95
@@ -32,14 +32,14 @@ class Evaluation:
     A pair is a detection and a person of its image; pairs (p,) are sorted by detection, then person.
     """
 
-    truth: Truth
+    ground_truth: GroundTruth
     detections: Detections
     sigmas: np.ndarray
 
     @cached_property
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """(p,) int64 each: the indices of the pairs' detections and people."""
-        people = np.bincount(self.truth.image, minlength=len(self.truth.image_ids))
+        people = np.bincount(self.ground_truth.image, minlength=len(self.ground_truth.image_ids))
         first = np.cumsum(people) - people
         detection = np.repeat(np.arange(len(self.detections)), people[self.detections.image])
         return detection, first[self.detections.image][detection] + ranks(detection)
@@ -48,10 +48,10 @@ class Evaluation:
     def oks(self) -> np.ndarray:
         """(p,) of the pairs. Of a person without joints: by how far the detection leaves the surroundings."""
         detection, person = self.pairs
-        points, labelled = self.detections.keypoints[detection], self.truth.labelled[person]
-        known, area = labelled.any(axis=1), self.truth.area[person]
-        places = self.truth.keypoints[person, :, :2]
-        places[~known] = points[~known] + _outside(points[~known], self.truth.boxes[person[~known]])
+        points, labelled = self.detections.keypoints[detection], self.ground_truth.labelled[person]
+        known, area = labelled.any(axis=1), self.ground_truth.area[person]
+        places = self.ground_truth.keypoints[person, :, :2]
+        places[~known] = points[~known] + _outside(points[~known], self.ground_truth.boxes[person[~known]])
         counted = labelled | ~known[:, None]
         ks = similarities(points, places, area, self.sigmas)
         return (ks * counted).sum(axis=1) / counted.sum(axis=1)
@@ -62,9 +62,9 @@ class Evaluation:
         By falling score each detection takes of the people still free whose OKS is at least the threshold the most
         similar one; one that is ignored ((n,) bool) only where no other is left. A crowd is always free.
         """
-        truth, detections = self.truth, self.detections
+        ground_truth, detections = self.ground_truth, self.detections
         detection, person = self.pairs
-        rank, slot = ranks(detections.image), ranks(truth.image)
+        rank, slot = ranks(detections.image), ranks(ground_truth.image)
         # One axis for the images, those with detections and people, so that all take a step together.
         images, image = np.unique(detections.image[detection], return_inverse=True)
         shape = len(images), slot.max(initial=-1) + 1
@@ -72,7 +72,7 @@ class Evaluation:
         oks[rank[detection], image, slot[person]] = self.oks
         index = np.full(shape, -1)
         index[image, slot[person]] = person
-        regular, single = ~ignored[index], ~truth.crowd[index]
+        regular, single = ~ignored[index], ~ground_truth.crowd[index]
         bars = np.minimum(thresholds, ALMOST_ONE)[:, None, None]
         taken = np.zeros((len(thresholds), *shape), bool)
         matched = np.full((len(thresholds), len(oks), len(images)), -1)
@@ -92,4 +92,4 @@ class Evaluation:
 
     def changed(self, **fields: np.ndarray) -> 'Evaluation':
         """The evaluation of detections with some fields replaced; their order stays."""
-        return Evaluation(self.truth, replace(self.detections, **fields), self.sigmas)
+        return Evaluation(self.ground_truth, replace(self.detections, **fields), self.sigmas)

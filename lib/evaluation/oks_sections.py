@@ -19,11 +19,11 @@ from lib.evaluation.errors import (
     SWAP,
     UNKNOWN,
     Diagnosis,
+    corrected,
     diagnose,
-    mended,
 )
 from lib.evaluation.oks import THRESHOLDS, Evaluation
-from lib.evaluation.people import parse_truth, read_results
+from lib.evaluation.people import parse_ground_truth, read_results
 from lib.evaluation.precision import RECALLS, Tally, tally
 from lib.utils.transforms import mirror_permutation
 
@@ -42,7 +42,7 @@ def _signed(difference: float) -> str:
 
 
 def oks_sections(
-    truth_file: Path,
+    ground_truth_file: Path,
     results: Path,
     images: Path,
     joint_names: Sequence[str],
@@ -50,19 +50,19 @@ def oks_sections(
     sigmas: Sequence[float],
 ) -> tuple[list[str], list[Case]]:
     """Sections of html, and people to show. images: their folder. Raises InputError for unfit files."""
-    content = read_json(truth_file, PREPARE)
-    truth = parse_truth(content, truth_file, len(joint_names))
-    evaluation = Evaluation(truth, read_results(results, truth), np.array(sigmas))
+    content = read_json(ground_truth_file, PREPARE)
+    ground_truth = parse_ground_truth(content, ground_truth_file, len(joint_names))
+    evaluation = Evaluation(ground_truth, read_results(results, ground_truth), np.array(sigmas))
     diagnosis = diagnose(evaluation, mirror_permutation(len(joint_names), flip_pairs))
     figures = tally(evaluation)
     sections = [
         _curves(figures),
-        _errors(figures, mended(evaluation, diagnosis), diagnosis),
+        _errors(figures, corrected(evaluation, diagnosis), diagnosis),
         _joints(evaluation, diagnosis, joint_names),
         _groups(evaluation),
     ]
-    paths = image_paths(listed_images(content, truth_file), images, truth_file)
-    names = [paths[i] for i in truth.image_ids.tolist()]
+    paths = image_paths(listed_images(content, ground_truth_file), images, ground_truth_file)
+    names = [paths[i] for i in ground_truth.image_ids.tolist()]
     return sections, list(_cases(evaluation, diagnosis, joint_names, names))
 
 
@@ -106,10 +106,10 @@ def _errors(figures: Tally, changed: dict[str, Tally], diagnosis: Diagnosis) -> 
 
 def _joints(evaluation: Evaluation, diagnosis: Diagnosis, joint_names: Sequence[str]) -> str:
     """For each joint its kinds of error, and how far off it is."""
-    truth, found = evaluation.truth, np.flatnonzero(diagnosis.person >= 0)
+    ground_truth, found = evaluation.ground_truth, np.flatnonzero(diagnosis.person >= 0)
     people = diagnosis.person[found]
-    offsets = evaluation.detections.keypoints[found] - truth.keypoints[people, :, :2]
-    errors = np.linalg.norm(offsets, axis=2) / np.sqrt(truth.area[people] + np.spacing(1))[:, None]
+    offsets = evaluation.detections.keypoints[found] - ground_truth.keypoints[people, :, :2]
+    errors = np.linalg.norm(offsets, axis=2) / np.sqrt(ground_truth.area[people] + np.spacing(1))[:, None]
     bars, rows = {}, []
     for joint, name in enumerate(joint_names):
         kinds = diagnosis.kinds[found, joint]
@@ -153,7 +153,7 @@ def _cases(
 
     Worst is where the score promised most of what OKS lacks.
     """
-    truth, detections = evaluation.truth, evaluation.detections
+    ground_truth, detections = evaluation.ground_truth, evaluation.detections
     labelled = (diagnosis.kinds != UNKNOWN).sum(axis=1)
     fit = np.flatnonzero(2 * labelled >= len(joint_names))
     regret = detections.scores[fit] * (1 - diagnosis.oks[fit])
@@ -165,14 +165,14 @@ def _cases(
             caption = f'{image}: OKS {diagnosis.oks[index]:.2f}, score {detections.scores[index]:.2f}'
             wrong = [f'{joint_names[j]} {KINDS[k]}' for j, k in enumerate(diagnosis.kinds[index]) if k >= INVERSION]
             caption += '; ' + ', '.join(wrong) if wrong else ''
-            yield Case(image, truth.keypoints[person], detections.keypoints[index], title, caption)
+            yield Case(image, ground_truth.keypoints[person], detections.keypoints[index], title, caption)
     background = np.flatnonzero(diagnosis.background)
     for index in background[np.argsort(-detections.scores[background], kind='stable')][:BACKGROUND]:
         image = names[detections.image[index]]
         caption = f'{image}: score {detections.scores[index]:.2f}'
         yield Case(image, None, detections.keypoints[index], 'Found nobody', caption)
-    missed = np.flatnonzero(diagnosis.missed & truth.labelled.any(axis=1))
-    for person in missed[np.argsort(-truth.area[missed], kind='stable')][:MISSED]:
-        image = names[truth.image[person]]
-        caption = f'{image}: {truth.labelled[person].sum()} labelled joints'
-        yield Case(image, truth.keypoints[person], None, 'Not found', caption)
+    missed = np.flatnonzero(diagnosis.missed & ground_truth.labelled.any(axis=1))
+    for person in missed[np.argsort(-ground_truth.area[missed], kind='stable')][:MISSED]:
+        image = names[ground_truth.image[person]]
+        caption = f'{image}: {ground_truth.labelled[person].sum()} labelled joints'
+        yield Case(image, ground_truth.keypoints[person], None, 'Not found', caption)

@@ -15,12 +15,12 @@ BEST, WORST = 4, 8
 WITHIN = (0.1, 0.2, THRESHOLD)
 
 
-def pckh_sections(truth_file: Path, results: Path, joint_names: Sequence[str]) -> tuple[list[str], list[Case]]:
+def pckh_sections(ground_truth_file: Path, results: Path, joint_names: Sequence[str]) -> tuple[list[str], list[Case]]:
     """Sections of html, and people to show. Raises InputError for unfit files."""
     names, keypoints = read_people(results)
-    errors = head_errors(keypoints, truth_file)
-    truth = true_joints(truth_file, len(names))
-    return [_joints(errors, joint_names)], list(_cases(errors, keypoints, truth, names))
+    errors = head_errors(keypoints, ground_truth_file)
+    ground_truth = true_joints(ground_truth_file, len(names))
+    return [_joints(errors, joint_names)], list(_cases(errors, keypoints, ground_truth, names))
 
 
 def _joints(errors: np.ndarray, joint_names: Sequence[str]) -> str:
@@ -34,7 +34,7 @@ def _joints(errors: np.ndarray, joint_names: Sequence[str]) -> str:
     return page.section('Joints', 'Distances are in head sizes.', page.table(head, rows))
 
 
-def _cases(errors: np.ndarray, keypoints: np.ndarray, truth: np.ndarray, names: Sequence[str]) -> Iterator[Case]:
+def _cases(errors: np.ndarray, keypoints: np.ndarray, ground_truth: np.ndarray, names: Sequence[str]) -> Iterator[Case]:
     """The people with the largest and the smallest mean error, of those with half of their joints labelled."""
     known = np.isfinite(errors)
     fit = np.flatnonzero(2 * known.sum(axis=1) >= errors.shape[1])
@@ -46,4 +46,4 @@ def _cases(errors: np.ndarray, keypoints: np.ndarray, truth: np.ndarray, names: 
         for i in indices:
             index = fit[i]
             caption = f'{names[index]}: mean error {mean[i]:.2f} head sizes'
-            yield Case(names[index], truth[index], keypoints[index], title, caption)
+            yield Case(names[index], ground_truth[index], keypoints[index], title, caption)

@@ -7,12 +7,12 @@ import numpy as np
 
 from cvpack.errors import InputError
 from cvpack.files import read_json
-from lib.datasets.coco_json import PERSON, check_truth, listed_images
-from lib.evaluation.coco import MOST_DETECTIONS
+from lib.datasets.coco_json import PERSON, check_ground_truth, listed_images
+from lib.evaluation.coco import MAX_DETECTIONS
 
 
 @dataclass
-class Truth:
+class GroundTruth:
     """The annotated people of a data set.
 
     image_ids: (i,) int64, rising
@@ -72,19 +72,19 @@ def ranks(groups: np.ndarray) -> np.ndarray:
 def arrange(image: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> Detections:
     """Detections in any order (fields as in Detections) -> sorted, the most of an image kept."""
     order = np.lexsort([-scores, image])  # stable, as COCOeval's order is
-    order = order[ranks(image[order]) < MOST_DETECTIONS]
+    order = order[ranks(image[order]) < MAX_DETECTIONS]
     return Detections(image[order], keypoints[order], scores[order])
 
 
-def parse_truth(content: dict, path: Path, joints: int) -> Truth:
+def parse_ground_truth(content: dict, path: Path, joints: int) -> GroundTruth:
     """The people in the content of the COCO annotation file at path. Raises InputError for an unfit file."""
     listed = listed_images(content, path)
-    check_truth(content, path, joints)
+    check_ground_truth(content, path, joints)
     image_ids = np.array(sorted(listed), np.int64)
     rows = [row for row in content['annotations'] if row['category_id'] == PERSON and row['image_id'] in listed]
     rows.sort(key=lambda row: row['image_id'])
     crowd = np.array([bool(row.get('iscrowd', 0)) for row in rows], bool)
-    return Truth(
+    return GroundTruth(
         image_ids,
         np.searchsorted(image_ids, np.array([row['image_id'] for row in rows], np.int64)),
         np.array([row['keypoints'] for row in rows], np.float64).reshape(-1, joints, 3),
@@ -95,9 +95,9 @@ def parse_truth(content: dict, path: Path, joints: int) -> Truth:
     )
 
 
-def read_results(path: Path, truth: Truth) -> Detections:
+def read_results(path: Path, ground_truth: GroundTruth) -> Detections:
     """The detections of a results.json in COCO's format. Raises InputError for a file that is none of this truth."""
-    joints = truth.keypoints.shape[1]
+    joints = ground_truth.keypoints.shape[1]
     rows = read_json(path, 'test again')
     try:
         image_ids = np.array([row['image_id'] for row in rows], np.int64)
@@ -107,7 +107,7 @@ def read_results(path: Path, truth: Truth) -> Detections:
             raise ValueError
     except (TypeError, KeyError, ValueError, OverflowError):
         raise InputError(f'{path} is no result of {joints} joints in COCO format: test again') from None
-    unknown = np.setdiff1d(image_ids, truth.image_ids)
+    unknown = np.setdiff1d(image_ids, ground_truth.image_ids)
     if len(unknown):
         raise InputError(f'{path} has people in image {unknown[0]}, which the truth does not list: test again')
-    return arrange(np.searchsorted(truth.image_ids, image_ids), keypoints[..., :2], scores)
+    return arrange(np.searchsorted(ground_truth.image_ids, image_ids), keypoints[..., :2], scores)

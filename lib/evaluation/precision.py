@@ -87,8 +87,8 @@ def tally(evaluation: Evaluation, only: np.ndarray | None = None, area: tuple[fl
     only: (n,) bool, the people of the part
     area: of the people of the part, in square pixels; here detections outside that found nobody do not count either
     """
-    truth, detections = evaluation.truth, evaluation.detections
-    ignored = truth.ignored | (truth.area < area[0]) | (truth.area > area[1])
+    ground_truth, detections = evaluation.ground_truth, evaluation.detections
+    ignored = ground_truth.ignored | (ground_truth.area < area[0]) | (ground_truth.area > area[1])
     if only is not None:
         ignored |= ~only
     matched = evaluation.match(THRESHOLDS, ignored)
@@ -103,5 +103,5 @@ def tally(evaluation: Evaluation, only: np.ndarray | None = None, area: tuple[fl
     for row, counted in zip(matched[:, order], counts[:, order]):
         hits, left_out = np.flatnonzero(counted & (row >= 0)), np.flatnonzero(~counted)
         rankings.append(Ranking(hits, left_out, np.searchsorted(left_out, hits)))
-    people = np.bincount(truth.image[~ignored], minlength=len(truth.image_ids))
+    people = np.bincount(ground_truth.image[~ignored], minlength=len(ground_truth.image_ids))
     return Tally(detections.image[order], rankings, people)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lib.datasets.checks import Kind
+from lib.datasets.checks import Issue
 from lib.evaluation import page
 from lib.evaluation.cases import Case, picture
 from lib.evaluation.oks_sections import oks_sections
@@ -28,11 +28,11 @@ def write_report(
     Raises InputError for unfit files of results or truth, OSError where the page cannot be written. Images that
     cannot be read are named in it.
     """
-    truth, results = Path(content['truth']), folder / content['results']
+    ground_truth, results = Path(content['truth']), folder / content['results']
     if content['sigmas']:
-        sections, cases = oks_sections(truth, results, images, joint_names, flip_pairs, content['sigmas'])
+        sections, cases = oks_sections(ground_truth, results, images, joint_names, flip_pairs, content['sigmas'])
     else:
-        sections, cases = pckh_sections(truth, results, joint_names)
+        sections, cases = pckh_sections(ground_truth, results, joint_names)
     path = folder / 'report.html'
     sections = [
         _tested(content),
@@ -87,7 +87,7 @@ def _pictures(
     figures = []
     for case in cases:
         shown = picture(case, images, skeleton, joint_names)
-        if isinstance(shown, Kind):
+        if isinstance(shown, Issue):
             figures.append(page.figure(None, case.title, f'{case.caption} (not shown: {shown.description})'))
         else:
             figures.append(page.figure(shown, case.title, case.caption))

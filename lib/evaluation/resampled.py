@@ -3,9 +3,9 @@
 import numpy as np
 from pycocotools.cocoeval import Params
 
-from lib.datasets.mpii import FIGURES, STRICT_THRESHOLD, THRESHOLD
+from lib.datasets.mpii import METRICS, STRICT_THRESHOLD, THRESHOLD
 from lib.evaluation.bootstrap import Metrics
-from lib.evaluation.coco import PCK_SHARES
+from lib.evaluation.coco import PCK_THRESHOLDS
 from lib.evaluation.heads import COUNTED
 from lib.evaluation.oks import ANY_AREA, THRESHOLDS, Evaluation
 from lib.evaluation.precision import tally
@@ -30,7 +30,7 @@ def coco_metrics(evaluation: Evaluation) -> Metrics:
 
 def pck_metrics(errors: np.ndarray, image: np.ndarray, images: int) -> Metrics:
     """PCK at each of PCK_SHARES. errors: coco_eval.box_errors' (n, K); image: (n,) indices of the people's images."""
-    near = _by_image([errors <= share for share in PCK_SHARES], image, images)
+    near = _by_image([errors <= share for share in PCK_THRESHOLDS], image, images)
     labelled = _by_image([np.isfinite(errors)], image, images)
 
     def metrics(weights: np.ndarray) -> np.ndarray:
@@ -48,7 +48,7 @@ def pckh_metrics(errors: np.ndarray, image: np.ndarray, images: int) -> Metrics:
     def metrics(weights: np.ndarray) -> np.ndarray:
         joints = weights @ labelled
         shares = weights @ near / np.maximum(joints, 1)
-        groups = [shares[0, list(members)].mean() for members in FIGURES.values()]
+        groups = [shares[0, list(members)].mean() for members in METRICS.values()]
         total = joints[COUNTED].sum()
         means = shares[:, COUNTED] @ joints[COUNTED] / total if total else np.full(len(near), np.nan)
         return np.append(groups, means)

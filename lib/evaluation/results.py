@@ -47,7 +47,7 @@ def report(
         **test,
         'results': results.name,
         'evaluator': evaluator() if metrics and dataset.format == 'COCO' else None,
-        'truth': str(reader.truth_file(dataset, split).resolve()) if metrics else None,
+        'truth': str(reader.ground_truth_file(dataset, split).resolve()) if metrics else None,
     }
     write_json(folder / 'metrics.json', content)
     logger.info(f'{results}: {len(records)} people, boxes from {records.boxes_from}s, flip {cfg.TEST.FLIP}')
@@ -68,7 +68,7 @@ def report(
 
 def save_pictures(
     records: Records,
-    truth: dict[str, np.ndarray],
+    ground_truth: dict[str, np.ndarray],
     keypoints: np.ndarray,
     scores: np.ndarray,
     dataset: Description,
@@ -86,7 +86,7 @@ def save_pictures(
     for path in list(dict.fromkeys(records.paths.tolist()))[:count]:
         image = read_image(records.root / path.decode())
         left, right = image.copy(), image
-        for person in truth.get(path.decode(), []):
+        for person in ground_truth.get(path.decode(), []):
             draw_skeleton(left, person[:, :2], person[:, 2] > 0, dataset.skeleton, dataset.joint_names)
         for index in np.flatnonzero(records.paths == path):
             draw_skeleton(right, keypoints[index], visible[index], dataset.skeleton, dataset.joint_names)

@@ -46,11 +46,11 @@ def sample_sheet(cfg: EasyDict, model: nn.Module, people: Records, device: torch
     panels = []
     for i, crop in enumerate(crops):
         image, facts = crop['image'], (dataset.skeleton, dataset.joint_names)
-        truth, prediction = _enlarged(image), _enlarged(image)
+        ground_truth, prediction = _enlarged(image), _enlarged(image)
         zoom = PANEL_HEIGHT / image.shape[0]
-        draw_skeleton(truth, true[i] * zoom, people.visibility[i] > 0, *facts)
+        draw_skeleton(ground_truth, true[i] * zoom, people.visibility[i] > 0, *facts)
         draw_skeleton(prediction, _moved(found[i, :, :2], matrices[i]) * zoom, seen[i], *facts)
-        panels += [truth, _heat(image, targets[i]), _heat(image, predicted[i]), prediction]
+        panels += [ground_truth, _heat(image, targets[i]), _heat(image, predicted[i]), prediction]
     return contact_sheet(panels, columns=4)
 
 

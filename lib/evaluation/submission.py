@@ -11,10 +11,10 @@ import numpy as np
 import scipy.io
 
 from cvpack.files import read_json
-from lib.datasets.checks import LARGEST, Kind, Report, Rows, refuse
+from lib.datasets.checks import MAX_NUMBER, Issue, Report, Rows, refuse
 from lib.datasets.coco_json import PERSON, listed_images
 from lib.datasets.mpii_json import INDICES
-from lib.evaluation.coco import MOST_DETECTIONS
+from lib.evaluation.coco import MAX_DETECTIONS
 
 AGAIN = 'test again'
 POINT = ('id', 'x', 'y')
@@ -28,23 +28,21 @@ def check_coco(path: Path, listing: Path, joints: int, report: Report = refuse) 
     listed = listed_images(read_json(listing), listing, report)
     rows = Rows(read_json(path, AGAIN), 'person', path, report)
     if not len(rows):
-        report(Kind.NOBODY, f'{path} holds nobody: {AGAIN}')
-    image_ids, categories = rows.whole('image_id'), rows.whole('category_id')
+        report(Issue.NOBODY, f'{path} holds nobody: {AGAIN}')
+    image_ids, categories = rows.integer('image_id'), rows.integer('category_id')
     known = np.isin(image_ids, list(listed))
-    rows.require(known, 'image_id', Kind.FIELD, lambda i: f'image_id is not listed in {listing}')
+    rows.require(known, 'image_id', Issue.FIELD, lambda i: f'image_id is not listed in {listing}')
     are_people = categories == PERSON
     rows.require(
-        are_people, 'category_id', Kind.CATEGORY, lambda i: f'category_id = {categories[i]} should be {PERSON}'
+        are_people, 'category_id', Issue.CATEGORY, lambda i: f'category_id = {categories[i]} should be {PERSON}'
     )
-    rows.numeric('keypoints', 3 * joints, length=Kind.JOINTS)
+    rows.numeric('keypoints', 3 * joints, length=Issue.JOINTS)
     rows.numeric('score')
     _, counts = np.unique(image_ids, return_counts=True)
-    crowded, most = int((counts > MOST_DETECTIONS).sum()), counts.max(initial=0)
+    crowded, most = int((counts > MAX_DETECTIONS).sum()), counts.max(initial=0)
     if not crowded:
         return []
-    return [
-        f'{path}: {crowded} images have more than {MOST_DETECTIONS} people (one has {most}): the best of each count'
-    ]
+    return [f'{path}: {crowded} images have more than {MAX_DETECTIONS} people (one has {most}): the best of each count']
 
 
 def check_mpii(path: Path, joints: int, people: int | None = None, report: Report = refuse) -> list[str]:
@@ -60,14 +58,14 @@ def check_mpii(path: Path, joints: int, people: int | None = None, report: Repor
         points = [_points(person['point'], joints) for person in persons]
     except Exception as error:  # scipy raises many kinds on a damaged file; numpy, on fields that lack
         reason = ' '.join(f'{type(error).__name__}: {error}'.split())
-        report(Kind.FILE, f'{path} is no submission for MPII ({reason}): {AGAIN}')
+        report(Issue.FILE, f'{path} is no submission for MPII ({reason}): {AGAIN}')
         return []
     if not len(persons) or (people is not None and len(persons) != people):
-        report(Kind.NOBODY, f'{path} has {len(persons)} people, {people or "some"} are asked for: {AGAIN}')
+        report(Issue.NOBODY, f'{path} has {len(persons)} people, {people or "some"} are asked for: {AGAIN}')
     for i, fault in enumerate(points):
         fault = fault if named[i] else 'image should be the name of a file'
         if fault:
-            report(Kind.FIELD, f'{path}: pred {i + 1}: {fault}: {AGAIN}')
+            report(Issue.FIELD, f'{path}: pred {i + 1}: {fault}: {AGAIN}')
     unplaced = int((places < 1).any(axis=1).sum())
     if not unplaced:
         return []
@@ -80,4 +78,4 @@ def _points(points: Any, joints: int) -> str:
     values = np.array([[float(point[name]) for name in POINT] for point in points]).reshape(-1, len(POINT))
     if not np.array_equal(values[:, 0], np.arange(joints)):
         return f'point should have the ids 0 to {joints - 1} in order'
-    return '' if (np.abs(values) < LARGEST).all() else 'point has an x or y that is not finite'
+    return '' if (np.abs(values) < MAX_NUMBER).all() else 'point has an x or y that is not finite'

@@ -18,13 +18,13 @@ from lib.datasets.coco import PREPARE
 from lib.datasets.coco_json import listed_images
 from lib.datasets.description import Description
 from lib.datasets.joints import Records
-from lib.datasets.mpii import TRUTH
-from lib.datasets.mpii_json import read_truth
+from lib.datasets.mpii import GROUND_TRUTH
+from lib.datasets.mpii_json import read_ground_truth
 
 COCO_TRUTH = 'truth.json'
 
 
-def evenly(count: int, choices: int) -> np.ndarray:
+def evenly_spaced(count: int, choices: int) -> np.ndarray:
     """(min(count, choices),) int64: so many different indices below `choices`, rising, as evenly spaced as can be."""
     count = min(count, choices)
     return np.arange(count) * choices // max(count, 1)
@@ -59,7 +59,7 @@ def _coco_part(dataset: Description, records: Records, images: int, folder: Path
     path = dataset.annotations('val')
     content = read_json(path, PREPARE)
     ids = np.array(sorted(listed_images(content, path)))
-    ids = ids[evenly(images, len(ids))]
+    ids = ids[evenly_spaced(images, len(ids))]
     inside = set(ids.tolist())
     content['images'] = [image for image in content['images'] if image['id'] in inside]
     content['annotations'] = [person for person in content['annotations'] if person['image_id'] in inside]
@@ -72,9 +72,9 @@ def _coco_part(dataset: Description, records: Records, images: int, folder: Path
 def _mpii_part(dataset: Description, records: Records, images: int, folder: Path) -> np.ndarray:
     """(n,) bool: the people in the chosen images."""
     paths = np.unique(records.paths)
-    chosen = np.isin(records.paths, paths[evenly(images, len(paths))])
+    chosen = np.isin(records.paths, paths[evenly_spaced(images, len(paths))])
     if dist.is_main():
-        truth = read_truth(dataset.root / TRUTH, len(records))
-        with replacing(folder / TRUTH) as file:
-            scipy.io.savemat(file, {name: field[..., chosen] for name, field in truth.items()})
+        ground_truth = read_ground_truth(dataset.root / GROUND_TRUTH, len(records))
+        with replacing(folder / GROUND_TRUTH) as file:
+            scipy.io.savemat(file, {name: field[..., chosen] for name, field in ground_truth.items()})
     return chosen

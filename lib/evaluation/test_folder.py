@@ -50,7 +50,7 @@ def test_folder(cfg: EasyDict, files: Sequence[Path], args: argparse.Namespace) 
 def describe(cfg: EasyDict, records: Records, files: Sequence[Path], args: argparse.Namespace) -> dict[str, Any]:
     """What metrics.json tells of a test besides what came out of it; arguments as test_folder's."""
     reader, dataset, split = format_of(cfg), dataset_of(cfg), args.split
-    data = [dataset.annotations(split), reader.truth_file(dataset, split)]
+    data = [dataset.annotations(split), reader.ground_truth_file(dataset, split)]
     if records.joints is None and dataset.boxes(split):
         data.append(dataset.boxes(split))
     names, digests = [str(file.resolve()) for file in files], [_digest(file) for file in files]

@@ -20,13 +20,13 @@ from cvpack.logger import TrainLog
 from cvpack.order import Saved, in_order
 from lib.evaluation.curves import LOSS, RATE, draw_curves, read_scalars
 from lib.evaluation.sample_sheet import sample_sheet
-from lib.evaluation.subset import evenly, part, take
-from lib.inference import predict, ready_to_test
+from lib.evaluation.subset import evenly_spaced, part, take
+from lib.inference import predict, prepare_for_inference
 from lib.loader import dataset_of, format_of
 from lib.training import Trainer
 
 # What tests are ranked by: as these are printed, the first that differs decides. The first is in every row.
-MAIN_FIGURES = {'COCO': ('AP', 'PCK@0.1', 'PCK@0.05', 'AR'), 'MPII': ('Mean', 'Mean@0.1')}
+MAIN_METRICS = {'COCO': ('AP', 'PCK@0.1', 'PCK@0.05', 'AR'), 'MPII': ('Mean', 'Mean@0.1')}
 PER_CENT = {'COCO': 100, 'MPII': 1}  # times a figure
 FILE = 'validation.json'
 PICTURES = 4
@@ -54,22 +54,22 @@ class Validation:
     ) -> None:
         self.cfg, self.trainer, self.log, self.writer, self.logger = cfg, trainer, log, writer, logger
         self.reader, self.dataset = format_of(cfg), dataset_of(cfg)
-        truth = self.reader.truth_file(self.dataset, 'val')
-        if not truth.is_file():
+        ground_truth = self.reader.ground_truth_file(self.dataset, 'val')
+        if not ground_truth.is_file():
             raise InputError(
-                f'TEST.DURING_TRAINING: {truth}, the truth to validate against, does not exist: set it to 0'
+                f'TEST.DURING_TRAINING: {ground_truth}, the truth to validate against, does not exist: set it to 0'
             )
         self.records = self.reader.test_records(self.dataset, 'val', False)
         self.people = None
         if dist.is_main():
             people = self.reader.test_records(self.dataset, 'val', True)
-            self.people = take(people, evenly(PICTURES, len(people)))
+            self.people = take(people, evenly_spaced(PICTURES, len(people)))
         self.output = Path(cfg.OUTPUT_DIR)
         self.folder = self.output / 'validation'
         self.folder.mkdir(parents=True, exist_ok=True)
         if cfg.TEST.DURING_TRAINING_IMAGES:
             self.dataset, self.records = part(self.dataset, self.records, cfg.TEST.DURING_TRAINING_IMAGES, self.folder)
-        self.figure = MAIN_FIGURES[self.dataset.format][0]
+        self.figure = MAIN_METRICS[self.dataset.format][0]
         # Of what comes after the checkpoint that this run goes on from, nothing has happened yet.
         rows = read_rows(self.output, self.figure, trainer.earlier_batch)
         self.rows = [row for row in rows if row['samples'] <= trainer.first]
@@ -87,7 +87,7 @@ class Validation:
         device = self.trainer.device
         # A loader draws a seed for its workers.
         with self.log.paused(), torch.random.fork_rng([device] if device.type == 'cuda' else []):
-            network = ready_to_test(self.cfg, self.trainer.network_to_test(), device)
+            network = prepare_for_inference(self.cfg, self.trainer.network_to_test(), device)
             keypoints, scores = predict(self.cfg, network, self.records, device)
             if dist.is_main():
                 sheet = sample_sheet(self.cfg, network, self.people, device)
@@ -179,14 +179,14 @@ def read_rows(folder: Path, figure: str, batch: int = 1) -> list[dict[str, Any]]
 
 def rank(metrics: dict[str, float], form: str) -> list[float]:
     """What orders tests on data of a format, the better one higher; figures that print alike decide at last."""
-    values = [PER_CENT[form] * metrics.get(name, -1) for name in MAIN_FIGURES[form]]
+    values = [PER_CENT[form] * metrics.get(name, -1) for name in MAIN_METRICS[form]]
     return [round(value, 1) for value in values] + values
 
 
 def telling_figure(rows: list[dict[str, Any]], form: str) -> str:
     """The main figure that tells the rows apart, as it is printed; the first where none does."""
-    columns = zip(MAIN_FIGURES[form], zip(*(rank(row['metrics'], form) for row in rows)))
-    return next((name for name, column in columns if len({*column}) > 1), MAIN_FIGURES[form][0])
+    columns = zip(MAIN_METRICS[form], zip(*(rank(row['metrics'], form) for row in rows)))
+    return next((name for name, column in columns if len({*column}) > 1), MAIN_METRICS[form][0])
 
 
 def save_curves(trainer: Trainer, logger: logging.Logger) -> None:
@@ -194,7 +194,7 @@ def save_curves(trainer: Trainer, logger: logging.Logger) -> None:
     cfg = trainer.cfg
     file, form = Path(cfg.OUTPUT_DIR) / 'curves.png', cfg.DATASET.FORMAT
     try:
-        rows = read_rows(file.parent, MAIN_FIGURES[form][0], trainer.earlier_batch)
+        rows = read_rows(file.parent, MAIN_METRICS[form][0], trainer.earlier_batch)
         figure = telling_figure(rows, form)
         values = [PER_CENT[form] * row['metrics'].get(figure, np.nan) for row in rows]
         validated = [trainer.iteration(row['samples']) for row in rows], values

@@ -53,13 +53,13 @@ def unwrap(state: object) -> State:
     return {str(key).removeprefix('module.'): value for key, value in named if isinstance(value, torch.Tensor)}
 
 
-def choose(state: dict, path: Path, average: bool) -> dict:
+def select_weights(state: dict, path: Path, ema: bool) -> dict:
     """The part of a checkpoint with the moving average of the weights, or the last ones' whole. Raises InputError."""
-    if average and isinstance(state.get('ema_state_dict'), dict):  # mmengine's, which counts its steps in there too
+    if ema and isinstance(state.get('ema_state_dict'), dict):  # mmengine's, which counts its steps in there too
         return {key: value for key, value in state['ema_state_dict'].items() if str(key).startswith('module.')}
-    if average and 'ema' not in state:
+    if ema and 'ema' not in state:
         raise InputError(f'{path} has no moving average of the weights: train with SOLVER.EMA, or go without --ema')
-    return state['ema'] if average else state
+    return state['ema'] if ema else state
 
 
 def check_against(model_state: State, state: State, path: Path, wanted: list[str]) -> None:

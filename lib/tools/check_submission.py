@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cvpack.errors import InputError, exits_cleanly
 from cvpack.files import read_json
-from lib.datasets.checks import Kind
+from lib.datasets.checks import Issue
 from lib.datasets.coco import PREPARE
 from lib.datasets.description import COCO, MPII
 from lib.evaluation.submission import check_coco, check_mpii
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(arguments)
     faults = []
 
-    def report(kind: Kind, message: str) -> None:
+    def report(kind: Issue, message: str) -> None:
         if kind.fatal:
             faults.append(message)
 

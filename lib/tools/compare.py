@@ -24,9 +24,9 @@ from lib.datasets.coco import PREPARE
 from lib.datasets.coco_json import labelled_people, listed_images
 from lib.evaluation import bootstrap, heads
 from lib.evaluation.bootstrap import Metrics
-from lib.evaluation.coco import FIGURES, PCK_SHARES, box_errors
+from lib.evaluation.coco import METRICS, PCK_THRESHOLDS, box_errors
 from lib.evaluation.oks import Evaluation
-from lib.evaluation.people import Truth, parse_truth, read_results
+from lib.evaluation.people import GroundTruth, parse_ground_truth, read_results
 from lib.evaluation.resampled import coco_metrics, pck_metrics, pckh_metrics
 from lib.tools.arguments import positive
 from lib.utils.transforms import centers_and_scales
@@ -35,8 +35,8 @@ FIELDS = {'metrics': dict, 'results': str, 'truth': str, 'sigmas': list}
 # What a recomputed figure may differ by from that of metrics.json, in 0 .. 1: nothing but rounding.
 ROUNDING = 1e-6
 
-PCK = tuple(f'PCK@{share}' for share in PCK_SHARES)
-PCKH = (*mpii.FIGURES, 'Mean', 'Mean@0.1')
+PCK = tuple(f'PCK@{share}' for share in PCK_THRESHOLDS)
+PCKH = (*mpii.METRICS, 'Mean', 'Mean@0.1')
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Run:
     measure: tuple
 
 
-def read_run(path: Path, truth_file: Path | None) -> Run:
+def read_run(path: Path, ground_truth_file: Path | None) -> Run:
     """The test of a metrics.json. truth_file: where the truth lies now, if not where it lay.
 
     Raises InputError for a file that is none, or of no use any more.
@@ -74,38 +74,38 @@ def read_run(path: Path, truth_file: Path | None) -> Run:
             raise InputError(f'{path} does not tell {name}, which comparing needs: test again')
     if not all(isinstance(value, int | float) for value in content['metrics'].values()):
         raise InputError(f'{path}: metrics should be numbers: test again')
-    truth, results = truth_file or Path(content['truth']), path.parent / Path(content['results']).name
+    ground_truth, results = ground_truth_file or Path(content['truth']), path.parent / Path(content['results']).name
     make = _coco_run if content['sigmas'] else _mpii_run
-    run = make(path, content, truth, results)
+    run = make(path, content, ground_truth, results)
     now = run.metrics(np.ones(len(run.images), np.int64))
     wrong = ~np.isnan(run.told) & ~(np.abs(run.told - now) <= ROUNDING)
     wrong[0] |= np.isnan(run.told[0]) and not np.isnan(now[0])
     for i in np.flatnonzero(wrong):
         raise InputError(
-            f'{results} has {run.names[i]} {100 * now[i]:.2f}, but {path} says otherwise: one of them, or {truth}, is '
-            'of another test: test again'
+            f'{results} has {run.names[i]} {100 * now[i]:.2f}, but {path} says otherwise: one of them, or '
+            f'{ground_truth}, is of another test: test again'
         )
     return run
 
 
-def _coco_run(path: Path, content: dict, truth_file: Path, results: Path) -> Run:
+def _coco_run(path: Path, content: dict, ground_truth_file: Path, results: Path) -> Run:
     try:
         sigmas = np.array(content['sigmas'], np.float64)
     except (TypeError, ValueError):
         raise InputError(f'{path}: sigmas should be numbers: test again') from None
-    annotations = read_json(truth_file, f'{PREPARE}, or name it with --truth')
-    truth = parse_truth(annotations, truth_file, len(sigmas))
-    names, parts = FIGURES, [coco_metrics(Evaluation(truth, read_results(results, truth), sigmas))]
+    annotations = read_json(ground_truth_file, f'{PREPARE}, or name it with --truth')
+    ground_truth = parse_ground_truth(annotations, ground_truth_file, len(sigmas))
+    names, parts = METRICS, [coco_metrics(Evaluation(ground_truth, read_results(results, ground_truth), sigmas))]
     if PCK[0] in content['metrics']:
-        names, parts = names + PCK, [*parts, _pck(annotations, truth_file, results, truth)]
+        names, parts = names + PCK, [*parts, _pck(annotations, ground_truth_file, results, ground_truth)]
     told = _told(content, names)
     return Run(
         _name(path),
         names,
         np.where(told < 0, np.nan, told),
         lambda weights: np.concatenate([part(weights) for part in parts]),
-        truth.image_ids.tolist(),
-        (sha256(truth_file), *sigmas.tolist()),
+        ground_truth.image_ids.tolist(),
+        (sha256(ground_truth_file), *sigmas.tolist()),
     )
 
 
@@ -113,27 +113,27 @@ def _told(content: dict, names: Sequence[str]) -> np.ndarray:
     return np.array([content['metrics'].get(name, np.nan) for name in names], np.float64)
 
 
-def _pck(annotations: dict, truth_file: Path, results: Path, truth: Truth) -> Metrics:
+def _pck(annotations: dict, ground_truth_file: Path, results: Path, ground_truth: GroundTruth) -> Metrics:
     """Of results for the annotated boxes: a row for each person, in the order of the annotations."""
-    listed, joints = listed_images(annotations, truth_file), truth.keypoints.shape[1]
-    people = labelled_people(annotations, truth_file, listed, joints, min_keypoints=1)
+    listed, joints = listed_images(annotations, ground_truth_file), ground_truth.keypoints.shape[1]
+    people = labelled_people(annotations, ground_truth_file, listed, joints, min_keypoints=1)
     rows = np.array([row['keypoints'] for row in read_json(results)], np.float64).reshape(-1, joints, 3)
     if len(rows) != len(people.boxes):
         raise InputError(
-            f'{results} has {len(rows)} people, {truth_file} {len(people.boxes)} annotated boxes: one of them is of '
-            'another test: test again'
+            f'{results} has {len(rows)} people, {ground_truth_file} {len(people.boxes)} annotated boxes: one of them is '
+            'of another test: test again'
         )
     keypoints = people.keypoints.astype(np.float32)
     errors = box_errors(rows, keypoints[..., :2], keypoints[..., 2], centers_and_scales(people.boxes)[1])
-    return pck_metrics(errors, np.searchsorted(truth.image_ids, people.image_ids), len(truth.image_ids))
+    return pck_metrics(errors, np.searchsorted(ground_truth.image_ids, people.image_ids), len(ground_truth.image_ids))
 
 
-def _mpii_run(path: Path, content: dict, truth_file: Path, results: Path) -> Run:
+def _mpii_run(path: Path, content: dict, ground_truth_file: Path, results: Path) -> Run:
     names, keypoints = heads.read_people(results)
     images, image = np.unique(names, return_inverse=True)
-    metrics = pckh_metrics(heads.head_errors(keypoints, truth_file), image, len(images))
+    metrics = pckh_metrics(heads.head_errors(keypoints, ground_truth_file), image, len(images))
     told = _told(content, PCKH) / 100
-    return Run(_name(path), PCKH, told, metrics, images.tolist(), (sha256(truth_file),))
+    return Run(_name(path), PCKH, told, metrics, images.tolist(), (sha256(ground_truth_file),))
 
 
 def _name(path: Path) -> str:
@@ -207,7 +207,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see the top of the file."""
     args = _parser().parse_args(arguments)
-    runs = [read_run(path, args.truth) for path in args.metrics]
+    runs = [read_run(path, args.ground_truth) for path in args.metrics]
     check_comparable(runs)
     drawn = bootstrap.draws([run.metrics for run in runs], len(runs[0].images), args.draws)
     print(tables(runs, drawn))

@@ -40,7 +40,7 @@ from lib.models.resnet_names import (
     to_torchvision,
     torchvision_remainder,
 )
-from lib.models.weights import check_against, check_state, choose, read
+from lib.models.weights import check_against, check_state, read, select_weights
 
 TARGETS = ('own', 'published', 'torchvision', 'mmpose')
 TRUNK = 'stage0.downsample.'
@@ -65,10 +65,10 @@ class Weights:
     left_out: tuple[str, ...] = ()
 
 
-def read_weights(path: Path, average: bool, experiment: Path | None) -> Weights:
+def read_weights(path: Path, ema: bool, experiment: Path | None) -> Weights:
     """A weight file of any of the forms. Raises InputError unless its tensors are all those of a network."""
     content = read(path)
-    weights = tensors(choose(content, path, average))
+    weights = tensors(select_weights(content, path, ema))
     if network_in(content) == OWN or own_file(experiment):
         return _read_own_network(content, weights, path, experiment)
     if is_torchvision(weights) or RENAMED in weights:
@@ -175,12 +175,12 @@ def convert(
     weights: Path,
     to: str,
     output: Path,
-    average: bool = False,
+    ema: bool = False,
     experiment: Path | None = None,
     like: Path | None = None,
 ) -> None:
     """Writes a weight file in another form; see the top of the file. Raises InputError where that cannot be."""
-    source = read_weights(weights, average, experiment)
+    source = read_weights(weights, ema, experiment)
     content, count, remark = written(source, to, like)
     checkpoint.write(output, content)
     left = f', left out: {", ".join(source.left_out)}' if source.left_out else ''
@@ -195,7 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--weights', type=Path, required=True, metavar='FILE')
     parser.add_argument('--to', required=True, choices=TARGETS)
     parser.add_argument('--output', type=Path, required=True, metavar='FILE')
-    parser.add_argument('--ema', action='store_true', dest='average', help="the weights' moving average (SOLVER.EMA)")
+    parser.add_argument('--ema', action='store_true', dest='ema', help="the weights' moving average (SOLVER.EMA)")
     parser.add_argument(
         '--experiment', type=Path, metavar='DIR', help='whose configuration a network has, and network.py'
     )

@@ -15,7 +15,7 @@ from torch import nn
 
 from cvpack import checkpoint, dist
 from cvpack.counters import CountedTogether
-from cvpack.ema import MovingAverage
+from cvpack.ema import EMA
 from cvpack.errors import InputError, OtherRun
 from cvpack.files import write_json
 from cvpack.logger import LOGGER
@@ -86,9 +86,9 @@ class Trainer:
             solver.OPTIMIZER, self.model.parameters(), solver.WEIGHT_DECAY, solver.MOMENTUM, capturable=replayed
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=solver.PRECISION == 'fp16')
-        self.average = None
+        self.ema = None
         if solver.EMA:
-            self.average = MovingAverage(self.model, solver.EMA)
+            self.ema = EMA(self.model, solver.EMA)
         if solver.COMPILE:
             compile_blocks(self.model)
         stream = torch.cuda.Stream(device) if replayed else None
@@ -96,9 +96,7 @@ class Trainer:
             self.parallel = self._parallel()
         self.counted = CountedTogether(self.model)
         self.criterion = build_loss(cfg)
-        self.step = TrainStep(
-            self.losses, self.optimizer, schedule, self.scaler, self.parallel, self.average, solver.SEED
-        )
+        self.step = TrainStep(self.losses, self.optimizer, schedule, self.scaler, self.parallel, self.ema, solver.SEED)
         if replayed:
             warm_up = WARM_UP_PARALLEL if dist.is_distributed() else WARM_UP
             say, option = logging.getLogger(LOGGER).info, 'SOLVER.CUDA_GRAPH'
@@ -150,7 +148,7 @@ class Trainer:
 
     def network_to_test(self) -> nn.Module:
         """A copy, the moving average's where there is one, with the statistics that a checkpoint holds: rank 0's."""
-        copied = copy.deepcopy(self.model if self.average is None else self.average.module)
+        copied = copy.deepcopy(self.model if self.ema is None else self.ema.module)
         statistics = dist.broadcast({name: value.cpu() for name, value in copied.named_buffers()})
         copied.load_state_dict(statistics, strict=False)
         return copied
@@ -175,9 +173,9 @@ class Trainer:
             'config': to_plain(self.cfg),
             'git_revision': git_revision(),
         }
-        if self.average is not None:
-            state['ema'] = self.average.module.state_dict()
-            state['ema_updates'] = torch.tensor(self.average.updates)
+        if self.ema is not None:
+            state['ema'] = self.ema.module.state_dict()
+            state['ema_updates'] = torch.tensor(self.ema.updates)
         if self.scaler.is_enabled():
             state['scaler'] = self.scaler.state_dict()
         return state
@@ -198,10 +196,10 @@ class Trainer:
         weights = check_state(self.model, state, path)
         load_optimizer(self.optimizer, state['optimizer'], path, 'SOLVER.OPTIMIZER')
         self.model.load_state_dict(weights)
-        if self.average is not None and 'ema' in state:
-            load_state(self.average.module, state['ema'], path)
-            self.average.updates = int(state['ema_updates'])
-        elif self.average is not None:
+        if self.ema is not None and 'ema' in state:
+            load_state(self.ema.module, state['ema'], path)
+            self.ema.updates = int(state['ema_updates'])
+        elif self.ema is not None:
             logger.info(f'{path} has no moving average of the weights: it begins here')
         if self.scaler.is_enabled() and 'scaler' in state:
             self.scaler.load_state_dict(state['scaler'])

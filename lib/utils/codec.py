@@ -39,7 +39,7 @@ class Codec:
     """
 
     between_centres: bool
-    sub_cell: bool
+    subpixel: bool
 
     def length(self, count: int) -> int:
         """What so many pixels, or cells, in a row measure."""
@@ -54,7 +54,7 @@ class Codec:
         """Places on one axis of a crop -> on that axis of the map; whole numbers unless sub_cell."""
         # Numbers, not tensors: making one on a GPU would wait for all that was launched before.
         x = x * (self.length(cells) / self.length(pixels))
-        return x - self.first_cell if self.sub_cell else x.trunc()
+        return x - self.first_cell if self.subpixel else x.trunc()
 
     def to_crop(self, cells: torch.Tensor, pixels: int, count: int) -> torch.Tensor:
         """Places on one axis of a map of `count` cells -> on that axis of the crop, as a share of its length."""
@@ -64,9 +64,9 @@ class Codec:
 
 
 CODECS = {
-    'standard': Codec(between_centres=False, sub_cell=False),
-    'dark': Codec(between_centres=False, sub_cell=True),
-    'udp': Codec(between_centres=True, sub_cell=True),
+    'standard': Codec(between_centres=False, subpixel=False),
+    'dark': Codec(between_centres=False, subpixel=True),
+    'udp': Codec(between_centres=True, subpixel=True),
 }
 
 

@@ -56,9 +56,9 @@ def _sigmas(kernels: tuple[int, ...], device: torch.device) -> torch.Tensor:
     return torch.tensor([[0.3 * ((kernel - 1) * 0.5 - 1) + 0.8] for kernel in kernels], device=device)
 
 
-def _lines(cells: torch.Tensor, length: int, kernels: tuple[int, ...], sub_cell: bool) -> torch.Tensor:
+def _lines(cells: torch.Tensor, length: int, kernels: tuple[int, ...], subpixel: bool) -> torch.Tensor:
     """(N, K, kernels, length): for joints at `cells` (N, K) of an axis, what their maps hold along it; peaks at 1."""
-    if not sub_cell:
+    if not subpixel:
         return _profiles(length, kernels, cells.device)[cells.long()]
     distance = torch.arange(length, device=cells.device) - cells[..., None, None]
     return (-0.5 * (distance / _sigmas(kernels, cells.device)) ** 2).exp()
@@ -87,8 +87,8 @@ def encode(
     for cells, length in ((columns.round(), w), (rows.round(), h)):
         drawn = drawn & (cells >= 0) & (cells < length)
     columns, rows = (torch.where(drawn, cells, 0) for cells in (columns, rows))
-    across = _lines(columns, w, kernels, codec.sub_cell)
-    down = _lines(rows, h, kernels, codec.sub_cell) * (PEAK * drawn)[..., None, None]
+    across = _lines(columns, w, kernels, codec.subpixel)
+    down = _lines(rows, h, kernels, codec.subpixel) * (PEAK * drawn)[..., None, None]
     targets = torch.empty(
         joints.shape[0], len(kernels), joints.shape[1], h, w, dtype=torch.float32, device=joints.device
     )
@@ -128,7 +128,7 @@ def decode(
     """
     (height, width), (h, w), codec = input_shape, heatmaps.shape[2:], CODECS[codec]
     blurred = _blur_with_margin(heatmaps, kernel, traced)
-    xy = _peaks_between_cells(blurred, kernel // 2) if codec.sub_cell else _shifted_peaks(blurred, kernel // 2, shifts)
+    xy = _peaks_between_cells(blurred, kernel // 2) if codec.subpixel else _shifted_peaks(blurred, kernel // 2, shifts)
     x, y = xy[..., 0].clamp(0, w - 1), xy[..., 1].clamp(0, h - 1)
 
     cells = y.round().long() * w + x.round().long()

@@ -109,7 +109,7 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
-class Draws:
+class AugmentationSample:
     """One sample's random numbers: the seam between chance and geometry, so that a test can feed them.
 
     extension, half_body_extension: (2,) in [0, 1), for x and y; scale_factor: near 1; rotation: degrees
@@ -124,10 +124,10 @@ class Draws:
     flip: bool
 
 
-def draw(rng: np.random.Generator, augmentation: Augmentation) -> Draws:
+def draw(rng: np.random.Generator, augmentation: Augmentation) -> AugmentationSample:
     """Draws one sample's augmentation."""
     a = augmentation
-    return Draws(
+    return AugmentationSample(
         extension=rng.random(2) if a.random_extension else np.ones(2),
         half_body=rng.random() < a.prob_half_body,
         prefer_upper=rng.random() < PROB_UPPER_BODY,
@@ -145,7 +145,7 @@ def augment_box(
     visibility: np.ndarray,
     upper_body_ids: Sequence[int],
     augmentation: Augmentation,
-    draws: Draws,
+    draws: AugmentationSample,
     aspect_ratio: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The centre and scale to crop for training, before rotation and mirroring.

@@ -14,7 +14,7 @@ MIN_PEAK = 0.25
 PANEL_HEIGHT = 320
 # Sub-pixel bits of OpenCV's drawing coordinates, and pixels that they can count to.
 SHIFT = 4
-FARTHEST = 1e5
+MAX_COORDINATE = 1e5
 # A line is as many pixels thick as its person measures of these.
 PIXELS_PER_THICKNESS = 60
 
@@ -51,7 +51,7 @@ def draw_skeleton(
     """
     if not visible.any():
         return
-    keypoints = np.clip(keypoints, -FARTHEST, FARTHEST)
+    keypoints = np.clip(keypoints, -MAX_COORDINATE, MAX_COORDINATE)
     low, high = keypoints[visible].min(axis=0), keypoints[visible].max(axis=0)
     thickness = max(int((high - low).max() / PIXELS_PER_THICKNESS), 1)
     # Only the part of the image around the person is blended.

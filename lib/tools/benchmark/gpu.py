@@ -23,13 +23,13 @@ from cvpack.device import make_ready
 from cvpack.errors import Ending
 from lib.tools.benchmark.gpu_resume import resumed
 from lib.tools.benchmark.gpu_runs import Failed, gpu_tests, test_run, training
-from lib.tools.benchmark.gpu_steps import COMPILED, EAGER, GRAPH, LEAN, PLAIN, WHOLE, Kind, Known, floors, steps_of
+from lib.tools.benchmark.gpu_steps import COMPILED, EAGER, GRAPH, LEAN, PLAIN, WHOLE, Issue, Known, floors, steps_of
 from lib.tools.benchmark.measure import Options, Row
 
 SHARE_OF_TESTS = 1 / 4
 OTHER_SECONDS = 12.0  # to import what is used, before the clock starts, and to end the process
-MOST_TIMES = 3.0  # as long as expected may a piece take
-LEAST_LIMIT = 60.0
+MAX_TIMES = 3.0  # as long as expected may a piece take
+MIN_LIMIT = 60.0
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class Piece:
     alone: bool = False
 
 
-def of(*kinds: Kind) -> list[Piece]:
+def of(*kinds: Issue) -> list[Piece]:
     """A piece for each kind of step."""
     return [Piece(str(kind), _seconds(kind), partial(steps_of, kind=kind)) for kind in kinds]
 
 
-def _seconds(kind: Kind) -> float:
+def _seconds(kind: Issue) -> float:
     if kind.how == WHOLE:
         return 60.0 * kind.stages
     # Plain and eager ones come first, for whom cuDNN looks for its fastest algorithms.
@@ -61,9 +61,9 @@ def _seconds(kind: Kind) -> float:
     return 4 + getting_ready + kind.stages * (2 if kind.batch <= 32 else 4)
 
 
-def kinds(stages: int, precision: str, batch: int, *how: str) -> list[Kind]:
+def kinds(stages: int, precision: str, batch: int, *how: str) -> list[Issue]:
     """Kinds of step, by how they are run; the most interesting first."""
-    return [Kind(stages, precision, batch, one) for one in how or (LEAN, GRAPH, EAGER)]
+    return [Issue(stages, precision, batch, one) for one in how or (LEAN, GRAPH, EAGER)]
 
 
 FIRST = [*kinds(2, 'fp32', 32, PLAIN), *kinds(2, 'bf16', 32, EAGER, GRAPH, LEAN), *kinds(2, 'bf16', 128)]
@@ -107,7 +107,7 @@ def gpu(options: Options) -> Iterator[Row]:
             if piece.seconds > left:
                 yield Row('gpu', f'{piece.name}: skipped, takes about {piece.seconds:.0f} s, {max(left, 0):.0f} left')
                 continue
-            limit = min(left, max(MOST_TIMES * piece.seconds, LEAST_LIMIT))
+            limit = min(left, max(MAX_TIMES * piece.seconds, MIN_LIMIT))
             try:
                 for row in _rows(piece, options, known, worker, limit):
                     known |= {row.name: row.value}

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 import torch
 
 from cvpack import checkpoint
-from lib.tools.benchmark.gpu_steps import DIFFERENT_BATCHES, Kind, Known, seconds_of_a_step, wait_for
+from lib.tools.benchmark.gpu_steps import DIFFERENT_BATCHES, Issue, Known, seconds_of_a_step, wait_for
 from lib.tools.benchmark.measure import Options, Row, compare
 from lib.tools.benchmark.step import Steps
 
 RESUMED_AFTER = 8  # steps: a graph is captured by then
 
 
-def resumed(options: Options, known: Known, kinds: tuple[Kind, ...]) -> Iterator[Row]:
+def resumed(options: Options, known: Known, kinds: tuple[Issue, ...]) -> Iterator[Row]:
     """Weights of an unbroken run against those of one that stopped and went on, under deterministic algorithms."""
     first = None
     with _deterministic():
@@ -65,7 +65,7 @@ def _weights(steps: Steps) -> dict[str, torch.Tensor]:
     return {name: value.cpu().clone() for name, value in steps.trainer.model.state_dict().items()}
 
 
-def _stopped_and_resumed(options: Options, kind: Kind) -> dict[str, torch.Tensor]:
+def _stopped_and_resumed(options: Options, kind: Issue) -> dict[str, torch.Tensor]:
     """The weights of a run of the same length whose second half another trainer takes, from a checkpoint."""
     path = options.scratch / 'stopped.pth'
     steps = Steps(options, kind.settings, DIFFERENT_BATCHES)

@@ -49,7 +49,7 @@ READY = '<= 60'
 
 
 @dataclass(frozen=True)
-class Kind:
+class Issue:
     """A kind of training step. precision: 'fp32' or 'bf16'; how: PLAIN, EAGER, ..."""
 
     stages: int
@@ -76,9 +76,9 @@ class Kind:
 
 
 REACH = {
-    Kind(2, 'bf16', batch, how): f'>= {aim}' for batch, aim in ((32, 1000), (128, 2000)) for how in (LEAN, COMPILED)
+    Issue(2, 'bf16', batch, how): f'>= {aim}' for batch, aim in ((32, 1000), (128, 2000)) for how in (LEAN, COMPILED)
 }
-REACH_AGAINST_PLAIN = {Kind(2, 'bf16', 32, how): GPU_REACH for how in (LEAN, COMPILED)}
+REACH_AGAINST_PLAIN = {Issue(2, 'bf16', 32, how): GPU_REACH for how in (LEAN, COMPILED)}
 
 
 def wait_for(device: torch.device) -> None:
@@ -148,7 +148,7 @@ def cost_of_a_sample(options: Options) -> tuple[int, int]:
     return FLOPS_PER_MAC * macs, outputs // images
 
 
-def steps_of(options: Options, known: Known, kind: Kind) -> Iterator[Row]:
+def steps_of(options: Options, known: Known, kind: Issue) -> Iterator[Row]:
     """Speed, memory and time to get ready of a kind of step; against the plain one and the floors that are known."""
     own, device = kind.options(options), options.device
     if device.type == 'cuda':
@@ -190,7 +190,7 @@ def seconds_of_a_step(steps: Steps, device: torch.device, about: float) -> float
     return statistics.median(times)
 
 
-def _shares(own: Options, known: Known, kind: Kind, seconds: float) -> Iterator[Row]:
+def _shares(own: Options, known: Known, kind: Issue, seconds: float) -> Iterator[Row]:
     flops, outputs = cost_of_a_sample(dataclasses.replace(own, batch=1))
     if product := known.get(PRODUCT[kind.precision]):
         floor = kind.batch * flops / (product * 1e12)

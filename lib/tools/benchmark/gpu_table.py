@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from lib.tools.benchmark.gpu import FIRST, LAST, NEXT
 from lib.tools.benchmark.gpu_runs import TESTED, TRAINED, WORKERS
-from lib.tools.benchmark.gpu_steps import COPY, EAGER, GRAPH, PRODUCT, REACH, REACH_AGAINST_PLAIN, READY, Kind
+from lib.tools.benchmark.gpu_steps import COPY, EAGER, GRAPH, PRODUCT, REACH, REACH_AGAINST_PLAIN, READY, Issue
 from lib.tools.benchmark.measure import Row
 
 STEPS = ('images/s', 'x plain fp32', 'ms', 'of compute', 'of memory', 'GB', 'ready after, s')
@@ -44,7 +44,7 @@ def _aim(reach: str | None) -> str:
 
 
 def _runs(cell: Callable[..., str]) -> list[str]:
-    eager, graph = (Kind(2, 'bf16', 32, how) for how in (EAGER, GRAPH))
+    eager, graph = (Issue(2, 'bf16', 32, how) for how in (EAGER, GRAPH))
     lines = ['| whole runs, 2 stages | measured | aim |', '|---|---|---|']
     for batch in (32, 128):
         name = f'{TRAINED} {batch}'

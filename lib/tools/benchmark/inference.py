@@ -9,7 +9,7 @@ import torch
 from lib.datasets import coco
 from lib.datasets.description import COCO
 from lib.datasets.joints import Records
-from lib.inference import flip_permutation, predict, predict_heatmaps, ready_to_test
+from lib.inference import flip_permutation, predict, predict_heatmaps, prepare_for_inference
 from lib.loader import normalize, test_loader
 from lib.models.mspn import build_mspn
 from lib.tools.benchmark.measure import Options, Row, take_turns
@@ -42,7 +42,7 @@ def _repeated(records: Records, batches: int, options: Options) -> Records:
 def _share_of_the_rest(options: Options, records: Records, precision: str) -> Iterator[Row]:
     settings = f'TEST.PRECISION={precision}', f'TEST.IMS_PER_GPU={options.batch}'
     cfg, device = options.config(*settings), options.device
-    model = ready_to_test(cfg, build_mspn(cfg), device)
+    model = prepare_for_inference(cfg, build_mspn(cfg), device)
     permutation = flip_permutation(cfg, device)
     images = normalize(next(iter(test_loader(cfg, records)))['image'].to(device), cfg)
 

@@ -22,7 +22,7 @@ from easydict import EasyDict
 from cvpack.errors import InputError, exits_cleanly
 from lib.config import coco_defaults, mpii_defaults, run_config
 from lib.datasets import coco
-from lib.datasets.checks import Kind
+from lib.datasets.checks import Issue
 from lib.datasets.sides import unpaired_sides
 from lib.loader import dataset_of
 from lib.tools.arguments import positive
@@ -42,10 +42,10 @@ class Findings:
 
     def __init__(self) -> None:
         self.messages: set[str] = set()
-        self.counts: Counter[Kind] = Counter()
-        self.examples: defaultdict[Kind, list[str]] = defaultdict(list)
+        self.counts: Counter[Issue] = Counter()
+        self.examples: defaultdict[Issue, list[str]] = defaultdict(list)
 
-    def __call__(self, kind: Kind, message: str) -> None:
+    def __call__(self, kind: Issue, message: str) -> None:
         if message in self.messages:
             return
         self.messages.add(message)
@@ -63,7 +63,7 @@ class Findings:
         lines = []
         for title, fatal in (('training and testing stop at', True), ('worth a look', False)):
             lines.append(f'{title}:')
-            for kind in Kind:
+            for kind in Issue:
                 if kind.fatal == fatal:
                     lines.append(f'{self.counts[kind]:>9,}  {kind.description}')
                     lines += [f'{"":11}{example}' for example in self.examples[kind]]
@@ -76,7 +76,7 @@ def check(cfg: EasyDict, splits: Sequence[str], workers: int) -> Findings:
     """Everything found in a configuration's data set; prints what there is of it."""
     dataset, findings, listings = dataset_of(cfg), Findings(), {}
     for text in unpaired_sides(cfg):
-        findings(Kind.SIDES, text)
+        findings(Issue.SIDES, text)
     for split in splits:
         listing = LISTINGS[dataset.format](dataset, split, findings)
         listings[split] = listing

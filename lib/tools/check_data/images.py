@@ -13,7 +13,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from cvpack.files import sha256
-from lib.datasets.checks import Kind, Report
+from lib.datasets.checks import Issue, Report
 from lib.datasets.exif import FIRST_TURNED, orientation
 from lib.datasets.image_files import load_image
 from lib.tools.check_data.records import Listing
@@ -42,10 +42,10 @@ class Picture:
         return self.size[::-1] if self.orientation >= FIRST_TURNED else self.size
 
 
-def _picture(path: Path) -> Picture | Kind:
+def _picture(path: Path) -> Picture | Issue:
     """An image, or what is wrong with it."""
     image = load_image(path)
-    return image if isinstance(image, Kind) else Picture(image.shape[1::-1], orientation(path.read_bytes()))
+    return image if isinstance(image, Issue) else Picture(image.shape[1::-1], orientation(path.read_bytes()))
 
 
 def _with_stderr(work: Callable[[], T]) -> tuple[T, str]:
@@ -62,7 +62,7 @@ def _with_stderr(work: Callable[[], T]) -> tuple[T, str]:
         return result, file.read().decode(errors='replace')
 
 
-def read_images(listings: list[Listing], workers: int, report: Report) -> dict[Path, Picture | Kind]:
+def read_images(listings: list[Listing], workers: int, report: Report) -> dict[Path, Picture | Issue]:
     """Reads every listed image and reports those that are unusable or have holes; file -> image, or what is wrong."""
     files = sorted({listing.folder / name for listing in listings for name in listing.sizes})
     used = {listing.folder / name for listing in listings for group in listing.groups for name in group.names}
@@ -77,8 +77,8 @@ def read_images(listings: list[Listing], workers: int, report: Report) -> dict[P
                 _report_holes([file for file in some if file in used and isinstance(found[file], Picture)], report)
             progress.update(len(some))
     for file, kind in found.items():
-        if isinstance(kind, Kind):
-            report(kind if file in used else Kind.UNUSED_IMAGE, f'image {file}: {kind.description}')
+        if isinstance(kind, Issue):
+            report(kind if file in used else Issue.UNUSED_IMAGE, f'image {file}: {kind.description}')
     return found
 
 
@@ -87,7 +87,7 @@ def _report_holes(files: list[Path], report: Report) -> None:
         _, warnings = _with_stderr(lambda file=file: load_image(file))
         damage = DAMAGED_JPEG.search(warnings)
         if damage:
-            report(Kind.HOLE, f'image {file}: {damage[0].strip()}: get it again, or remove it and the people in it')
+            report(Issue.HOLE, f'image {file}: {damage[0].strip()}: get it again, or remove it and the people in it')
 
 
 def report_shared_images(listings: dict[str, Listing], workers: int, report: Report) -> None:
@@ -107,9 +107,9 @@ def report_shared_images(listings: dict[str, Listing], workers: int, report: Rep
         twins = {digests[file]: file for file in sorted(suspects & trained.keys(), reverse=True)}
         for file in tested:
             if file in trained:
-                report(Kind.SHARED, f'image {file}: in train and in {split}')
+                report(Issue.SHARED, f'image {file}: in train and in {split}')
             elif file in suspects and digests[file] in twins:
-                report(Kind.SHARED, f'image {file}: in {split}, the same as {twins[digests[file]]} in train')
+                report(Issue.SHARED, f'image {file}: in {split}, the same as {twins[digests[file]]} in train')
 
 
 def _used_files(listing: Listing) -> dict[Path, int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.datasets.checks import Kind, Report, shown
+from lib.datasets.checks import Issue, Report, shown
 from lib.datasets.exif import UPRIGHT
 from lib.tools.check_data.images import Picture
 from lib.tools.check_data.records import Group, Listing
@@ -21,7 +21,7 @@ FAR_ONE, FAR_MOST = 0.75, 0.35
 IMAGE_SLACK, BOX_SLACK = 0.02, 0.1
 
 
-def compare_with_images(listing: Listing, found: dict[Path, Picture | Kind], report: Report) -> None:
+def compare_with_images(listing: Listing, found: dict[Path, Picture | Issue], report: Report) -> None:
     """Reports labels that do not fit the images, or one another. found: file -> image, or what is wrong with it."""
     pictures = {name: found[listing.folder / name] for name in listing.sizes}
     pictures = {name: picture for name, picture in pictures.items() if isinstance(picture, Picture)}
@@ -39,7 +39,7 @@ def compare_with_images(listing: Listing, found: dict[Path, Picture | Kind], rep
             fits = told == size
         if told is not None and not fits:
             text = f'{size[0]} x {size[1]} pixels, its record says {shown(told[0])} x {shown(told[1])}'
-            report(Kind.SIZE, f'image {name}: {text}')
+            report(Issue.SIZE, f'image {name}: {text}')
 
 
 def _joints_by_image(listing: Listing) -> dict[str, np.ndarray]:
@@ -62,12 +62,12 @@ def _report_orientation(name: str, picture: Picture, told: tuple | None, joints:
         ((joints >= 0) & (joints <= np.array(shape) * (1 + IMAGE_SLACK))).all(axis=1) for shape in (size, stored)
     )
     if told == stored != size:
-        report(Kind.STORED, f'{text}, its record says {stored[0]} x {stored[1]}')
+        report(Issue.STORED, f'{text}, its record says {stored[0]} x {stored[1]}')
     elif inside_stored.all() and not inside.all():
         x, y = joints[~inside][0]
-        report(Kind.STORED, f'{text}, {stored[0]} x {stored[1]} stored: it has a joint at ({x:g}, {y:g})')
+        report(Issue.STORED, f'{text}, {stored[0]} x {stored[1]} stored: it has a joint at ({x:g}, {y:g})')
     else:
-        report(Kind.EXIF, text)
+        report(Issue.EXIF, text)
 
 
 def _compare_group(group: Group, indices: np.ndarray, pictures: list[Picture], report: Report) -> None:
@@ -76,7 +76,7 @@ def _compare_group(group: Group, indices: np.ndarray, pictures: list[Picture], r
     boxes, positions = group.boxes[indices], group.keypoints[indices, :, :2]
     labelled = group.keypoints[indices, :, 2] > 0
 
-    def tell(kind: Kind, mask: np.ndarray, what: Callable[[int], str], relation: str = 'in an image') -> None:
+    def tell(kind: Issue, mask: np.ndarray, what: Callable[[int], str], relation: str = 'in an image') -> None:
         for i in np.flatnonzero(mask):
             size = f'{sizes[i][0]} x {sizes[i][1]} pixels'
             report(kind, f'{group.rows.label(indices[i])}: {what(i)} {relation} of {size}')
@@ -84,7 +84,7 @@ def _compare_group(group: Group, indices: np.ndarray, pictures: list[Picture], r
     def box(i: int) -> str:
         return f'box {boxes[i].round(1 if boxes[i].max() > 1 else 3).tolist()}'
 
-    def tell_joints(kind: Kind, mask: np.ndarray, more: Callable[[int], str] = lambda i: '') -> None:
+    def tell_joints(kind: Issue, mask: np.ndarray, more: Callable[[int], str] = lambda i: '') -> None:
         def joint(i: int) -> str:
             first = mask[i].argmax()
             return f'joint {first} at ({positions[i, first, 0]:g}, {positions[i, first, 1]:g}){more(i)}'
@@ -92,18 +92,18 @@ def _compare_group(group: Group, indices: np.ndarray, pictures: list[Picture], r
         tell(kind, mask.any(axis=1), joint)
 
     unit_box, unit_joints = _unit_boxes(boxes), _unit_joints(positions, labelled)
-    tell(Kind.RATIOS, unit_box, box)
-    tell_joints(Kind.RATIOS, labelled & (unit_joints & ~unit_box)[:, None])
+    tell(Issue.RATIOS, unit_box, box)
+    tell_joints(Issue.RATIOS, labelled & (unit_joints & ~unit_box)[:, None])
     labelled &= ~(unit_box | unit_joints)[:, None]
     if 'bbox' in group.rows.rows[0]:  # MPII's boxes are made of a centre and a scale
         corners = _corners(boxes, positions, labelled, np.maximum(sizes, stored))  # whichever picture they are of
-        tell(Kind.CORNERS, corners & ~unit_box & ~unit_joints, box)
+        tell(Issue.CORNERS, corners & ~unit_box & ~unit_joints, box)
     missed = ((boxes[:, :2] + boxes[:, 2:] <= 0) | (boxes[:, :2] >= sizes)).any(axis=1)
-    tell(Kind.BOX_OUTSIDE, missed, box, 'misses its image')
+    tell(Issue.BOX_OUTSIDE, missed, box, 'misses its image')
     at_zero = labelled & (positions == 0).all(axis=2)
-    tell_joints(Kind.AT_ZERO, at_zero)
-    tell_joints(Kind.OUTSIDE, labelled & ((positions < 0) | (positions >= sizes[:, None])).any(axis=2))
-    tell_joints(Kind.FAR, _far(boxes, positions, labelled & ~at_zero & ~missed[:, None]), lambda i: f' for {box(i)}')
+    tell_joints(Issue.AT_ZERO, at_zero)
+    tell_joints(Issue.OUTSIDE, labelled & ((positions < 0) | (positions >= sizes[:, None])).any(axis=2))
+    tell_joints(Issue.FAR, _far(boxes, positions, labelled & ~at_zero & ~missed[:, None]), lambda i: f' for {box(i)}')
 
 
 def _unit_boxes(boxes: np.ndarray) -> np.ndarray:

@@ -9,12 +9,12 @@ import numpy as np
 from easydict import EasyDict
 
 from cvpack.errors import InputError
-from lib.datasets.checks import Kind, Report
+from lib.datasets.checks import Issue, Report
 from lib.datasets.description import Description
 from lib.datasets.joints import TrainSamples
 from lib.loader import dataset_of, train_samples
 from lib.tools.check_data.records import Group
-from lib.utils.transforms import Draws, draw
+from lib.utils.transforms import AugmentationSample, draw
 from lib.utils.visualize import contact_sheet, draw_skeleton
 
 QUANTILES = (0, 5, 50, 95, 100)  # per cent
@@ -58,7 +58,7 @@ def report_swaps(people: Group, dataset: Description, report: Report) -> None:
         for i in np.flatnonzero(there & (exchanged < SWAP_RATIO * as_labelled)):
             one, other = (' and '.join(dataset.joint_names[joint] for joint in pair) for pair in ((a, b), (c, d)))
             text = f'exchanging {one}, or {other}, would shorten the limbs between them'
-            report(Kind.SWAP, f'{people.rows.label(i)}: {text} from {as_labelled[i]:.0f} to {exchanged[i]:.0f} pixels')
+            report(Issue.SWAP, f'{people.rows.label(i)}: {text} from {as_labelled[i]:.0f} to {exchanged[i]:.0f} pixels')
 
 
 def draw_sheet(cfg: EasyDict, file: Path) -> None:
@@ -74,7 +74,7 @@ def draw_sheet(cfg: EasyDict, file: Path) -> None:
 
 def _panel(samples: TrainSamples, index: int, dataset: Description) -> np.ndarray:
     """A person's crop as it is, then as two iterations might see it."""
-    plain = Draws(
+    plain = AugmentationSample(
         extension=np.zeros(2),
         half_body=False,
         prefer_upper=False,

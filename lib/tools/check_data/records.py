@@ -9,7 +9,7 @@ import numpy as np
 from cvpack.errors import InputError
 from cvpack.files import read_json
 from lib.datasets import coco, coco_categories, coco_json, mpii, mpii_json
-from lib.datasets.checks import Kind, Report, Rows
+from lib.datasets.checks import Issue, Report, Rows
 from lib.datasets.description import Description
 from lib.utils.transforms import PIXELS_PER_SCALE
 
@@ -68,7 +68,7 @@ def coco_listing(dataset: Description, split: str, report: Report) -> Listing:
         _report_uncounted(content, path, report)
         listing.people = _group(names, people.image_ids, people.boxes, people.keypoints, people.rows)
         if split != 'train':
-            coco_json.check_truth(content, path, joints, report)
+            coco_json.check_ground_truth(content, path, joints, report)
     detections = _read(det_file, report) if det_file else None
     if detections is not None:
         boxes = coco_json.person_boxes(detections, det_file, listed, report)
@@ -85,17 +85,17 @@ def _group(names: dict[int, str], image_ids: np.ndarray, boxes: np.ndarray, keyp
 
 def mpii_listing(dataset: Description, split: str, report: Report) -> Listing:
     """What is fit in a split ('train', 'val', 'test') of a data set in MPII's format; `report` gets the rest."""
-    path, truth = dataset.annotations(split), dataset.root / mpii.TRUTH
+    path, ground_truth = dataset.annotations(split), dataset.root / mpii.GROUND_TRUTH
     content = _read(path, report)
     folder = dataset.image_folder(split)
     if content is None:
         return Listing(folder, {})
     people = mpii_json.read_people(content, path, len(dataset.joint_names), split != 'test', report, folder)
-    if split == 'val' and truth.is_file():
+    if split == 'val' and ground_truth.is_file():
         try:
-            mpii_json.read_truth(truth, len(content))
+            mpii_json.read_ground_truth(ground_truth, len(content))
         except InputError as error:
-            report(Kind.FILE, str(error))
+            report(Issue.FILE, str(error))
     size = PIXELS_PER_SCALE * np.stack([people.scale] * 2, axis=1)
     boxes = np.concatenate([people.center - size / 2, size], axis=1)
     keypoints = np.concatenate([people.joints - 1, people.visibility[..., None]], axis=2)
@@ -110,7 +110,7 @@ def _read(path: Path, report: Report) -> Any:
     try:
         return read_json(path, coco.PREPARE)
     except InputError as error:
-        report(Kind.FILE, str(error))
+        report(Issue.FILE, str(error))
         return None
 
 
@@ -120,9 +120,9 @@ def _told_size(image: dict) -> tuple[Any, Any] | None:
 
 def _compare_counts(people: coco_json.People, report: Report) -> None:
     labelled = (people.keypoints[..., 2] > 0).sum(axis=1)
-    told = people.rows.whole('num_keypoints')
+    told = people.rows.integer('num_keypoints')
     for i in np.flatnonzero(labelled != told):
-        report(Kind.COUNT, f'{people.rows.label(i)}: num_keypoints = {told[i]}, but {labelled[i]} joints are labelled')
+        report(Issue.COUNT, f'{people.rows.label(i)}: num_keypoints = {told[i]}, but {labelled[i]} joints are labelled')
 
 
 def _report_uncounted(content: dict, path: Path, report: Report) -> None:
@@ -135,4 +135,4 @@ def _report_uncounted(content: dict, path: Path, report: Report) -> None:
         labelled = sum(isinstance(value, (int, float)) and value > 0 for value in keypoints[2::3])
         if labelled:
             text = f'num_keypoints = 0, but {labelled} joints are labelled: correct it, or the person is left out'
-            report(Kind.UNCOUNTED, f'{rows.label(i)}: {text}')
+            report(Issue.UNCOUNTED, f'{rows.label(i)}: {text}')

@@ -26,9 +26,9 @@ from cvpack.errors import InputError, exits_cleanly
 from cvpack.files import replacing, sha256
 from lib.config import git_revision, to_plain
 from lib.config.experiment import OWN, folder_of, own_file
-from lib.deploy.exportable import build_deployed, decode_in_crop
+from lib.deploy.exportable import build_exportable, decode_in_crop
 from lib.deploy.saved import load_experiment
-from lib.inference import ready_to_test
+from lib.inference import prepare_for_inference
 from lib.loader import dataset_of, normalize
 from lib.models.own import in_one_line
 from lib.tools.export.crops import find_crops
@@ -41,7 +41,7 @@ MAX_DIFFERENCE = {False: 1e-3, True: 5e-2}
 MAX_DISTANCE, MOST = {False: 0.01, True: 1.0}, 0.9
 
 
-def describe(cfg: EasyDict, weights: Path, average: bool, half: bool, outputs: str) -> dict[str, str]:
+def describe(cfg: EasyDict, weights: Path, ema: bool, half: bool, outputs: str) -> dict[str, str]:
     """The metadata that travels in the file."""
     dataset = dataset_of(cfg)
     height, width = cfg.INPUT_SHAPE
@@ -50,7 +50,7 @@ def describe(cfg: EasyDict, weights: Path, average: bool, half: bool, outputs: s
         'git_revision': git_revision(),
         'weights': weights.name,
         'weights_sha256': sha256(weights),
-        'weights_average': str(average).lower(),
+        'weights_average': str(ema).lower(),
         'precision': 'float16' if half else 'float32',
         'input': f'uint8 (batch, {height}, {width}, 3), BGR, 0 to 255',
         'outputs': outputs,
@@ -68,7 +68,7 @@ def compare(cfg: EasyDict, model: nn.Module, run: Run, crops: np.ndarray, half: 
     """
     parts = [run(part) for part in (crops[:1], crops[1:]) if len(part)]
     outputs = [torch.from_numpy(np.concatenate(values)) for values in zip(*parts)]
-    network = ready_to_test(cfg, model, torch.device('cpu'))
+    network = prepare_for_inference(cfg, model, torch.device('cpu'))
     heatmaps = network(normalize(torch.from_numpy(crops), cfg))
     differences, too_much = [], False
     if len(outputs) == 1:
@@ -93,21 +93,21 @@ def export(
     output: Path,
     with_decode: bool = False,
     half: bool = False,
-    average: bool = False,
+    ema: bool = False,
     experiment: Path | None = None,
     images: Path | None = None,
 ) -> None:
     """Writes a network in a format of FORMATS; see the top of the file. Raises InputError where it cannot."""
     if with_decode and form == 'safetensors':
         raise InputError('--with-decode: a safetensors file holds weights and no graph to decode in; leave it out')
-    cfg, model = load_experiment(weights, average, experiment)
+    cfg, model = load_experiment(weights, ema, experiment)
     write, runner, engine = FORMATS[form]
     joints, (h, w) = cfg.DATASET.KEYPOINT.NUM, cfg.OUTPUT_SHAPE
     outputs = f'heatmaps float32 (batch, {joints}, {h}, {w}), trained towards peaks of 255'
     if with_decode:
         outputs = f'keypoints float32 (batch, {joints}, 2) in pixels of the crop, scores float32 (batch, {joints}, 1)'
-    metadata = describe(cfg, weights, average, half, outputs)
-    job = Export(cfg, model, build_deployed(cfg, model, with_decode, half), metadata)
+    metadata = describe(cfg, weights, ema, half, outputs)
+    job = Export(cfg, model, build_exportable(cfg, model, with_decode, half), metadata)
     crops, origin = find_crops(cfg, images, CROPS)
     with _own_faults(cfg, form):
         content = write(job)
@@ -143,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--output', type=Path, required=True, metavar='FILE', help='what to write')
     parser.add_argument('--with-decode', action='store_true', help='joints instead of heatmaps')
     parser.add_argument('--half', action='store_true', help='float16 inside; what goes in and comes out stays as it is')
-    parser.add_argument('--ema', action='store_true', dest='average', help="the weights' moving average (SOLVER.EMA)")
+    parser.add_argument('--ema', action='store_true', dest='ema', help="the weights' moving average (SOLVER.EMA)")
     parser.add_argument(
         '--experiment',
         type=Path,

@@ -15,7 +15,7 @@ import torch
 from easydict import EasyDict
 from torch import nn
 
-from lib.deploy.exportable import Deployed, build_deployed
+from lib.deploy.exportable import Exportable, build_exportable
 from lib.models.own import network_of
 from lib.utils import optional
 
@@ -25,7 +25,7 @@ Run = Callable[[np.ndarray], list[np.ndarray]]
 OPSET = 17
 EXTRA = 'export'
 # To torch.export's question how many there may be: torch 2.4 fears an overflow otherwise.
-MOST_CROPS = 2**20
+MAX_CROPS = 2**20
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class Export:
 
     cfg: EasyDict
     model: nn.Module
-    deployed: Deployed
+    exportable: Exportable
     metadata: dict[str, str]
 
     @property
     def outputs(self) -> dict[str, tuple[int, ...]]:
         """Names of the graph's outputs and their shapes but for the batch."""
         joints = self.cfg.DATASET.KEYPOINT.NUM
-        if self.deployed.with_decode:
+        if self.exportable.with_decode:
             return {'keypoints': (joints, 2), 'scores': (joints, 1)}
         return {'heatmaps': (joints, *self.cfg.OUTPUT_SHAPE)}
 
@@ -89,7 +89,7 @@ def write_onnx(export: Export) -> bytes:
     buffer = io.BytesIO()
     with _tracing():
         torch.onnx.export(
-            export.deployed,
+            export.exportable,
             (export.example,),
             buffer,
             opset_version=OPSET,
@@ -120,7 +120,7 @@ def write_torchscript(export: Export) -> bytes:
     """A TorchScript file, its metadata in extra files of their names."""
     buffer = io.BytesIO()
     with _tracing():
-        traced = torch.jit.trace(export.deployed, export.example, check_trace=False)
+        traced = torch.jit.trace(export.exportable, export.example, check_trace=False)
         torch.jit.save(traced, buffer, _extra_files=export.metadata)
     return buffer.getvalue()
 
@@ -136,11 +136,11 @@ def run_torchscript(content: bytes, _: Export) -> Run:
 
 def write_torch_export(export: Export) -> bytes:
     """A file of torch.export's (.pt2), its metadata in extra files of their names."""
-    batch = torch.export.Dim('batch', max=MOST_CROPS)
+    batch = torch.export.Dim('batch', max=MAX_CROPS)
     buffer = io.BytesIO()
     with _tracing():
-        export.deployed(export.example)  # constants that are kept for later must not be made as symbols
-        program = torch.export.export(export.deployed, (export.example,), dynamic_shapes=({0: batch},), strict=False)
+        export.exportable(export.example)  # constants that are kept for later must not be made as symbols
+        program = torch.export.export(export.exportable, (export.example,), dynamic_shapes=({0: batch},), strict=False)
         torch.export.save(program, buffer, extra_files=export.metadata)
     return buffer.getvalue()
 
@@ -156,7 +156,7 @@ def run_torch_export(content: bytes, _: Export) -> Run:
 
 def write_safetensors(export: Export) -> bytes:
     """The weights by the keys of checkpoints, BatchNorm on its own: no graph. Metadata in the file's own place."""
-    dtype = export.deployed.dtype
+    dtype = export.exportable.dtype
     state = {
         key: (value.to(dtype) if value.is_floating_point() else value).clone(memory_format=torch.contiguous_format)
         for key, value in export.model.state_dict().items()
@@ -168,7 +168,7 @@ def run_safetensors(content: bytes, export: Export) -> Run:
     """The weights in a new network of the experiment's, in float32."""
     model = network_of(export.cfg)(export.cfg)
     model.load_state_dict(optional.load('safetensors.torch', EXTRA).load(content))
-    return _as_run(build_deployed(export.cfg, model, with_decode=False, half=False))
+    return _as_run(build_exportable(export.cfg, model, with_decode=False, half=False))
 
 
 # Name -> how it is written, how it is run again, and by what.

@@ -28,7 +28,7 @@ from lib.tools.predict.boxes import DETECTOR_SCORE, BoxFile, Detector, FindPeopl
 from lib.tools.predict.media import RESULTS, Frame, ImageFiles, Video, open_source
 
 # Of pixels in memory at once, unless a single image has more.
-MOST_BYTES = 2**28
+MAX_BYTES = 2**28
 
 
 @dataclass
@@ -46,7 +46,7 @@ def _groups(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
     for frame in frames:
         group.append(frame)
         memory += frame.image.nbytes if frame.is_good else 0
-        if len(group) == size or memory >= MOST_BYTES:
+        if len(group) == size or memory >= MAX_BYTES:
             yield group
             group, memory = [], 0
     if group:

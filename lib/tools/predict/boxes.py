@@ -148,8 +148,8 @@ def _category_id(category: str, names: dict[int, str], path: Path) -> int:
 def _of_category(rows: Rows, category: int, names: dict[int, str]) -> tuple[Rows, str]:
     """The boxes of one person each of this category that have a size; and in words how many others there are, and why
     they are left out."""
-    single = rows.whole('iscrowd', default=0) == 0
-    ids = rows.whole('category_id', default=category)
+    single = rows.integer('iscrowd', default=0) == 0
+    ids = rows.integer('category_id', default=category)
     others, crowds = Counter(ids[single & (ids != category)].tolist()), int((~single).sum())
     told = [f'{n} of category {i}{f" ({shown(names[i])})" if i in names else ""}' for i, n in others.most_common(5)]
     told += [f'those of {len(others) - 5} more (see --category)'] if len(others) > 5 else []

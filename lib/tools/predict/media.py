@@ -21,10 +21,10 @@ VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wm
 FOURCC = 'mp4v'
 FFMPEG_QUIET = '-8'  # what is wrong with a video is told in our own words
 # Frames a second of a video that does not say, and the most that one is believed to have.
-USUAL_FPS, MOST_FPS = 25.0, 1000
+USUAL_FPS, MAX_FPS = 25.0, 1000
 RESULTS = 'results.json'
 # So many damaged frames in a row are taken for the end of a video.
-MOST_LOST = 250
+MAX_LOST = 250
 DAMAGED = 'damaged'
 
 
@@ -132,7 +132,7 @@ class Video:
             raise InputError(f'video {path} cannot be opened: it is damaged, cut short, or of a kind that is not known')
         self.count = self.capture.get(cv2.CAP_PROP_FRAME_COUNT)
         fps = self.capture.get(cv2.CAP_PROP_FPS)
-        self.fps = fps if math.isfinite(fps) and 0 < fps <= MOST_FPS else USUAL_FPS
+        self.fps = fps if math.isfinite(fps) and 0 < fps <= MAX_FPS else USUAL_FPS
         if self.fps != fps:
             print(f'{path} does not say how many frames it has a second: written at {USUAL_FPS:g}')
 
@@ -146,7 +146,7 @@ class Video:
 
     def __iter__(self) -> Iterator[Frame]:
         number, lost = 0, 0
-        while lost < MOST_LOST:
+        while lost < MAX_LOST:
             if self.capture.grab():
                 for gap in range(number - lost, number):
                     yield Frame(self.path.name, gap, DAMAGED)

@@ -7,7 +7,7 @@ from typing import Any
 from cvpack.errors import InputError
 from cvpack.files import read_json
 from lib.datasets.coco import annotated_boxes
-from lib.datasets.coco_json import PERSON, check_truth, joint_count, labelled_people, listed_images, person_boxes
+from lib.datasets.coco_json import PERSON, check_ground_truth, joint_count, labelled_people, listed_images, person_boxes
 from lib.datasets.description import COCO
 from lib.datasets.image_names import image_path
 from lib.tools.prepare.layout import as_json, count_absent, place
@@ -88,7 +88,7 @@ def _read_annotations(name: str, path: Path, split: str) -> dict[str, Any]:
     if name != TEST_SET:
         labelled_people(data, path, listed, len(COCO.joint_names), min_keypoints=1)
     if name == VALIDATION_SET:
-        check_truth(data, path, joint_count(data, len(COCO.joint_names)))
+        check_ground_truth(data, path, joint_count(data, len(COCO.joint_names)))
     if split:
         for image in data['images']:
             image['file_name'] = f'{split}/{image["file_name"]}'

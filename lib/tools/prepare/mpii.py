@@ -61,7 +61,7 @@ def _from_json(folder: Path) -> tuple[dict[str, tuple[Path, str]], set[str]]:
     if not matrix.is_file():
         raise InputError(f'no file {matrix}: it is the ground truth that valid.json is evaluated on')
     evaluated = len(people['gt_json/valid.json'])
-    mpii_json.read_truth(matrix, evaluated)
+    mpii_json.read_ground_truth(matrix, evaluated)
     files = {name: (path, f'{len(people[name])} people') for name, path in sources.items()}
     files['gt_json/valid.mat'] = (matrix, f'{evaluated} people')
     return files, {name for names in people.values() for name in names}
