@@ -120,8 +120,8 @@ def _pck(annotations: dict, ground_truth_file: Path, results: Path, ground_truth
     rows = np.array([row['keypoints'] for row in read_json(results)], np.float64).reshape(-1, joints, 3)
     if len(rows) != len(people.boxes):
         raise InputError(
-            f'{results} has {len(rows)} people, {ground_truth_file} {len(people.boxes)} annotated boxes: one of them is '
-            'of another test: test again'
+            f'{results} has {len(rows)} people, {ground_truth_file} {len(people.boxes)} annotated boxes: one of them '
+            'is of another test: test again'
         )
     keypoints = people.keypoints.astype(np.float32)
     errors = box_errors(rows, keypoints[..., :2], keypoints[..., 2], centers_and_scales(people.boxes)[1])
