@@ -5,10 +5,8 @@ import os
 import shutil
 
 import pytest
-import refusals
 import torch
 import torch.multiprocessing as mp
-from conftest import call, load_config, run_script, tiny_settings, world
 
 from cvpack import checkpoint, dist
 from cvpack.dist import free_port
@@ -19,6 +17,9 @@ from lib.config import override
 from lib.loader import train_loader, train_samples
 from lib.models.mspn import build_mspn
 from lib.training import Trainer
+from tests.support import commands
+from tests.support.commands import call, run_script, world
+from tests.support.settings import load_config, tiny_settings
 
 EXPERIMENT = 'mspn.2xstg.coco'
 MODULES = {'alone': '', 'launch': 'torch.distributed.launch', 'torchrun': 'torch.distributed.run'}
@@ -31,7 +32,7 @@ def launcher(name: str) -> tuple[str, ...]:
 
 def refused(monkeypatch, capsys, entry, *arguments: str) -> str:
     """The one line that a command line is refused with."""
-    return refusals.refused(capsys, refusals.experiment(entry, monkeypatch), *arguments)
+    return commands.refused(capsys, commands.experiment(entry, monkeypatch), *arguments)
 
 
 @pytest.mark.parametrize('name', MODULES)

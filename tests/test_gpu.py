@@ -6,8 +6,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from conftest import load_config, run_script, tiny_settings
-from level import Level, steps
 
 from cvpack.counters import CountedTogether
 from cvpack.dist import free_port
@@ -29,6 +27,9 @@ from lib.tools.benchmark.data import many_boxes
 from lib.training import Trainer
 from lib.utils.codec import CODECS
 from lib.utils.heatmap import decode, encode, mirror
+from tests.support.commands import run_script
+from tests.support.networks import Level, steps
+from tests.support.settings import load_config, tiny_settings
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
 EXPERIMENT = 'mspn.2xstg.coco'

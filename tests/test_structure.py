@@ -55,3 +55,15 @@ def test_cvpack_knows_nothing_of_its_task(file):
 def test_a_config_ends_with_finalize(file):
     last = ast.parse(file.read_text()).body[-1]
     assert ast.unparse(last) == 'finalize(cfg, __file__)'
+
+
+@pytest.mark.parametrize('file', sorted((REPOSITORY / 'tests').rglob('*.py')), ids=lambda file: file.name)
+def test_no_test_imports_another(file):
+    """What several tests need is in tests/support."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module or '', *(f'{node.module}.{alias.name}' for alias in node.names)}
+    assert not [name for name in names if re.match(r'tests\.(?!support\b)|test_|conftest', name)]
