@@ -1,6 +1,7 @@
 """Shared by all tests: golden numbers, real data beside the repository, and networks to compare."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,9 @@ def synthetic_coco(tmp_path_factory) -> Path:
 def one_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     """`call` trains and tests this network instead of MSPN."""
     monkeypatch.setattr(commands, 'build_mspn', OneLayer)
+
+
+@pytest.fixture(autouse=True)
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs go without their curves.png, which takes as long to draw as they take to train."""
+    monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)

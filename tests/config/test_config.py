@@ -14,15 +14,12 @@ import pytest
 from easydict import EasyDict
 
 from cvpack.errors import InputError
-from lib.config import REPOSITORY, coco_defaults, finalize, home, mpii_defaults, override, to_plain
+from lib.config import REPOSITORY, coco_defaults, command, finalize, home, mpii_defaults, override, to_plain
 from lib.deploy import saved
+from tests.support.commands import run_script
 from tests.support.settings import PUBLISHED, load_config
 
 CONFIG = str(REPOSITORY / 'exps/mspn.2xstg.coco/config.py')
-
-
-def run_config(folder, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, 'config.py', *arguments], cwd=folder, capture_output=True, text=True)
 
 
 @pytest.fixture
@@ -62,7 +59,7 @@ def test_configs_share_nothing():
 def test_a_copied_experiment_is_a_new_one(copied):
     config = copied / 'config.py'
     config.write_text(config.read_text().replace('STAGE_NUM = 2', 'STAGE_NUM = 3'))
-    process = run_config(copied)
+    process = run_script('config.py', experiment=copied)
     assert process.returncode == 0, process.stderr
     assert '"STAGE_NUM": 3' in process.stdout
     assert '/my.experiment"' in process.stdout
@@ -72,15 +69,16 @@ def test_a_copied_experiment_is_a_new_one(copied):
 
 def test_log_is_linked_to_the_output_folder(copied, tmp_path, monkeypatch):
     monkeypatch.setenv('MSPN_HOME', str(tmp_path / 'elsewhere'))
+    monkeypatch.chdir(copied)
+    monkeypatch.setattr(sys, 'argv', ['config.py', '-log'])
+    monkeypatch.setattr(command, '_print_cost', lambda _: None)  # which takes seconds
     for _ in range(2):
-        process = run_config(copied, '-log')
-        assert process.returncode == 0, process.stderr
-        assert 'GMACs: 11.26' in process.stdout
+        command.main(load_config(copied.name, copied.parent))
     assert (copied / 'log').resolve().parent.parent == (tmp_path / 'elsewhere/model_logs').resolve()
     (copied / 'log').unlink()
     (copied / 'log').write_text('mine')
-    process = run_config(copied, '-log')
-    assert process.returncode == 2 and process.stderr.startswith('error: ') and 'is in the way' in process.stderr
+    with pytest.raises(InputError, match='log is in the way'):
+        command.main(load_config(copied.name, copied.parent))
     assert (copied / 'log').read_text() == 'mine'
 
 
@@ -125,8 +123,8 @@ def test_unknown_and_missing_keys_are_refused():
 def test_a_bad_config_is_one_line(copied):
     config = copied / 'config.py'
     config.write_text(config.read_text().replace('STAGE_NUM', 'STAGES'))
-    for script in ('config.py', 'train.py', 'test.py'):
-        process = subprocess.run([sys.executable, script, '-h'], cwd=copied, capture_output=True, text=True)
+    for script in ('config.py', 'train.py'):  # as a script, and imported by one
+        process = run_script(script, '-h', experiment=copied)
         assert process.returncode == 2, script
         assert process.stderr.startswith('error: config: unknown key MODEL.STAGES'), process.stderr
         assert process.stderr.count('\n') == 1
@@ -259,11 +257,18 @@ sys.meta_path.append(Finder)
 """
 
 
-@pytest.mark.parametrize('packages', [('lib', 'cvpack'), ('lib',), ('cvpack',)], ids=' '.join)
 @pytest.mark.parametrize(
-    'command', [('train.py',), ('config.py',), ('-m', 'lib.tools.predict'), ('-m', 'lib.tools.codecs')]
+    ('packages', 'script'),
+    [
+        (('lib', 'cvpack'), ('train.py',)),
+        (('lib',), ('config.py',)),
+        (('lib',), ('-m', 'lib.tools.predict')),
+        (('cvpack',), ('train.py',)),
+        (('cvpack',), ('-m', 'lib.tools.compare')),
+    ],
+    ids=str,
 )
-def test_an_old_clone_on_the_path_is_named(packages, command, tmp_path):
+def test_an_old_clone_on_the_path_is_named(packages, script, tmp_path):
     """PYTHONPATH of the published code's users still holds its clone, whose packages have these names too."""
     for package in packages:
         folder = tmp_path / 'old clone' / package / 'utils'
@@ -276,7 +281,7 @@ def test_an_old_clone_on_the_path_is_named(packages, command, tmp_path):
         REPOSITORY / 'exps/mspn.2xstg.coco', experiment, ignore=shutil.ignore_patterns('log', '__pycache__')
     )
     process = subprocess.run(
-        [sys.executable, *command, '-h'],
+        [sys.executable, *script, '-h'],
         cwd=experiment,
         env={**os.environ, 'PYTHONPATH': f'{tmp_path / "old clone"}{os.pathsep}{tmp_path}'},
         capture_output=True,

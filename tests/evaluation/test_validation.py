@@ -163,21 +163,6 @@ def test_a_run_that_is_stopped_validates_when_it_goes_on(synthetic_coco, run, tm
     assert read_json(tmp_path / 'validation/results.json') == read_json(run / 'validation/results.json')
 
 
-def test_the_best_is_spared(tmp_path):
-    writer = checkpoint.Writer(tmp_path, keep=1, report=pytest.fail)
-    for iteration in (1, 2, 3):
-        writer.save(iteration, {'iteration': iteration})
-        writer.wait()
-        if iteration == 1:
-            checkpoint.point(tmp_path / checkpoint.BEST, tmp_path / 'iter-1.pth')
-    assert checkpoint.iterations(tmp_path) == [1, 3]
-    checkpoint.point(tmp_path / checkpoint.BEST, tmp_path / 'iter-3.pth')
-    writer.save(4, {'iteration': 4})
-    writer.close()
-    assert checkpoint.iterations(tmp_path) == [3, 4]
-    assert checkpoint.load(checkpoint.find(tmp_path, 'best'))['iteration'] == 3
-
-
 def test_a_full_disk_stops_no_training(synthetic_coco, tmp_path, monkeypatch, capsys):
     def full(path):
         raise OSError(28, 'No space left on device', str(path))
@@ -265,15 +250,6 @@ def test_what_was_trained_anew_counts_once(tmp_path, caplog):
             time.sleep(1.1)  # the names of TensorBoard's files count in seconds
     assert read_scalars(tmp_path, ('lr',)) == {'lr': ([20, 40, 60, 80], [1.0, 1.0, 2.0, 2.0])}
     assert not caplog.records
-
-
-def test_a_pause_is_not_in_the_speed(tmp_path):
-    log = TrainLog(logging.getLogger('quiet'), tmp_path, 0, 1, 1, type('Timer', (), {'seconds': 0.0}), 'cpu')
-    before = log.mark[1]
-    with log.paused():
-        time.sleep(0.05)
-    assert log.mark[1] - before >= 0.05
-    log.close()
 
 
 def test_matplotlib_is_an_extra(synthetic_coco, run, tmp_path, monkeypatch, capsys):

@@ -137,15 +137,19 @@ def test_slurm_requeues_a_run_that_was_asked_to_stop(tmp_path, end, code, requeu
 
 @pytest.mark.slow
 def test_slurm_script_trains_on_where_it_stopped(experiment, undisturbed, tmp_path):
-    """The same script around real training: two submissions make the undisturbed run. Slow: two starts of two."""
+    """The same script around real training: a signal to one rank stops both after a save, and two submissions make the
+    undisturbed run. Slow: two starts of two.
+    """
     job_id = str(free_port() - 20000)  # slurm.sh derives the port from it
     output = tmp_path / 'out'
     arguments = ('--set', *settings(output))
     with submit(experiment, tmp_path, *arguments, SLURM_JOB_ID=job_id) as first:
         first.wait_until(lambda: len(first.iterations()) >= 6)
-        send(first.ranks(), signal.SIGUSR1)
+        send(first.ranks()[1:], signal.SIGUSR1)
         assert first.wait() == 75, first.text()
         before = first.iterations()
+        stopped = f'error: stopped after iteration {before[-1][0]} as asked'
+        assert first.text().count(stopped) == 2 and 'Traceback' not in first.text()
     assert requests(tmp_path) == [f'requeue {job_id}']
     with submit(experiment, tmp_path, *arguments, SLURM_JOB_ID=job_id) as second:
         assert second.wait() == 0, second.text()

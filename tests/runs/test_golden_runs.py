@@ -7,23 +7,19 @@ import numpy as np
 import pytest
 import torch
 
+from cvpack.dist import free_port
 from cvpack.files import read_json
+from lib import engine
 from lib.loader import train_samples
 from lib.models.mspn import build_mspn
 from lib.training import Trainer, build_schedule
 from lib.utils.transforms import AugmentationSample
-from tests.support.commands import run_script
+from tests.support.commands import call, run_script
 from tests.support.networks import fill
 from tests.support.settings import load_config
 
 # OpenCV 5 made them; the crops of 4 differ by some grey levels, which moves a few more joints.
 SHARE_OF_COCO, SHARE_OF_MPII = (0.9, 0.99) if int(cv2.__version__.split('.')[0]) >= 5 else (0.8, 0.98)
-
-
-def run(experiment: str, script: str, *arguments: str, launcher: tuple[str, ...] = ()) -> str:
-    process = run_script(script, *arguments, experiment=experiment, launcher=launcher)
-    assert process.returncode == 0, process.stdout + process.stderr
-    return process.stdout
 
 
 @pytest.fixture(scope='module')
@@ -38,15 +34,18 @@ def filled(tmp_path_factory):
     return make
 
 
-TWO_PROCESSES = ('-m', 'torch.distributed.launch', '--nproc_per_node=2')
-
-
-@pytest.mark.parametrize('launcher', [(), TWO_PROCESSES], ids=['alone', 'two processes'])
-def test_coco_results_are_the_published_ones(shared, shared_golden, filled, tmp_path, launcher):
+@pytest.mark.parametrize('processes', [1, 2])
+def test_coco_results_are_the_published_ones(shared, shared_golden, filled, tmp_path, monkeypatch, processes):
     data = shared / 'data' / 'coco_mini'
     weights = filled('mspn.2xstg.coco')
     settings = [f'DATASET.ROOT={data}', f'OUTPUT_DIR={tmp_path}', 'TEST.IMS_PER_GPU=7']
-    run('mspn.2xstg.coco', 'test.py', '--weights', str(weights), '--set', *settings, launcher=launcher)
+    arguments = '--weights', str(weights), '--set', *settings
+    if processes == 1:
+        call(monkeypatch, engine.test, *arguments)
+    else:
+        launcher = ('-m', 'torch.distributed.launch', '--nproc_per_node=2', f'--master_port={free_port()}')
+        process = run_script('test.py', *arguments, experiment='mspn.2xstg.coco', launcher=launcher)
+        assert process.returncode == 0, process.stdout + process.stderr
     folder = tmp_path / 'test_dir' / 'mspn.2xstg.coco'
     results = read_json(folder / 'results.json')
     expected = read_json(shared_golden / 'results.coco_mini.json')
@@ -76,12 +75,12 @@ def test_coco_results_are_the_published_ones(shared, shared_golden, filled, tmp_
     ]
 
 
-def test_mpii_results_are_the_published_ones(shared, shared_golden, filled, tmp_path):
+def test_mpii_results_are_the_published_ones(shared, shared_golden, filled, tmp_path, monkeypatch, capsys):
     data = shared / 'data' / 'mpii_mini'
     weights = filled('mspn.2xstg.mpii')
     settings = [f'DATASET.ROOT={data}', f'OUTPUT_DIR={tmp_path}']
-    printed = run('mspn.2xstg.mpii', 'test.py', '--weights', str(weights), '--set', *settings)
-    assert 'not evaluated' in printed  # there is no valid.mat
+    call(monkeypatch, engine.test, '--weights', str(weights), '--set', *settings, name='mspn.2xstg.mpii')
+    assert 'not evaluated' in capsys.readouterr().out  # there is no valid.mat
     folder = tmp_path / 'test_dir' / 'mspn.2xstg.mpii'
     rows = np.array([person['keypoints'] for person in read_json(folder / 'results.json')])
     expected = np.load(shared_golden / 'results.mpii_mini.npz')['preds']

@@ -165,29 +165,14 @@ BOMBS = {
 
 
 @pytest.mark.parametrize('bomb', BOMBS.values(), ids=BOMBS)
-def test_bombs_are_refused_by_their_header(bomb, tmp_path):
+def test_bombs_are_refused_by_their_header(bomb, tmp_path, monkeypatch):
     path = tmp_path / 'bomb.jpg'
     path.write_bytes(bomb)
     assert len(bomb) < 100_000
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('decoded, the first would take 432 MB'))
     assert load_image(path) is Issue.HUGE
     with pytest.raises(InputError, match=r'bomb\.jpg: image of more pixels than are read: get it again, or remove it'):
         read_image(path)
-
-
-def test_a_bomb_takes_no_memory(tmp_path):
-    """Where decoded it would take 432 MB."""
-    (tmp_path / 'bomb.png').write_bytes(BOMBS['decompression bomb'])
-    code = (
-        'import resource, sys; from pathlib import Path; from lib.datasets.image_files import load_image;'
-        'before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;'
-        'print(load_image(Path(sys.argv[1])).name, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)'
-    )
-    process = subprocess.run(
-        [sys.executable, '-c', code, str(tmp_path / 'bomb.png')], capture_output=True, text=True, cwd=REPOSITORY
-    )
-    assert process.returncode == 0, process.stderr
-    kind, kilobytes = process.stdout.split()
-    assert kind == 'HUGE' and int(kilobytes) < 50_000
 
 
 def test_large_photographs_are_read(tmp_path):
@@ -220,12 +205,11 @@ dist.cleanup()
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='looks into /proc')
-@pytest.mark.parametrize('address', ['127.0.0.1', 'localhost'])
-def test_processes_meet_where_the_user_said(address):
+def test_processes_meet_where_the_user_said():
     """Rank 0 listens at MASTER_ADDR and MASTER_PORT, and not on other networks."""
     with socket.create_server(('127.0.0.1', 0)) as server:
         port = server.getsockname()[1]
-    world = dict(RANK='0', WORLD_SIZE='1', LOCAL_RANK='0', MASTER_ADDR=address, MASTER_PORT=str(port))
+    world = dict(RANK='0', WORLD_SIZE='1', LOCAL_RANK='0', MASTER_ADDR='localhost', MASTER_PORT=str(port))
     process = subprocess.run(
         [sys.executable, '-c', LISTEN], capture_output=True, text=True, cwd=REPOSITORY, env=os.environ | world
     )

@@ -1,18 +1,14 @@
 """Systems that have less than a Linux workstation: little shared memory, few open files, no POSIX."""
 
-import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from cvpack import device
-from cvpack.logger import DataTimer, TrainLog
 from lib import engine
 from lib.config import REPOSITORY
 from lib.config import resolve as config
@@ -65,25 +61,6 @@ def test_without_posix():
     """Every module is imported, and what a run calls does without what Windows lacks."""
     process = subprocess.run([sys.executable, '-c', WITHOUT_POSIX], capture_output=True, text=True, cwd=REPOSITORY)
     assert process.returncode == 0, process.stderr
-
-
-@pytest.mark.parametrize(('platform', 'gigabytes'), [('linux', 2.048), ('darwin', 0.002)])
-def test_peak_memory_in_the_system_s_unit(monkeypatch, platform, gigabytes):
-    usage = SimpleNamespace(ru_maxrss=2_000_000)
-    monkeypatch.setattr(device, 'resource', SimpleNamespace(RUSAGE_SELF=0, getrusage=lambda _: usage))
-    monkeypatch.setattr(sys, 'platform', platform)
-    assert device.peak_memory_gb(torch.device('cpu')) == pytest.approx(gigabytes)
-
-
-def test_a_run_says_that_it_does_not_know_its_memory(monkeypatch, tmp_path):
-    monkeypatch.setattr(device, 'resource', None)
-    assert math.isnan(device.peak_memory_gb(torch.device('cpu')))
-    lines = []
-    logger = SimpleNamespace(info=lines.append)
-    log = TrainLog(logger, tmp_path, 0, 1, 1, DataTimer([]), torch.device('cpu'))
-    log(1, 0.1, {'total_loss': torch.tensor(1.0)})
-    log.close()
-    assert '| mem unknown |' in lines[0]
 
 
 # ---------------------------------------------------------------------------------------------------- workers

@@ -1,11 +1,16 @@
 """Experiments and command lines, run in this process or as a user runs them, and the line that one is refused with."""
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from cvpack import checkpoint
+from cvpack.trainer import TrainStep
 from lib.config import REPOSITORY
 from lib.models.mspn import build_mspn
 from tests.support.settings import load_config
@@ -17,14 +22,37 @@ def call(monkeypatch: pytest.MonkeyPatch, entry: Callable, *arguments: str, name
     entry(load_config(name), build_mspn)
 
 
+def stop_and_fail(patch: pytest.MonkeyPatch, *at: int, number: signal.Signals | None = signal.SIGTERM) -> None:
+    """Has these iterations' checkpoints find no room, and the first of them a signal, where one is given."""
+    step, write = TrainStep.__call__, checkpoint.write
+
+    def struck(self, iteration, *batches):
+        if number is not None and iteration == at[0]:
+            os.kill(os.getpid(), number)
+        return step(self, iteration, *batches)
+
+    def full(path, state):
+        if state['iteration'] in at:
+            raise OSError(28, 'No space left on device')
+        write(path, state)
+
+    patch.setattr(TrainStep, '__call__', struck)
+    patch.setattr(checkpoint, 'write', full)
+
+
 def world(rank: int, count: int, port: int) -> dict[str, str]:
     """The environment by which a launcher tells one of `count` processes on this machine of the others."""
     place = {'RANK': rank, 'LOCAL_RANK': rank, 'WORLD_SIZE': count, 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port}
     return {name: str(value) for name, value in place.items()}
 
 
-def run_script(script: str, *arguments: str, experiment: str, launcher: tuple[str, ...] = ()):
-    """Runs an experiment's script in its folder, as a user would; returns the finished process."""
+def run_script(
+    script: str, *arguments: str, experiment: str | Path, launcher: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess:
+    """Runs an experiment's script in its folder, as a user would; returns the finished process.
+
+    experiment: the name of one in exps, or a folder
+    """
     return subprocess.run(
         [sys.executable, *launcher, script, *arguments],
         cwd=REPOSITORY / 'exps' / experiment,

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.support.campaign import ALONE, PERIOD, START, TOGETHER, Campaign, Strike
@@ -27,14 +27,14 @@ from tests.support.jobs import write_experiment
 DISK_BYTES = 2**26
 
 
-def plan(kills: int, seed: int) -> dict[int, list[Strike]]:
-    """The strikes on two processes and on one: every kind as often as the next, in any order."""
+def plan(kills: int, seed: int, processes: int | None = None) -> dict[int, list[Strike]]:
+    """The strikes on two processes and on one, or only on so many: every kind as often as the next, in any order."""
     rng = random.Random(seed)
-    alone = kills * 2 // 5
+    alone = {None: kills * 2 // 5, 1: kills, 2: 0}[processes]
     strikes = {}
     for processes, kinds, count in ((2, TOGETHER, kills - alone), (1, ALONE, alone)):
-        synthetic_coco = list(itertools.islice(itertools.cycle(kinds), count))
-        rng.shuffle(synthetic_coco)
+        chosen = list(itertools.islice(itertools.cycle(kinds), count))
+        rng.shuffle(chosen)
         strikes[processes] = [
             Strike(
                 kind,
@@ -43,9 +43,9 @@ def plan(kills: int, seed: int) -> dict[int, list[Strike]]:
                 rank=rng.randrange(2),
                 share=rng.random(),
             )
-            for kind in synthetic_coco
+            for kind in chosen
         ]
-    return strikes
+    return {count: own for count, own in strikes.items() if own}
 
 
 @contextlib.contextmanager
@@ -80,19 +80,20 @@ def report(campaign: Campaign) -> str:
     return '\n'.join(lines + [f'FAULT: {fault}' for fault in campaign.faults[:20]])
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description='Kill a training run again and again; compare it with another.')
     parser.add_argument('--kills', type=int, default=20)
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--output', type=Path, help='a folder that keeps what the runs leave; default: none does')
-    args = parser.parse_args()
+    parser.add_argument('--processes', type=int, choices=(1, 2), help='of one, or of two processes only')
+    args = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that whatever ends this ends its jobs too
     campaigns = []
     with tempfile.TemporaryDirectory(prefix='torture-') as temporary:
         folder = (args.output or Path(temporary)).resolve()
         (folder / 'experiment').mkdir(parents=True)
         experiment = write_experiment(folder / 'experiment')
-        for processes, strikes in plan(args.kills, args.seed).items():
+        for processes, strikes in plan(args.kills, args.seed, args.processes).items():
             here = folder / f'{processes}-processes'
             here.mkdir()
             with small_disk(here / 'disk') if processes == 1 else contextlib.nullcontext(here) as disk:
