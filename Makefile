@@ -17,8 +17,9 @@ install: .venv/installed
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[dev]'
 	touch $@
 
+# A process a core; `python -m pytest` alone takes one.
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 # The fast tests with the lowest versions that requirements.txt allows: 3 GB to fetch, since no smaller torch of that age
 # is on PyPI. Python 3.10 to 3.12 have files of them all.

@@ -10,6 +10,8 @@ from cvpack.errors import InputError
 
 
 def test_checkpoints(tmp_path):
+    with pytest.raises(InputError, match=r'no checkpoint iter-last\.pth in .*; iterations there: none'):
+        checkpoint.find(tmp_path, 'last')
     for iteration in (5, 10):
         checkpoint.save(tmp_path, iteration, {'iteration': iteration, 'model': {'w': torch.ones(2)}})
     assert checkpoint.iterations(tmp_path) == [5, 10]

@@ -11,9 +11,9 @@ from lib import engine
 from lib.config import override
 from lib.datasets.description import COCO
 from lib.evaluation import test_folder as results
-from lib.models.mspn import build_mspn
 from tests.support.annotations import change_all, coco_with
 from tests.support.commands import call, experiment, names_all, refused
+from tests.support.networks import OneLayer
 from tests.support.settings import load_config, tiny_settings
 
 
@@ -30,7 +30,7 @@ class Trials:
         torch.manual_seed(seed)
         path = self.folder / f'{name}.pth'
         path.parent.mkdir(exist_ok=True)
-        torch.save({'model': build_mspn(cfg).state_dict()}, path)
+        torch.save({'model': OneLayer(cfg).state_dict()}, path)
         return str(path)
 
     def run(self, *arguments: str, changes: tuple[str, ...] = ()) -> None:
@@ -51,7 +51,7 @@ class Trials:
 
 
 @pytest.fixture
-def tests(synthetic_coco, tmp_path, monkeypatch):
+def tests(synthetic_coco, tmp_path, monkeypatch, one_layer):
     return Trials(coco_with(synthetic_coco, tmp_path / 'COCO', {}), tmp_path, monkeypatch)
 
 

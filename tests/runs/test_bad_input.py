@@ -2,6 +2,7 @@
 code 2 and no traceback. tests/test_bad_data.py does the same for data sets.
 """
 
+import functools
 import socket
 import subprocess
 import sys
@@ -78,11 +79,12 @@ def test_settings(case, monkeypatch, capsys):
 # ---------------------------------------------------------------------------------------------------- weights
 
 
-def network(**changes) -> dict:
+@functools.cache
+def network(*changes: str) -> dict:
     """The state of a network; as `small` describes it unless changed."""
     cfg = load_config('mspn.2xstg.coco')
     nowhere = Path('nowhere')
-    override(cfg, [*small(nowhere, nowhere), *(f'{key}={value}' for key, value in changes.items())])
+    override(cfg, [*small(nowhere, nowhere), *changes])
     return build_mspn(cfg).state_dict()
 
 
@@ -93,11 +95,11 @@ WEIGHTS = {
     'an empty pickle': (b'\x80\x02.', 'is not a readable checkpoint', 'get it again'),
     'cut short': (5000, 'is not a readable checkpoint', 'get it again'),
     'a list': (lambda: [torch.ones(1)], 'holds a list, not a checkpoint', 'name another file'),
-    'of more stages': (lambda: network(**{'MODEL.STAGE_NUM': 3}), 'does not fit this model', 'more tensors'),
-    'of fewer stages': (lambda: network(**{'MODEL.STAGE_NUM': 1}), 'are missing (first: stage0', 'same network'),
-    'of another backbone': (lambda: network(**{'MODEL.BACKBONE': 'Res-34'}), 'more tensors (first: stage0.downsample'),
+    'of more stages': (lambda: network('MODEL.STAGE_NUM=3'), 'does not fit this model', 'more tensors'),
+    'of fewer stages': (lambda: network('MODEL.STAGE_NUM=1'), 'are missing (first: stage0', 'same network'),
+    'of another backbone': (lambda: network('MODEL.BACKBONE=Res-34'), 'more tensors (first: stage0.downsample'),
     'of another K': (
-        lambda: network(**keypoints(14)),
+        lambda: network(*(f'{key}={value}' for key, value in keypoints(14).items())),
         'have another shape (first: stage0.upsample.up1.res_conv2.conv',
         '(14, 1',
     ),
@@ -140,7 +142,12 @@ def resnet(depth: int, without: str = '') -> dict:
 
 
 PRETRAINED = {
-    'absent': (None, 'MODEL.WEIGHT', 'does not exist: get it with `python -m lib.tools.prepare weights'),
+    'absent': (
+        None,
+        'MODEL.WEIGHT',
+        'does not exist: get it with `python -m lib.tools.prepare weights',
+        "MODEL.WEIGHT=''",
+    ),
     'text': (b'not a checkpoint', 'is not a readable checkpoint', 'get it again'),
     'of a deeper network': (lambda: resnet(34), 'tensors are of a deeper trunk (first: layer1.2', 'MODEL.BACKBONE'),
     'of another kind of block': (lambda: resnet(50), 'does not fit this model', 'same network'),
