@@ -20,7 +20,7 @@ import torch
 from cvpack.errors import InputError
 from cvpack.files import follow, point, replacing
 from cvpack.order import LATEST, in_order, newest, newest_saved, samples, samples_of
-from cvpack.stand_ins import settled, stand_ins_for
+from cvpack.stand_ins import stand_ins_for, without_stand_ins
 
 BEST = 'iter-best.pth'
 NO_DATA = 'which is not data'
@@ -173,7 +173,7 @@ def _read(path: Path) -> Any:
         return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError:
         with stand_ins_for(path):
-            return settled(torch.load(path, map_location='cpu', weights_only=True))
+            return without_stand_ins(torch.load(path, map_location='cpu', weights_only=True))
 
 
 def _reason(error: Exception) -> str:
@@ -182,7 +182,7 @@ def _reason(error: Exception) -> str:
     # A name that is refused; or a class, made from dict or list, say, whose content is.
     match = re.search(r"GLOBAL (\S+)|\ACan only .*<class '(.+)'>|\A'(\S+)' object does not support", text)
     if match:
-        return f'it names {match[match.lastindex]}, {NO_DATA}'
+        return f'it names {next(filter(None, match.groups()))}, {NO_DATA}'
     return f'{type(error).__name__}: {text}'.split('\n')[0]
 
 

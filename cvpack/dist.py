@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as torch_dist
@@ -58,7 +58,7 @@ def setup(device_type: str, local_rank: int | None = None, timeout: float = DEFA
     """
     global _host_group
     index = int(os.environ.get('LOCAL_RANK', local_rank or 0))
-    device = torch.device(device_type, index if device_type == 'cuda' else None)
+    device = torch.device('cuda', index) if device_type == 'cuda' else torch.device(device_type)
     if device.type == 'cuda':
         if index >= torch.cuda.device_count():
             raise InputError(
@@ -83,7 +83,8 @@ def setup(device_type: str, local_rank: int | None = None, timeout: float = DEFA
                 f'MASTER_ADDR:MASTER_PORT = {address}: cannot meet the other processes ({reason}): '
                 'check that all were started, and that the port is free'
             ) from None
-        _host_group = torch_dist.new_group(backend='gloo', timeout=limit) if on_gpu else None
+        if on_gpu:  # every rank is in it
+            _host_group = cast(torch_dist.ProcessGroup, torch_dist.new_group(backend='gloo', timeout=limit))
     return device
 
 

@@ -11,7 +11,10 @@ import errno
 import functools
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, ParamSpec, TypeVar
+
+P = ParamSpec('P')
+T = TypeVar('T')
 
 # Of a path that a user named, wherever it is looked at: whether it exists cannot even be asked.
 UNUSABLE_PATHS = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
@@ -68,14 +71,14 @@ def _printable(text: str) -> str:
     return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
 
 
-def exits_cleanly(main: Callable) -> Callable:
+def exits_cleanly(main: Callable[P, T]) -> Callable[P, T]:
     """Decorates a command's entry point: an Ending becomes one line on stderr and its exit code.
 
     So does a path that the system does not let it look at.
     """
 
     @functools.wraps(main)
-    def wrapper(*args, **kwargs):
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return main(*args, **kwargs)
         except Ending as error:
@@ -89,7 +92,7 @@ def exits_cleanly(main: Callable) -> Callable:
             name = name if len(name) <= MAX_NAME_LENGTH else f'{name[:MAX_NAME_LENGTH]}...'
             _end(f'{name} cannot be used ({error.strerror}): name another path', InputError.exit_code)
 
-    return wrapper
+    return run
 
 
 def _end(message: str, code: int) -> NoReturn:

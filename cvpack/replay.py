@@ -1,9 +1,10 @@
 """A function of batches on a GPU, captured once as a CUDA graph and replayed: a single launch instead of thousands."""
 
 import contextlib
+import pickle
 import random
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +15,14 @@ Batch = dict[str, torch.Tensor]
 Function = Callable[..., torch.Tensor]
 # Runs a function once without effect; returns what replays it, and the tensor that every replay writes to.
 Capture = Callable[[Callable[[], torch.Tensor]], tuple[Callable[[], None], torch.Tensor]]
+
+
+class Graph(NamedTuple):
+    """A captured function: the tensors that it reads, what replays it, and the tensor that every replay writes to."""
+
+    inputs: tuple[Batch, ...]
+    replay: Callable[[], None]
+    output: torch.Tensor
 
 
 def capture_graph(run: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
@@ -70,27 +79,24 @@ class Replay:
         self.stream = torch.cuda.Stream(device) if stream is None and device.type == 'cuda' else stream
         self.calls = 0
         self.is_eager = False
-        self.inputs: tuple[Batch, ...] | None = None
-        self.replay: Callable[[], None] | None = None
-        self.output: torch.Tensor | None = None
+        self.graph: Graph | None = None
 
     def __call__(self, *batches: Batch) -> torch.Tensor:
         with on_stream(self.stream):
-            if self.inputs is None and not self.is_eager:
+            if self.graph is None and not self.is_eager:
                 self.calls += 1
                 if self.calls <= self.warm_up:
                     return self._warm_up(batches)
-                self._capture(batches)
-            if self.inputs is None or _shapes(batches) != _shapes(self.inputs):
+                self.graph = self._capture(batches)
+            if self.graph is None or _shapes(batches) != _shapes(self.graph.inputs):
                 return self.function(*batches)
-            _copy(self.inputs, batches)
-            self.replay()
-            return self.output
+            _copy(self.graph.inputs, batches)
+            self.graph.replay()
+            return self.graph.output
 
     def release(self) -> None:
         """Frees the graph: nccl's communicators cannot be closed while one refers to them."""
-        self.inputs = self.replay = self.output = None
-        self.is_eager = True
+        self.graph, self.is_eager = None, True
 
     def _warm_up(self, batches: tuple[Batch, ...]) -> torch.Tensor:
         before = _host_random_state()
@@ -100,19 +106,18 @@ class Replay:
             self.report(f'{self.option}: no CUDA graph, since the network draws random numbers on the host')
         return output
 
-    def _capture(self, batches: tuple[Batch, ...]) -> None:
+    def _capture(self, batches: tuple[Batch, ...]) -> Graph:
         inputs = tuple(
             {name: torch.empty_like(value, device=self.device) for name, value in batch.items()} for batch in batches
         )
         _copy(inputs, batches)
         try:
-            self.replay, self.output = self.capture(lambda: self.function(*inputs))
+            return Graph(inputs, *self.capture(lambda: self.function(*inputs)))
         except RuntimeError as error:
             reason = str(error).strip().partition('\n')[0]
             raise InputError(
                 f'{self.option}: the network cannot be captured as a CUDA graph ({reason[:200]}): set it to False'
             ) from None
-        self.inputs = inputs
 
 
 def _shapes(batches: tuple[Batch, ...]) -> list[dict[str, Any]]:
@@ -126,5 +131,4 @@ def _copy(inputs: tuple[Batch, ...], batches: tuple[Batch, ...]) -> None:
 
 
 def _host_random_state() -> tuple[Any, ...]:
-    kind, keys, *rest = np.random.get_state()
-    return torch.get_rng_state().tolist(), random.getstate(), kind, keys.tolist(), rest
+    return torch.get_rng_state().tolist(), random.getstate(), pickle.dumps(np.random.get_state())

@@ -88,9 +88,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict, path: Path, se
     Raises InputError, by path, for another kind of optimiser, or one of another number of parameters.
     """
     options = [{name: group[name] for name in group if name != 'params'} for group in optimizer.param_groups]
-    groups = state.get('param_groups') if isinstance(state, dict) else None
-    fits = isinstance(groups, list) and all(isinstance(group, dict) and 'params' in group for group in groups)
-    if not fits or not isinstance(state.get('state'), dict):
+    groups = state.get('param_groups') if isinstance(state, dict) and isinstance(state.get('state'), dict) else None
+    if not isinstance(groups, list) or not all(isinstance(group, dict) and 'params' in group for group in groups):
         raise InputError(f"{path}: its 'optimizer' is not the state of one: get the file again")
     if [len(group['params']) for group in groups] != [len(group['params']) for group in optimizer.param_groups]:
         raise InputError(f'{path} holds the optimiser of another number of parameters: is it of the same network?')

@@ -152,17 +152,18 @@ class TrainStep:
     def _gradients(self, batches: tuple[Any, ...]) -> Losses:
         """Forward and backward of every batch: the mean gradient, exchanged once; the mean losses."""
         self.optimizer.zero_grad(set_to_none=True)  # first: the old gradients' memory is free for the activations
-        parts = []
+        sums: Losses = {}
         for number, batch in enumerate(batches, start=1):
-            waits = self.parallel is not None and number < len(batches)
-            with self.parallel.no_sync() if waits else contextlib.nullcontext():
+            waits = number < len(batches)
+            with self.parallel.no_sync() if self.parallel is not None and waits else contextlib.nullcontext():
                 losses = self.compute_losses(batch)
                 total = losses['total_loss']
                 self.taint += 0 * total.detach()
                 # A factor of 1, or NaN: then so is every gradient, on all ranks, and all leave out the update.
                 self.scaler.scale(total / len(batches) * (1 + self.taint)).backward()
-            parts.append({name: value.detach() for name, value in losses.items()})
-        return {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0) + value.detach()
+        return {name: value / len(batches) for name, value in sums.items()}
 
     def _update(self) -> None:
         """The optimiser, then the moving average; neither changes a weight if the gradients are not finite.
@@ -176,7 +177,7 @@ class TrainStep:
             self.skipped += ~size.isfinite()
         else:
             self.taint += 0 * size
-            self.optimizer.found_inf = self.taint.isnan().float()
+            self.optimizer.found_inf = self.taint.isnan().float()  # type: ignore[attr-defined]  # of fused ones
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.ema is not None:

@@ -149,9 +149,7 @@ def test_replayed_steps_are_eager_steps(synthetic_coco, tmp_path, options):
         accumulate = trainer.cfg.SOLVER.ACCUM_STEPS
         batches = zip(*[iter(loader)] * accumulate)
         losses = [trainer.step(i, *pair).losses['total_loss'] for i, pair in enumerate(batches, start=1)]
-        assert (trainer.step.compute.inputs is not None) == (
-            warm_up < len(losses)
-        ) and not trainer.step.compute.is_eager
+        assert (trainer.step.compute.graph is not None) == (warm_up < len(losses)) and not trainer.step.compute.is_eager
         state = trainer.state(len(losses))
         weights = {**state['model'], **{f'ema.{name}': value for name, value in state.get('ema', {}).items()}}
         return losses, {name: value.cpu().clone() for name, value in weights.items()}

@@ -61,7 +61,7 @@ def test_a_batch_of_another_size_runs_by_itself():
 def test_random_numbers_of_the_host_are_drawn_each_time(draw):
     replay, said = replayed(lambda one: one['x'] + draw())
     assert len({replay(batch(0)).item() for _ in range(5)}) == 5
-    assert replay.inputs is None and len(said) == 1 and 'random numbers on the host' in said[0]
+    assert replay.graph is None and len(said) == 1 and 'random numbers on the host' in said[0]
 
 
 def test_what_cannot_be_captured_is_refused():
@@ -103,7 +103,7 @@ def test_replayed_training_is_eager_training():
 
     replays = []
     assert train(lambda compute: replays.append(replayed(compute)[0]) or replays[0]) == train(lambda compute: compute)
-    assert replays[0].inputs is not None and len(replays[0].inputs) == 2
+    assert replays[0].graph is not None and len(replays[0].graph.inputs) == 2
 
 
 def test_the_log_says_why_there_is_no_graph(synthetic_coco, tmp_path, capsys):

@@ -102,7 +102,7 @@ def crop_person(
 
     image: the whole one; center, scale (2,) float32: the box's; extension: shares by which it grows in x and y
     """
-    scale = fit(scale * np.float32([1 + share for share in extension]), aspect_ratio(input_shape, codec))
+    scale = fit(scale * np.array([1 + share for share in extension], np.float32), aspect_ratio(input_shape, codec))
     matrix = crop_matrix(center, scale, 0.0, input_shape, codec)
     return {'image': crop(image, matrix, input_shape), 'center': center, 'scale': scale}
 
@@ -214,18 +214,21 @@ class TestSamples(Dataset):
         self.records, self.views = records, views
         self.extension = (x_extension, y_extension)
         self.input_shape, self.codec = input_shape, codec
-        self.path = self.image = None
+        self.last: tuple[Path, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        records, path = self.records, self.records.path(index)
-        if path != self.path:
-            self.path = self.image = None  # lets go of the last one before the next takes memory
-            self.image, self.path = read_image(path), path
-        center, scale = records.center[index], records.scale[index]
-        sample = crop_person(self.image, center, scale, self.extension, self.input_shape, self.codec)
+        image = self._image(self.records.path(index))
+        center, scale = self.records.center[index], self.records.scale[index]
+        sample = crop_person(image, center, scale, self.extension, self.input_shape, self.codec)
         for number, view in enumerate(self.views, start=1):
-            sample[f'image{number}'] = crop_view(self.image, sample['center'], sample['scale'], view, self.codec)
+            sample[f'image{number}'] = crop_view(image, sample['center'], sample['scale'], view, self.codec)
         return sample
+
+    def _image(self, path: Path) -> np.ndarray:
+        if self.last is None or self.last[0] != path:
+            self.last = None  # frees its memory before the next image is read
+            self.last = path, read_image(path)
+        return self.last[1]

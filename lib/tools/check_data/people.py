@@ -55,7 +55,7 @@ def report_swaps(people: Group, dataset: Description, report: Report) -> None:
             sum(np.linalg.norm(positions[:, i] - positions[:, j], axis=1) for i, j in ends)
             for ends in (((a, c), (b, d)), ((a, d), (b, c)))
         )
-        for i in np.flatnonzero(there & (exchanged < SWAP_RATIO * as_labelled)):
+        for i in np.flatnonzero(there & (exchanged < SWAP_RATIO * as_labelled)).tolist():
             one, other = (' and '.join(dataset.joint_names[joint] for joint in pair) for pair in ((a, b), (c, d)))
             text = f'exchanging {one}, or {other}, would shorten the limbs between them'
             report(Issue.SWAP, f'{people.rows.label(i)}: {text} from {as_labelled[i]:.0f} to {exchanged[i]:.0f} pixels')

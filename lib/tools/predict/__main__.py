@@ -25,7 +25,7 @@ from cvpack.errors import InputError, exits_cleanly
 from cvpack.files import replacing
 from lib.deploy.predictor import PosePredictor
 from lib.tools.predict.boxes import DETECTOR_SCORE, BoxFile, Detector, FindPeople, People, whole_images
-from lib.tools.predict.media import RESULTS, Frame, ImageFiles, Video, open_source
+from lib.tools.predict.media import RESULTS, Frame, ImageFiles, Unreadable, Video, open_source
 
 # Of pixels in memory at once, unless a single image has more.
 MAX_BYTES = 2**28
@@ -40,12 +40,13 @@ class Counts:
     skipped: int = 0
 
 
-def _groups(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
+def _groups(frames: Iterable[Frame | Unreadable], size: int) -> Iterator[list[Frame | Unreadable]]:
     """Frames in lists of so many or, where they are large, fewer."""
-    group, memory = [], 0
+    group: list[Frame | Unreadable] = []
+    memory = 0
     for frame in frames:
         group.append(frame)
-        memory += frame.image.nbytes if frame.is_good else 0
+        memory += frame.image.nbytes if isinstance(frame, Frame) else 0
         if len(group) == size or memory >= MAX_BYTES:
             yield group
             group, memory = [], 0
@@ -73,7 +74,7 @@ def predict(predictor: PosePredictor, find_people: FindPeople, source: ImageFile
     bar = tqdm(desc='predict', total=len(source) or None, unit=f' {source.unit}s', disable=None)
     with bar, replacing(output / RESULTS) as file, source.saving(output) as save:
         for group in _groups(source, size):
-            frames = [frame for frame in group if frame.is_good]
+            frames = [frame for frame in group if isinstance(frame, Frame)]
             found = find_people(frames)
             poses = predictor([frame.image for frame in frames], [people.boxes for people in found])
             for frame, people, (keypoints, scores) in zip(frames, found, poses):
@@ -83,10 +84,9 @@ def predict(predictor: PosePredictor, find_people: FindPeople, source: ImageFile
                 predictor.draw(frame.image, keypoints, scores)
                 save(frame)
             counts.frames += len(frames)
-            for frame in group:
-                if not frame.is_good:
-                    counts.skipped += 1
-                    tqdm.write(f'skipped {frame}: {frame.image}')
+            for unreadable in (frame for frame in group if isinstance(frame, Unreadable)):
+                counts.skipped += 1
+                tqdm.write(f'skipped {unreadable}')
             bar.update(len(group))
         file.write(b'\n]\n' if counts.people else b'[]\n')
     return counts
