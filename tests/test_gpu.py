@@ -9,7 +9,7 @@ import torch
 from conftest import load_config, run_script, tiny_settings
 from level import Level, steps
 
-from cvpack.counters import CountedTogether
+from cvpack.batch_counters import FusedCounters
 from cvpack.dist import free_port
 from cvpack.errors import InputError, NotFinite
 from cvpack.files import read_json
@@ -299,7 +299,7 @@ def test_compiled_blocks_on_the_gpu_are_the_eager_ones(precision, tolerance):
 
 def test_counters_in_a_replayed_graph():
     model = torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.BatchNorm1d(4)).cuda()
-    together, x = CountedTogether(model), torch.randn(8, 4, device='cuda')
+    together, x = FusedCounters(model), torch.randn(8, 4, device='cuda')
     with together:
         model(x)
     graph = torch.cuda.CUDAGraph()

@@ -20,10 +20,10 @@ from lib.utils.transforms import (
     AugmentationSample,
     augment_box,
     crop_matrix,
-    draw,
     fit,
     mirror_matrix,
     mirror_permutation,
+    sample_augmentation,
 )
 from lib.utils.views import View
 
@@ -151,10 +151,10 @@ class TrainSamples(Dataset):
         """key: (index of the record, position in the run); the position seeds the augmentation."""
         index, position = key
         rng = np.random.default_rng([self.seed, position])
-        return self.sample(index, draw(rng, self.augmentation))
+        return self.sample(index, sample_augmentation(rng, self.augmentation))
 
-    def sample(self, index: int, draws: AugmentationSample) -> dict[str, np.ndarray]:
-        """The sample of a record under given draws."""
+    def sample(self, index: int, sampled: AugmentationSample) -> dict[str, np.ndarray]:
+        """The sample of a record under given sampled."""
         records, (height, width) = self.records, self.input_shape
         joints, visibility = records.joints[index], records.visibility[index]
         center, scale = augment_box(
@@ -164,24 +164,24 @@ class TrainSamples(Dataset):
             visibility,
             self.upper_body_ids,
             self.augmentation,
-            draws,
+            sampled,
             aspect_ratio(self.input_shape, self.codec),
         )
         image = self._image(index, scale)
-        if draws.flip:
+        if sampled.flip:
             # The crop is taken from the mirrored image, with its matrix, but without making that image.
             mirrored = mirror_matrix(image.width)
             center = np.array([image.width - center[0] - 1, center[1]])
-            matrix = crop_matrix(center, scale, draws.rotation, self.input_shape, self.codec) @ mirrored
+            matrix = crop_matrix(center, scale, sampled.rotation, self.input_shape, self.codec) @ mirrored
             joints, visibility = joints[self.permutation], visibility[self.permutation]
         else:
-            matrix = crop_matrix(center, scale, draws.rotation, self.input_shape, self.codec)
+            matrix = crop_matrix(center, scale, sampled.rotation, self.input_shape, self.codec)
         joints = joints @ matrix[:, :2].T + matrix[:, 2]
         if records.integer is not None and records.integer[index] and not CODECS[self.codec].subpixel:
             joints = np.trunc(joints)
         inside = ((joints >= 0) & (joints <= [width - 1, height - 1])).all(axis=1)
         return {
-            'image': crop(image.pixels, matrix @ image.to_whole, self.input_shape),
+            'image': crop(image.pixels, matrix @ image.to_full, self.input_shape),
             'keypoints': np.column_stack([joints, np.where(inside, visibility, 0)]).astype(np.float32),
         }
 
@@ -189,7 +189,7 @@ class TrainSamples(Dataset):
         """A record's image, for a crop of that scale."""
         path = self.records.path(index)
         if not self.reduced_jpeg:
-            return Reduced.whole(read_image(path))
+            return Reduced.full(read_image(path))
         zoom = CODECS[self.codec].length(self.input_shape[1]) / (scale[0] * PIXELS_PER_SCALE)
         return read_reduced(path, zoom)
 

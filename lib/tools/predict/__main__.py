@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from cvpack.device import make_ready
+from cvpack.device import configure_device
 from cvpack.errors import InputError, exits_cleanly
-from cvpack.files import replacing
+from cvpack.files import atomic_write
 from lib.deploy.predictor import PosePredictor
 from lib.tools.predict.boxes import DETECTOR_SCORE, BoxFile, Detector, FindPeople, People, whole_images
 from lib.tools.predict.media import RESULTS, Frame, ImageFiles, Unreadable, Video, open_source
@@ -72,7 +72,7 @@ def predict(predictor: PosePredictor, find_people: FindPeople, source: ImageFile
     counts = Counts()
     size = predictor.cfg.TEST.IMS_PER_GPU
     bar = tqdm(desc='predict', total=len(source) or None, unit=f' {source.unit}s', disable=None)
-    with bar, replacing(output / RESULTS) as file, source.saving(output) as save:
+    with bar, atomic_write(output / RESULTS) as file, source.saving(output) as save:
         for group in _groups(source, size):
             frames = [frame for frame in group if isinstance(frame, Frame)]
             found = find_people(frames)
@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise InputError(f'--{option.replace("_", "-")} is of boxes: give --boxes or --detector too')
     source = open_source(args.input, args.output)
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    make_ready(torch.device(device))
+    configure_device(torch.device(device))
     predictor = PosePredictor(args.weights, device, args.ema, args.experiment)
     find_people = _find_people(args, source, predictor.device)
     try:

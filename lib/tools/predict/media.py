@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cvpack.errors import InputError
-from cvpack.files import replacing
+from cvpack.files import atomic_write
 from lib.datasets.image_files import is_image, load_image
 
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')
@@ -104,7 +104,7 @@ class ImageFiles:
 
         def save(frame: Frame) -> None:
             path = output / frame.name
-            with replacing(path) as file:
+            with atomic_write(path) as file:
                 file.write(_encoded(frame.image, path.suffix))
 
         yield save

@@ -1,4 +1,4 @@
-"""A function of batches on a GPU, captured once as a CUDA graph and replayed: a single launch instead of thousands."""
+"""A function of batches on a GPU, captured once as a CUDA graph and replayed: one launch instead of thousands."""
 
 import contextlib
 import pickle
@@ -13,12 +13,12 @@ from cvpack.errors import InputError
 
 Batch = dict[str, torch.Tensor]
 Function = Callable[..., torch.Tensor]
-# Runs a function once without effect; returns what replays it, and the tensor that every replay writes to.
+# Records a function's kernels without running them; returns a function that replays them, and its output tensor.
 Capture = Callable[[Callable[[], torch.Tensor]], tuple[Callable[[], None], torch.Tensor]]
 
 
 class Graph(NamedTuple):
-    """A captured function: the tensors that it reads, what replays it, and the tensor that every replay writes to."""
+    """A captured function: its input tensors, the call that replays it, and the tensor that every replay writes to."""
 
     inputs: tuple[Batch, ...]
     replay: Callable[[], None]
@@ -26,9 +26,9 @@ class Graph(NamedTuple):
 
 
 def capture_graph(run: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
-    """Records on the current stream, which must not be the default one, what `run` launches."""
+    """Records what `run` launches on the current stream, which must not be the default one."""
     graph = torch.cuda.CUDAGraph()
-    # Other threads, which pin a loader's memory or watch over nccl, may go on calling CUDA.
+    # Other threads, which pin a loader's memory or watch nccl, may keep calling CUDA.
     with torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode='thread_local'):
         output = run()
     return graph.replay, output
@@ -36,7 +36,7 @@ def capture_graph(run: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], 
 
 @contextlib.contextmanager
 def on_stream(stream: torch.cuda.Stream | None) -> Iterator[None]:
-    """What its body launches runs on the stream, between what the caller launched before and what it does after."""
+    """Inside, work is launched on the stream; it runs after the caller's earlier work and before its later work."""
     if stream is None:
         yield
         return
@@ -47,20 +47,20 @@ def on_stream(stream: torch.cuda.Stream | None) -> Iterator[None]:
     caller.wait_stream(stream)
 
 
-class Replay:
-    """Calls a function of batches of tensors: eagerly until its memory and kernels are settled, then as a graph.
+class CudaGraph:
+    """Calls a function of batches of tensors: eagerly until its memory and kernels have settled, then as a graph.
 
-    function: (*batches) -> a tensor on the device. Whatever it does on the host, it does in eager calls and once in
-              the capture, but in no replay
+    function: (*batches) -> a tensor on the device. Its work on the host is done in eager calls and in the capture, but
+              not in replays
     warm_up:  eager calls before the capture
-    option:   what the user asks for this by
-    report:   is told, in a line, when calls stay eager for good: the function draws random numbers on the host
-    capture:  another way to capture, for tests
+    option:   the setting that turns this on, for messages
+    report:   called with a line if all calls stay eager because the function draws random numbers on the host
+    capture:  replaced in tests
 
-    The tensor that is returned is the next call's too: copy what is to be kept. Batches of other shapes than the
-    captured ones run eagerly, which changes no result. All runs on `stream`, one of its own if none is given, and the
-    caller's stream waits for it. Raises InputError for a function that cannot be captured, as it asks the device for a
-    number, say: torch's allocator is of no more use then.
+    The next call overwrites the returned tensor. Batches of other shapes than the captured ones run eagerly, with the
+    same results. Everything runs on `stream`, by default a new one, and the caller's stream waits for it. Raises
+    InputError for a function that cannot be captured, for example because it reads a number from the device; torch's
+    allocator cannot be used after that.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Replay:
             return self.graph.output
 
     def release(self) -> None:
-        """Frees the graph: nccl's communicators cannot be closed while one refers to them."""
+        """Frees the graph: nccl's communicators cannot be closed while a graph refers to them."""
         self.graph, self.is_eager = None, True
 
     def _warm_up(self, batches: tuple[Batch, ...]) -> torch.Tensor:
@@ -103,7 +103,7 @@ class Replay:
         output = self.function(*batches)
         if self.calls == self.warm_up and _host_random_state() != before:
             self.is_eager = True
-            self.report(f'{self.option}: no CUDA graph, since the network draws random numbers on the host')
+            self.report(f'{self.option}: no CUDA graph, because the network draws random numbers on the host')
         return output
 
     def _capture(self, batches: tuple[Batch, ...]) -> Graph:
