@@ -165,7 +165,7 @@ def test_a_moving_average_can_begin_when_a_run_goes_on(synthetic_coco, tmp_path,
     more = [*settings, 'SOLVER.MAX_ITER=2', 'SOLVER.EMA=0.5', 'SOLVER.WEIGHT_DECAY=0.0']
     call(monkeypatch, engine.train, '-c', 'iter-8.pth', '--set', *more)
     printed = capsys.readouterr().out
-    assert 'has no moving average of the weights: it begins here' in printed
+    assert 'has no EMA of the weights: it begins here' in printed
     assert 'was trained under another max_iter' in printed
     state = checkpoint.load(tmp_path / 'iter-16.pth')
     assert state['ema_updates'] == 8

@@ -105,9 +105,9 @@ def test_auto_writes_over_no_other_run(other, synthetic_coco, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ('number', 'at', 'left'),
     [
-        (signal.SIGTERM, (1,), 'no checkpoint is whole'),
-        (signal.SIGUSR1, (2,), 'the newest whole checkpoint is iter-1.pth'),
-        (None, (2,), 'the newest whole checkpoint is iter-1.pth'),
+        (signal.SIGTERM, (1,), 'there is no intact checkpoint'),
+        (signal.SIGUSR1, (2,), 'the newest intact checkpoint is iter-1.pth'),
+        (None, (2,), 'the newest intact checkpoint is iter-1.pth'),
     ],
 )
 def test_what_could_not_be_saved_is_not_called_saved(number, at, left, synthetic_coco, tmp_path, monkeypatch, capsys):
@@ -148,7 +148,7 @@ def test_what_went_wrong_is_told_on_a_full_disk(synthetic_coco, tmp_path, monkey
     error = refused(
         capsys, experiment(engine.train, monkeypatch), '--set', *fast_settings(synthetic_coco, tmp_path), code=3
     )
-    names_all(error, 'iteration 1', 'not-finite-iter-1.json (No space left on device)', 'no checkpoint is whole')
+    names_all(error, 'iteration 1', 'not-finite-iter-1.json (No space left on device)', 'there is no intact checkpoint')
 
 
 def test_another_number_of_gpus_keeps_the_place_in_the_data(synthetic_coco, tmp_path, monkeypatch, capsys):

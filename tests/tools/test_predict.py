@@ -180,7 +180,7 @@ def test_a_folder_with_files_that_are_no_pictures(weights, synthetic_coco, tmp_p
     names_all(
         said,
         'each whole image is taken for one person',
-        "skipped 'cut short.jpg': image that is cut short or damaged",
+        "skipped 'cut short.jpg': image that is truncated or damaged",
         "skipped 'a letter.png': file that is not an image",
         f'{output}: 2 images, 2 people, 2 skipped',
     )
@@ -373,7 +373,7 @@ REFUSALS = {
     'below a file': ({'--output': 'notes.txt/out'}, 'cannot write', 'notes.txt'),
     'no weights': ({'--weights': 'absent.pth'}, 'absent.pth does not exist'),
     'other weights': ({'--weights': 'notes.txt'}, 'notes.txt is not a readable checkpoint'),
-    'no average': ({'--ema': None}, 'has no moving average of the weights'),
+    'no average': ({'--ema': None}, 'has no EMA of the weights'),
     'detector alone': ({'--detector': 'torchvision:ssd300_vgg16'}, '--detector and --detector-weights go together'),
     'a pattern of nothing': ({'--input': 'in/*.bmp'}, 'in/*.bmp does not exist'),
     'a category of nothing': ({'--category': '3'}, '--category is of boxes'),

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cvpack import checkpoint
+from cvpack.checkpoint_order import in_order, newest
 from cvpack.errors import InputError
-from cvpack.order import in_order, newest
 from lib import engine
 from lib.evaluation import validation
 from lib.training import begin
