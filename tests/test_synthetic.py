@@ -152,7 +152,7 @@ def test_box_and_area_are_those_of_the_silhouette() -> None:
         assert annotation['area'] == np.count_nonzero(labels)
         x, y, w, h = cv2.boundingRect(np.uint8(labels > 0))
         x0, y0, w0, h0 = annotation['bbox']
-        assert np.abs(np.array((x, y, x + w, y + h)) - (x0, y0, x0 + w0, y0 + h0)).max() < 1.5
+        assert np.abs(np.array((x, y, x + w - 1, y + h - 1)) - (x0, y0, x0 + w0, y0 + h0)).max() < 1.5
 
 
 def test_left_is_the_persons_own() -> None:
