@@ -261,7 +261,7 @@ sys.meta_path.append(Finder)
 
 @pytest.mark.parametrize('packages', [('lib', 'cvpack'), ('lib',), ('cvpack',)], ids=' '.join)
 @pytest.mark.parametrize(
-    'command', [('train.py',), ('config.py',), ('-m', 'lib.tools.predict'), ('-m', 'lib.tools.codecs')]
+    'command', [('train.py',), ('config.py',), ('-m', 'lib.tools.predict'), ('-m', 'lib.tools.convert')]
 )
 def test_an_old_clone_on_the_path_is_named(packages, command, tmp_path):
     """PYTHONPATH of the published code's users still holds its clone, whose packages have these names too."""
