@@ -1,4 +1,4 @@
-"""The codecs against places worked out by hand; that they cannot be mixed; what joints lose on the way there and back."""
+"""The codecs against places worked out by hand; that they cannot be mixed; what joints lose there and back."""
 
 import ast
 
