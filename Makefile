@@ -1,5 +1,5 @@
 # Two commands for a bare machine:
-#   make quickstart   environment, install, draw people, train, test, picture
+#   make quickstart   environment, install, synthetic people, train, test, picture
 #   make test         environment, install, all tests
 # Without a GPU a smaller torch will do: make test PIP_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'
 
@@ -39,7 +39,7 @@ MINUTES ?= 8
 gpu: install
 	$(BIN)/python -m lib.tools.benchmark gpu --root $(ROOT) --minutes $(MINUTES) --json gpu.json
 
-# Can be repeated: drawn people are kept, and training goes on from its last checkpoint.
+# Can be repeated: synthetic people are kept, and training goes on from its last checkpoint.
 quickstart: install
 	$(BIN)/python -m lib.tools.prepare toy
 	cd exps/mspn.2xstg.toy && $(BIN)/python -m torch.distributed.launch --nproc_per_node=2 train.py \

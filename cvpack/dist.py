@@ -7,7 +7,6 @@ writes the files; the local rank determines the device.
 
 import argparse
 import contextlib
-import ipaddress
 import os
 import random
 import re
@@ -72,12 +71,9 @@ def setup(device_type: str, local_rank: int | None = None, timeout: float = DEFA
         limit = timedelta(seconds=timeout)
         try:
             torch_dist.init_process_group(
-                'nccl' if on_gpu else 'gloo',
-                timeout=limit,
-                device_id=device if on_gpu else None,
-                **_meeting_point(limit),
+                'nccl' if on_gpu else 'gloo', timeout=limit, device_id=device if on_gpu else None
             )
-        except (RuntimeError, ValueError, OSError) as error:
+        except (RuntimeError, ValueError) as error:
             address = f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}'
             reason = str(error).strip().partition('\n')[0][:200]
             raise InputError(
@@ -87,30 +83,6 @@ def setup(device_type: str, local_rank: int | None = None, timeout: float = DEFA
         if on_gpu:  # every rank is in it
             _host_group = cast(torch_dist.ProcessGroup, torch_dist.new_group(backend='gloo', timeout=limit))
     return device
-
-
-def _meeting_point(timeout: timedelta) -> dict[str, Any]:
-    """Arguments of init_process_group by which rank 0 listens at the address MASTER_ADDR alone.
-
-    None, so that torch does as it does, which is to listen on every network: under torchrun, whose agent listens
-    already, and where MASTER_ADDR is a host's name, which may mean another address on that host itself.
-    """
-    environ = os.environ
-    host = environ['MASTER_ADDR'].replace('localhost', '127.0.0.1')
-    try:
-        version = ipaddress.ip_address(host).version
-    except ValueError:
-        return {}
-    if environ.get('TORCHELASTIC_USE_AGENT_STORE') == 'True':
-        return {}
-    address, rank, world_size = (host, int(environ['MASTER_PORT'])), int(environ['RANK']), int(environ['WORLD_SIZE'])
-    listener = None
-    if rank == 0:
-        family = socket.AF_INET6 if version == 6 else socket.AF_INET
-        listener = socket.create_server(address, family=family).detach()
-    # torch 2.4's default kind of store takes no socket.
-    store = torch_dist.TCPStore(*address, world_size, rank == 0, timeout, master_listen_fd=listener, use_libuv=False)
-    return {'store': store, 'rank': rank, 'world_size': world_size}
 
 
 def is_distributed() -> bool:

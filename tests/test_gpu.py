@@ -40,7 +40,7 @@ NCCL = ('-m', 'torch.distributed.run', '--nproc_per_node=1', f'--master_port={fr
 def trainer_and_loader(
     synthetic_coco, tmp_path, *options: str, iterations: int, device: str = 'cuda', wrap=lambda network: network
 ):
-    """A run of so many iterations on drawn people; wrap: the network -> another one."""
+    """A run of so many iterations on synthetic people; wrap: the network -> another one."""
     cfg = load_config(EXPERIMENT)
     override(cfg, [*tiny_settings(synthetic_coco, tmp_path), 'DATALOADER.NUM_WORKERS=0', *options])
     torch.manual_seed(0)

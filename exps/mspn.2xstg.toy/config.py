@@ -1,4 +1,4 @@
-"""A small 2-stage MSPN that learns the drawn people on 2 CPU cores: what `make quickstart` runs.
+"""A small 2-stage MSPN that learns synthetic people on 2 CPU cores: what `make quickstart` runs.
 
 python -m torch.distributed.launch --nproc_per_node=2 train.py
 """
@@ -6,7 +6,7 @@ python -m torch.distributed.launch --nproc_per_node=2 train.py
 from lib.config import coco_defaults, finalize
 
 cfg = coco_defaults()
-cfg.DATASET.NAME = 'drawn people'
+cfg.DATASET.NAME = 'synthetic people'
 cfg.DATASET.ROOT = 'dataset/TOY'
 
 # A quarter of the paper's pixels, a fraction of its channels: some 80 people a second on two cores.

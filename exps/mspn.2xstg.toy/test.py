@@ -1,4 +1,4 @@
-"""Test the toy network on drawn people.
+"""Test the toy network on synthetic people.
 
     python test.py -i last
 

@@ -69,7 +69,7 @@ def with_joint(joint: int, *values: Any) -> Change:
 
 
 def coco_with(synthetic_coco: Path, root: Path, changes: dict[str, Change]) -> Path:
-    """The drawn people again, with some of their json files changed; images are shared."""
+    """The synthetic people again, with some of their json files changed; images are shared."""
     for name in (COCO.train_json, COCO.val_json, COCO.val_boxes):
         write_json(root / name, changes.get(name, lambda content: content)(read_json(synthetic_coco / name)))
     (root / 'images').symlink_to(synthetic_coco / 'images')

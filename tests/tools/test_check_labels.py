@@ -18,7 +18,7 @@ TRAIN, DET = COCO.train_json, COCO.val_boxes
 
 
 def edited(synthetic_coco, root, edit, name=TRAIN):
-    """The drawn people with edit(annotation, image) applied to each of a file."""
+    """The synthetic people with edit(annotation, image) applied to each of a file."""
     content = read_json(synthetic_coco / name)
     images = {image['id']: image for image in content['images']}
     for annotation in content['annotations']:

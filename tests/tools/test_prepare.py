@@ -110,7 +110,7 @@ def test_toy_is_drawn_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(prepare, 'write_dataset', write_dataset)
     monkeypatch.setenv('MSPN_HOME', str(tmp_path))
     target = tmp_path / 'dataset/TOY'
-    assert f'{target}: drawn with' in run(capsys, 'toy')
+    assert f'{target}: made with' in run(capsys, 'toy')
     assert f'{target}: kept' in run(capsys, 'toy')
     assert calls == [(2000, 250, 0)] and (target / 'picture').is_file()
     message = fail(capsys, 'toy', '--seed', 1)

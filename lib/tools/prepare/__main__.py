@@ -95,7 +95,7 @@ def _shapes(state: dict) -> dict[str, torch.Size | None]:
 
 
 def prepare_toy(target: Path, train: int, val: int, seed: int) -> None:
-    """Draws the synthetic people, whole or not at all; drawn.json beside them tells with which arguments.
+    """Makes the synthetic people, all or none; drawn.json beside them tells with which arguments.
 
     Raises InputError if something else is in the folder.
     """
@@ -105,7 +105,7 @@ def prepare_toy(target: Path, train: int, val: int, seed: int) -> None:
         there = read_json(drawn) if drawn.is_file() else 'something else'
         if there != arguments:
             raise InputError(f'{target} holds {there}, not {arguments}: move it away or give another --target')
-        print(f'{target}: kept, drawn with {arguments}')
+        print(f'{target}: kept, made with {arguments}')
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f'.{target.name}.', dir=target.parent) as folder:
@@ -114,7 +114,7 @@ def prepare_toy(target: Path, train: int, val: int, seed: int) -> None:
         counts = write_dataset(unfinished, train, val, seed)
         place(unfinished / 'drawn.json', as_json(arguments))
         unfinished.rename(target)
-    print(f'{target}: drawn with {arguments}, ' + ', '.join(f'{key} {value}' for key, value in counts.items()))
+    print(f'{target}: made with {arguments}, ' + ', '.join(f'{key} {value}' for key, value in counts.items()))
 
 
 def _parser() -> argparse.ArgumentParser:
