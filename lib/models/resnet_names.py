@@ -44,7 +44,7 @@ def torchvision_remainder(state: State) -> list[str]:
 def from_torchvision(state: State) -> State:
     """torchvision's ResNet -> the renamed form: float32, BGR input."""
     renamed = {new: value for key, value in state.items() if (new := _rename(key)) is not None}
-    if STEM in renamed:
+    if STEM in renamed and renamed[STEM].ndim == 4:  # another shape is refused later, by name
         renamed[STEM] = renamed[STEM].flip(1)
     return {key: value.float() if value.is_floating_point() else value for key, value in renamed.items()}
 

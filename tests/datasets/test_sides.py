@@ -3,6 +3,8 @@
 import dataclasses
 
 import pytest
+from check_command import first
+from refusals import experiment, refused, small
 
 from lib.config import coco_defaults, finalize
 from lib.datasets.checks import Issue
@@ -96,7 +98,8 @@ def test_sides_are_reported(synthetic_coco):
     ]
     cfg = coco_defaults(dataclasses.replace(COCO, root=synthetic_coco, joint_names=tuple(names), flip_pairs=()))
     findings = check_data.check(cfg, ('train',), 1)
-    assert findings.counts[Issue.SIDES] == 8 and 'LEye and REye are left and right' in findings.examples[Issue.SIDES][0]
+    assert len(findings.messages[Issue.SIDES]) == 8
+    assert 'LEye and REye are left and right' in first(findings, Issue.SIDES)
 
 
 @pytest.mark.parametrize('entry', [train, run_test], ids=['train', 'test'])

@@ -338,7 +338,7 @@ def test_a_file_name_cannot_leave_the_target(tmp_path, capsys):
 
 def test_folder_to_check(tmp_path, capsys):
     error = refused(capsys, check_data.main, '--dataset', 'coco', '--root', tmp_path / 'nowhere')
-    names_all(error, f'--root {tmp_path}/nowhere is no folder', 'python -m lib.tools.prepare')
+    names_all(error, f'--root {tmp_path}/nowhere is not a folder', 'python -m lib.tools.prepare')
 
 
 def test_one_line_from_a_real_command(synthetic_coco, tmp_path):

@@ -130,7 +130,7 @@ def test_data_are_copied(make, tmp_path, capsys):
     source, target = make(tmp_path / 'download'), tmp_path / 'COCO'
     command = 'coco', '--source', source, '--target', target
     printed = run(capsys, *command)
-    assert 'copied from' in printed and 'as there can be no link' in printed
+    assert 'copied from' in printed
     assert [line.split(': ')[1].split(',')[0] for line in run(capsys, *command).splitlines()] == ['kept'] * 5
     records = coco.train_records(COCO.at(target), 1)
     assert len(records) and all((target / 'images' / path.decode()).is_file() for path in records.paths)
@@ -146,8 +146,8 @@ def test_data_without_room_for_a_copy(tmp_path, capsys, monkeypatch):
     source, target = make_2017(tmp_path / 'download'), tmp_path / 'COCO'
     monkeypatch.setattr(shutil, 'copyfile', full)
     error = fail(capsys, 'coco', '--source', source, '--target', target)
-    assert f'{target}/images/train2017 can be neither a link to {source}/train2017' in error
-    assert 'a copy of it (No space left on device)' in error and '--target' in error
+    assert f'{target}/images/train2017 ' in error and f'{source}/train2017 ' in error
+    assert 'No space left on device' in error and '--target' in error
     assert list((target / 'images').iterdir()) == []
 
 

@@ -278,7 +278,7 @@ def test_a_sheet_that_cannot_be_written(synthetic_coco, tmp_path, capsys):
     error = refused(
         capsys, check_data.main, '--dataset', 'coco', '--root', synthetic_coco, '--sheet', tmp_path / 'sheet.txt'
     )
-    names_all(error, f'--sheet {tmp_path}/sheet.txt: name a file that ends in .jpg or .png, in a folder that exists')
+    names_all(error, f'--sheet {tmp_path}/sheet.txt', '.jpg or .png')
 
 
 @pytest.mark.parametrize('arguments', [[], ['--dataset', 'lsp'], ['--dataset', 'coco', '--workers', '0']])

@@ -306,7 +306,7 @@ def test_nothing_readable_is_an_error(weights, tmp_path, capsys):
     (tmp_path / 'in').mkdir()
     (tmp_path / 'in/a.jpg').write_bytes(b'')
     error = refused(capsys, main, '--weights', weights, '--input', tmp_path / 'in', '--output', tmp_path / 'out')
-    names_all(error, tmp_path / 'in', 'no image of it could be read')
+    names_all(error, tmp_path / 'in', 'no image in it could be read')
 
 
 # ---------------------------------------------------------------------------------------------------- videos
@@ -361,7 +361,7 @@ REFUSALS = {
     'text': (
         {'--input': 'notes.txt'},
         '--input notes.txt: no image that this OpenCV reads (passed over: 1 .txt)',
-        'as one of .mp4',
+        'one of .mp4',
     ),
     'a folder without pictures': ({'--input': 'empty'}, '--input empty: no image that this OpenCV reads; a video'),
     'a video that is none': ({'--input': 'clip.mp4'}, 'clip.mp4 cannot be opened'),
@@ -370,14 +370,14 @@ REFUSALS = {
     'above the input': ({'--output': '.'}, 'would be overwritten'),
     'over some of the input': ({'--output': 'in/sub dir'}, 'a folder of the input with other files in it'),
     'a file as output': ({'--output': 'notes.txt'}, 'notes.txt is a file'),
-    'below a file': ({'--output': 'notes.txt/out'}, 'cannot write', 'notes.txt'),
+    'below a file': ({'--output': 'notes.txt/out'}, 'notes.txt', '--output'),
     'no weights': ({'--weights': 'absent.pth'}, 'absent.pth does not exist'),
     'other weights': ({'--weights': 'notes.txt'}, 'notes.txt is not a readable checkpoint'),
     'no average': ({'--ema': None}, 'has no EMA of the weights'),
     'detector alone': ({'--detector': 'torchvision:ssd300_vgg16'}, '--detector and --detector-weights go together'),
     'a pattern of nothing': ({'--input': 'in/*.bmp'}, 'in/*.bmp does not exist'),
-    'a category of nothing': ({'--category': '3'}, '--category is of boxes'),
-    'a score of nothing': ({'--min-score': '0.3'}, '--min-score is of boxes'),
+    'a category of nothing': ({'--category': '3'}, '--category applies to boxes'),
+    'a score of nothing': ({'--min-score': '0.3'}, '--min-score applies to boxes'),
 }
 
 
