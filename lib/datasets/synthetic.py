@@ -52,7 +52,7 @@ PARTS = (
     ('red', {'left_lip': 0.006, 'right_lip': 0.006}),
 )
 SIDES = {'left': 1, 'right': -1}
-CIRCLE = cv2.ellipse2Poly((0, 0), (1000, 1000), 0, 0, 360, 15) / 1000
+CIRCLE = np.array(cv2.ellipse2Poly((0, 0), (1000, 1000), 0, 0, 360, 15)) / 1000
 MIN_VISIBLE, MIN_LABELLED = 7, 9  # joints of everybody in a picture
 CATEGORY = {
     'id': PERSON,
@@ -119,7 +119,9 @@ def _limb(rng: np.random.Generator, sign: int, actions: tuple) -> np.ndarray:
 def _pose(rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Landmarks (3,) of one body; what is above the hips leans as one."""
     middle = {'belly': (0, 0.07, 0), 'collar': (0, 0.305, 0), 'nape': (0, 0.345, 0.006), 'crown': (0, 0.435, -0.006)}
-    upper, lower = middle | {'skull': (0, 0.417, 0.018), 'chin': (0, 0.357, 0.036), 'nose': (0, 0.393, 0.103)}, {}
+    upper: dict[str, np.ndarray | tuple[float, ...]] = {**middle, 'skull': (0, 0.417, 0.018)}
+    upper |= {'chin': (0, 0.357, 0.036), 'nose': (0, 0.393, 0.103)}
+    lower: dict[str, np.ndarray] = {}
     for side, sign in SIDES.items():
         hip, shoulder = np.array((sign * 0.062, 0, 0)), np.array((sign * 0.107, 0.285, 0))
         (thigh, shin), (arm, forearm) = _limb(rng, sign, LEGS), _limb(rng, sign, ARMS)
@@ -198,14 +200,14 @@ def draw_image(rng: np.random.Generator) -> tuple[np.ndarray, list[dict]]:
     backdrop = np.where(np.arange(height)[:, None, None] < height * rng.uniform(0.5, 0.75), wall, floor)
     backdrop = backdrop + cv2.resize(rng.normal(0, 6, (6, 6, 3)), (width, height), interpolation=cv2.INTER_CUBIC)
     behind, before = ([_thing(rng, height, width) for _ in range(rng.integers(most))] for most in (9, 2))
-    annotations: list[dict | None] = [None]
-    while None in annotations:
-        people, image = _people(rng, height, width), np.uint8(np.clip(backdrop, 0, 255))
+    people, annotations = list[Person](), list[dict]()
+    while not people or len(annotations) < len(people):
+        people, image = _people(rng, height, width), np.clip(backdrop, 0, 255).astype(np.uint8)
         labels = _paint(image, [*behind, *(part for person in people for part in person.parts), *before])
         firsts = (1 + len(behind) + k * len(person.parts) for k, person in enumerate(people))
-        annotations = [_annotation(labels, *pair) for pair in zip(firsts, people)]
+        annotations = [found for pair in zip(firsts, people) if (found := _annotation(labels, *pair))]
     grain = rng.uniform(1, 4) * rng.standard_normal((height, width, 1), np.float32)
-    return np.uint8(np.clip(image + grain, 0, 255)), annotations
+    return np.clip(image + grain, 0, 255).astype(np.uint8), annotations
 
 
 def _detections(people: list[dict], seed: int) -> list[dict]:
