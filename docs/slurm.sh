@@ -27,8 +27,8 @@ export MASTER_ADDR MASTER_PORT
 MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 MASTER_PORT=$((20000 + SLURM_JOB_ID % 10000))
 
-# `exec`, so that no shell gets the signal instead. No --kill-on-bad-exit: the first process to exit with 75 would have the
-# others killed, and srun's code would be theirs; --wait ends those that a dead one leaves behind after a minute.
+# `exec`, so that no shell gets the signal instead. No --kill-on-bad-exit: the first process to exit with 75 would have
+# the others killed, and srun's code would be theirs; --wait ends those that a dead one leaves behind after a minute.
 code=0
 # shellcheck disable=SC2016  # a task's own variables
 srun --kill-on-bad-exit=0 --wait=60 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" bash -c '
