@@ -38,7 +38,7 @@ MINUTES ?= 8
 gpu: install
 	$(BIN)/python -m lib.tools.benchmark gpu --root $(ROOT) --minutes $(MINUTES) --json gpu.json
 
-# Can be repeated: the synthetic people are kept, and training resumes from its last checkpoint.
+# Can be repeated: synthetic people are kept, and training goes on from its last checkpoint.
 quickstart: install
 	$(BIN)/python -m lib.tools.prepare toy
 	cd exps/mspn.2xstg.toy && $(BIN)/python -m torch.distributed.launch --nproc_per_node=2 train.py \

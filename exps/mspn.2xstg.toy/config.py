@@ -1,4 +1,4 @@
-"""A small 2-stage MSPN for synthetic people, trained on 2 CPU cores: what `make quickstart` runs.
+"""A small 2-stage MSPN that learns synthetic people on 2 CPU cores: what `make quickstart` runs.
 
 python -m torch.distributed.launch --nproc_per_node=2 train.py
 """
