@@ -140,7 +140,7 @@ def _train(cfg: EasyDict, trainer: Trainer, device: torch.device, logger: loggin
         log = TrainLog(logger, Path(cfg.TENSORBOARD_DIR), start, schedule.max_iter, images, timer, device)
     writer = checkpoint.Writer(folder, cfg.SOLVER.KEEP_CHECKPOINTS, logger.error) if dist.is_main() else None
     with _writing(cfg):
-        validation = Validation(cfg, trainer, log, writer, logger) if cfg.TEST.DURING_TRAINING else None
+        validation = Validation(cfg, trainer, log, writer, logger) if cfg.VALIDATION.PERIOD else None
 
     def save(iteration: int) -> None:
         if writer is not None:

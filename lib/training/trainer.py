@@ -24,7 +24,7 @@ from cvpack.precision import autocast
 from cvpack.replay import Replay, on_stream
 from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_schedule
 from cvpack.trainer import Losses, TrainStep
-from lib.config import REFERENCE_GPUS, git_revision, to_plain
+from lib.config import git_revision, to_plain
 from lib.loader import memory_format, normalize
 from lib.models.bias import drop_biases, zero_gradients
 from lib.models.compiled import compile_blocks
@@ -38,12 +38,12 @@ from lib.utils.codec import trained_codec
 WARM_UP, WARM_UP_PARALLEL = 3, 11
 
 
-def build_schedule(cfg: EasyDict) -> Schedule:
-    """The learning rate of this run's number of processes and batches."""
+def build_schedule(cfg: EasyDict, processes: int | None = None) -> Schedule:
+    """The learning rate of so many processes, by default those of this run, and their batches."""
     s = cfg.SOLVER
-    gpus = dist.world_size() * s.ACCUM_STEPS
+    gpus = (processes or dist.world_size()) * s.ACCUM_STEPS
     return scale_schedule(
-        s.BASE_LR, s.MAX_ITER, s.CHECKPOINT_PERIOD, s.WARMUP_ITERS, s.WARMUP_FACTOR, gpus, REFERENCE_GPUS
+        s.BASE_LR, s.MAX_ITER, s.CHECKPOINT_PERIOD, s.WARMUP_ITERS, s.WARMUP_FACTOR, gpus, s.REFERENCE_GPUS
     )
 
 
