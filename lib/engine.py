@@ -14,15 +14,15 @@ import torch
 from easydict import EasyDict
 
 from cvpack import checkpoint, dist
-from cvpack.device import make_ready
+from cvpack.checkpoint_order import LATEST
+from cvpack.device import configure_device
 from cvpack.errors import InputError, NotFinite, Preempted, exits_cleanly
 from cvpack.files import follow
 from cvpack.logger import DataTimer, TrainLog, get_logger
-from cvpack.order import LATEST
 from cvpack.preemption import StopRequest
 from cvpack.prefetch import Prefetch
 from cvpack.trainer import train_loop
-from cvpack.workers import starved_workers_end_the_job
+from cvpack.workers import reporting_starved_workers
 from lib.config import git_revision, override
 from lib.datasets.sides import unpaired_sides
 from lib.evaluation.ensemble import load_network
@@ -31,7 +31,7 @@ from lib.evaluation.test_folder import claimed, describe, refuse_another, test_f
 from lib.evaluation.validation import Validation, check_validation, save_curves
 from lib.inference import predict
 from lib.loader import FEWER_WORKERS, dataset_of, format_of, train_loader, train_samples
-from lib.models.own import BuildModel, choose_network
+from lib.models.own import BuildModel, select_network
 from lib.training import Trainer, build_schedule, keep_config
 from lib.training.begin import begin
 from lib.training.not_finite import explain
@@ -106,11 +106,11 @@ def train(cfg: EasyDict, build_model: BuildModel) -> None:
     )
     args = parser.parse_args()
     device, logger = _start(cfg, args)
-    make_ready(device, spare_memory=cfg.RUN_EFFICIENT)
-    build_model = choose_network(cfg, build_model, device, training=True, logger=logger)
+    configure_device(device, spare_memory=cfg.RUN_EFFICIENT)
+    build_model = select_network(cfg, build_model, device, training=True, logger=logger)
     torch.manual_seed(cfg.SOLVER.SEED)
-    peers = dist.lost_peers_end_the_job(f'started again with {GO_ON} the run goes on')
-    with StopRequest() as stop, peers, starved_workers_end_the_job(FEWER_WORKERS):
+    peers = dist.reporting_lost_peers(f'started again with {GO_ON} the run goes on')
+    with StopRequest() as stop, peers, reporting_starved_workers(FEWER_WORKERS):
         trainer = Trainer(cfg, build_model(cfg), build_schedule(cfg), device)
         begin(cfg, args, trainer, logger)
         try:
@@ -195,8 +195,8 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
     """
     args = _test_parser().parse_args()
     device, logger = _start(cfg, args)
-    make_ready(device)
-    build_model = choose_network(cfg, build_model, device, training=False, logger=logger)
+    configure_device(device)
+    build_model = select_network(cfg, build_model, device, training=False, logger=logger)
     output = Path(cfg.OUTPUT_DIR)
     # Training may go on meanwhile: what is last or best is looked up once.
     tests = dist.agree(lambda: [[checkpoint.find(output, i)] for i in args.iter] or [list(map(follow, args.weights))])
@@ -217,7 +217,7 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
             if dist.is_main():
                 with _writing(cfg):
                     stack.enter_context(claimed(folder, one))
-            with starved_workers_end_the_job(FEWER_WORKERS):
+            with reporting_starved_workers(FEWER_WORKERS):
                 keypoints, scores = predict(cfg, network, records, device)
             if not dist.is_main():
                 continue

@@ -15,7 +15,7 @@ from easydict import EasyDict
 from torch.utils.data import DataLoader
 
 from cvpack import dist
-from cvpack.device import c_function, give_back_freed_memory, keep_freed_memory
+from cvpack.device import c_function, keep_freed_memory, trim_memory
 from cvpack.samplers import TrainBatchSampler, shard, worker_by_worker
 from cvpack.workers import starting_workers
 from lib.config import home
@@ -69,7 +69,7 @@ def _init_worker(_: int) -> None:
         threading.Thread(target=_obey_parent_alone, daemon=True).start()
     if prctl := c_function('prctl'):
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    give_back_freed_memory()
+    trim_memory()
     keep_freed_memory()
 
 

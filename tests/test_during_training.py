@@ -181,7 +181,7 @@ def test_a_full_disk_stops_no_training(synthetic_coco, tmp_path, monkeypatch, ca
     def full(path):
         raise OSError(28, 'No space left on device', str(path))
 
-    monkeypatch.setattr(validation, 'replacing', full)
+    monkeypatch.setattr(validation, 'atomic_write', full)
     more = ['VALIDATION.PERIOD=1', 'SOLVER.MAX_ITER=1']
     call(monkeypatch, engine.train, *settings(synthetic_coco, tmp_path, *more))
     said = capsys.readouterr().out

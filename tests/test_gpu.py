@@ -9,7 +9,7 @@ import torch
 from conftest import load_config, run_script, tiny_settings
 from level import Level, steps
 
-from cvpack.counters import CountedTogether
+from cvpack.batch_counters import FusedCounters
 from cvpack.dist import free_port
 from cvpack.errors import InputError, NotFinite
 from cvpack.files import read_json
@@ -149,9 +149,7 @@ def test_replayed_steps_are_eager_steps(synthetic_coco, tmp_path, options):
         accumulate = trainer.cfg.SOLVER.ACCUM_STEPS
         batches = zip(*[iter(loader)] * accumulate)
         losses = [trainer.step(i, *pair).losses['total_loss'] for i, pair in enumerate(batches, start=1)]
-        assert (trainer.step.compute.inputs is not None) == (
-            warm_up < len(losses)
-        ) and not trainer.step.compute.is_eager
+        assert (trainer.step.compute.graph is not None) == (warm_up < len(losses)) and not trainer.step.compute.is_eager
         state = trainer.state(len(losses))
         weights = {**state['model'], **{f'ema.{name}': value for name, value in state.get('ema', {}).items()}}
         return losses, {name: value.cpu().clone() for name, value in weights.items()}
@@ -301,7 +299,7 @@ def test_compiled_blocks_on_the_gpu_are_the_eager_ones(precision, tolerance):
 
 def test_counters_in_a_replayed_graph():
     model = torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.BatchNorm1d(4)).cuda()
-    together, x = CountedTogether(model), torch.randn(8, 4, device='cuda')
+    together, x = FusedCounters(model), torch.randn(8, 4, device='cuda')
     with together:
         model(x)
     graph = torch.cuda.CUDAGraph()

@@ -75,7 +75,7 @@ def test_no_fewer_pixels_than_the_crop_shows(zoom, reduction, tmp_path):
     (tmp_path / 'a.jpg').write_bytes(JPEG)
     found = read_reduced(tmp_path / 'a.jpg', zoom)
     assert found.pixels.shape == (480 // reduction, 640 // reduction, 3)
-    assert (found.width, found.to_whole[0, 0]) == (640, reduction)
+    assert (found.width, found.to_full[0, 0]) == (640, reduction)
 
 
 def test_training_samples_of_a_configuration(synthetic_coco, tmp_path):
@@ -142,7 +142,7 @@ def test_other_files_are_read_whole_or_agree(data, tmp_path):
     (tmp_path / 'a.jpg').write_bytes(data)
     found, whole = read_reduced(tmp_path / 'a.jpg', 0.1), decode_upright(data)
     assert found.width == whole.shape[1]
-    if found.to_whole[0, 0] == 1:
+    if found.to_full[0, 0] == 1:
         np.testing.assert_array_equal(found.pixels, whole)
     else:
         assert found.pixels.shape[1] == -(-found.width // 8)

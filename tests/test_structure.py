@@ -47,7 +47,8 @@ def test_cvpack_knows_nothing_of_its_task(file):
     """No word of poses, no key of lib's configuration, no experiment's name, in code, messages or comments."""
     text = file.read_text()
     assert not re.findall(FOREIGN, text, re.IGNORECASE)
-    assert not {*keys(coco_defaults())} & {*re.findall(r'\w+', text)}
+    generic = {'EMA'}  # the field's word, which is a key by chance
+    assert not ({*keys(coco_defaults())} - generic) & {*re.findall(r'\w+', text)}
     assert not [folder.name for folder in (REPOSITORY / 'exps').iterdir() if folder.name in text]
 
 

@@ -177,7 +177,7 @@ def stop_and_fail(patch: pytest.MonkeyPatch, *at: int, number: signal.Signals | 
 @pytest.mark.parametrize(
     ('number', 'at', 'left'),
     [
-        (signal.SIGTERM, (1,), 'no checkpoint is whole'),
+        (signal.SIGTERM, (1,), 'there is no intact checkpoint'),
         (signal.SIGUSR1, (2,), 'the newest whole checkpoint is iter-1.pth'),
         (None, (2,), 'the newest whole checkpoint is iter-1.pth'),
     ],
@@ -300,7 +300,7 @@ def test_what_went_wrong_is_told_on_a_full_disk(synthetic_coco, tmp_path, monkey
     error = refused(
         capsys, experiment(engine.train, monkeypatch), '--set', *fast_settings(synthetic_coco, tmp_path), code=3
     )
-    names_all(error, 'iteration 1', 'not-finite-iter-1.json (No space left on device)', 'no checkpoint is whole')
+    names_all(error, 'iteration 1', 'not-finite-iter-1.json (No space left on device)', 'there is no intact checkpoint')
 
 
 @pytest.mark.parametrize('lag', [0, 1])

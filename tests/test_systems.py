@@ -48,7 +48,7 @@ import torch
 from cvpack import device, preemption
 from lib import loader
 from lib.config import resolve as config
-device.make_ready(torch.device('cpu'))
+device.configure_device(torch.device('cpu'))
 assert device.peak_memory_gb(torch.device('cpu')) != device.peak_memory_gb(torch.device('cpu')), 'not NaN'
 with preemption.StopRequest() as stop:
     signal.raise_signal(signal.SIGTERM)

@@ -164,7 +164,7 @@ def test_tensorboard_on_a_full_disk_is_a_line(tmp_path, monkeypatch, caplog, tol
     log.close()
     assert not tracebacks and threading.excepthook != hook
     assert [record.message for record in caplog.records] == [
-        'TensorBoard cannot write (No space left on device): going on without it'
+        'TensorBoard cannot write (No space left on device): continuing without it'
     ]
     bug = threading.Thread(target=full)
     bug.start()
@@ -174,18 +174,18 @@ def test_tensorboard_on_a_full_disk_is_a_line(tmp_path, monkeypatch, caplog, tol
 
 REUSE = """
 import resource, torch
-from cvpack.device import give_back_freed_memory, make_ready
+from cvpack.device import trim_memory, configure_device
 
 def resident():
     return int(open('/proc/self/statm').read().split()[1])
 
-make_ready(torch.device('cpu'), spare_memory={spare_memory})
+configure_device(torch.device('cpu'), spare_memory={spare_memory})
 for _ in range(12):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(2**24)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 before = resident()
-give_back_freed_memory()
+trim_memory()
 print(before - resident())
 """
 

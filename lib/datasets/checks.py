@@ -128,9 +128,9 @@ class Rows:
         nothing = np.zeros(len(self), bool)
         return self._wrong.get(field, nothing) | self._wrong.get('', nothing)
 
-    def require(self, mask: Sequence[bool], field: str, kind: Issue, text: Callable[[int], str]) -> None:
+    def require(self, mask: np.ndarray | Sequence[bool], field: str, kind: Issue, text: Callable[[int], str]) -> None:
         """Reports the rows where the mask (n,) is false with text(index), unless the field was found wrong before."""
-        for i in np.flatnonzero(~np.asarray(mask, bool) & ~self.wrong(field)):
+        for i in np.flatnonzero(~np.asarray(mask, bool) & ~self.wrong(field)).tolist():
             self._tell(i, field, kind, text(i))
 
     def _tell(self, index: int, field: str, kind: Issue, text: str) -> None:
@@ -155,11 +155,14 @@ class Rows:
                 if _fault(field, value, shape, length) is None:
                     array[i] = value
         fits = (np.abs(array) < MAX_NUMBER).all(axis=tuple(range(1, array.ndim)))
-        for i in np.flatnonzero(~fits & ~self.wrong(field)):
-            self._tell(i, field, *_fault(field, values[i], shape, length))
+        for i in np.flatnonzero(~fits & ~self.wrong(field)).tolist():
+            if fault := _fault(field, values[i], shape, length):
+                self._tell(i, field, *fault)
         return array
 
-    def integer(self, field: str, default: Any = None, types: tuple[type, ...] = (int, float)) -> np.ndarray:
+    def integer(
+        self, field: str, default: Any = None, types: tuple[type[int] | type[float], ...] = (int, float)
+    ) -> np.ndarray:
         """(n,) int64: a field that holds a whole number; 0 in rows where it does not.
 
         types: that a number may be of; 5.0 is a float

@@ -16,6 +16,7 @@ FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # a frame header's markers, 
 
 def orientation(data: bytes) -> int:
     """The EXIF orientation, 1 (upright) to 8, of the picture in a JPEG, PNG or WebP file; 1 where there is none."""
+    blocks: Iterator[bytes]
     if data.startswith(JPEG):
         blocks = (content for kind, content in _jpeg_segments(data) if kind == APP1 and content.startswith(HEADER))
     elif data.startswith(PNG):

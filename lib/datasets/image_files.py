@@ -41,12 +41,12 @@ class Reduced:
 
     pixels:   (h, w, 3) uint8, BGR
     width:    pixels of the whole image
-    to_whole: (3, 3) from these pixels' coordinates to those of the whole image
+    to_full: (3, 3) from these pixels' coordinates to those of the whole image
     """
 
     pixels: np.ndarray
     width: int
-    to_whole: np.ndarray
+    to_full: np.ndarray
 
     @staticmethod
     def whole(image: np.ndarray) -> 'Reduced':
@@ -72,7 +72,7 @@ def read_reduced(path: Path, zoom: float) -> Reduced:
     data = _not_wrong(_content(path), path)
     reduction = next((reduction for reduction in REDUCTIONS if zoom * reduction <= 1), 1)
     reduced = _decode_reduced(data, reduction) if reduction > 1 and data.startswith(JPEG) else None
-    return reduced or Reduced.whole(_not_wrong(_decode(data), path))
+    return reduced or Reduced.full(_not_wrong(_decode(data), path))
 
 
 def _not_wrong(found: Any, path: Path) -> Any:
@@ -90,7 +90,7 @@ def _content(path: Path) -> bytes | Issue:
         return Issue.NOT_AN_IMAGE
     if not data:
         return Issue.EMPTY
-    return Issue.DAMAGED if data.startswith(JPEG) and is_cut_short(data) else data
+    return Issue.DAMAGED if data.startswith(JPEG) and is_truncated(data) else data
 
 
 def _decode(data: bytes) -> np.ndarray | Issue:
@@ -118,11 +118,11 @@ def _decode_reduced(jpeg: bytes, reduction: int) -> Reduced | None:
     axis = FLIPS.get(held)
     is_mirrored = np.array([axis in (1, -1), axis in (0, -1)])
     offset = (reduction - 1) / 2 - is_mirrored * (reduced_size * reduction - size)
-    to_whole = np.array([[reduction, 0, offset[0]], [0, reduction, offset[1]], [0, 0, 1]])
-    return Reduced(pixels, int(size[0]), to_whole)
+    to_full = np.array([[reduction, 0, offset[0]], [0, reduction, offset[1]], [0, 0, 1]])
+    return Reduced(pixels, int(size[0]), to_full)
 
 
-def is_cut_short(jpeg: bytes) -> bool:
+def is_truncated(jpeg: bytes) -> bool:
     """Whether a JPEG lacks its end, which OpenCV 4 would fill up with grey.
 
     Films, further pictures and notes of phones may follow the end; a thumbnail with an end of its own may precede it.

@@ -20,10 +20,10 @@ from lib.utils.transforms import (
     AugmentationSample,
     augment_box,
     crop_matrix,
-    draw,
     fit,
     mirror_matrix,
     mirror_permutation,
+    sample_augmentation,
 )
 from lib.utils.views import View
 
@@ -102,7 +102,7 @@ def crop_person(
 
     image: the whole one; center, scale (2,) float32: the box's; extension: shares by which it grows in x and y
     """
-    scale = fit(scale * np.float32([1 + share for share in extension]), aspect_ratio(input_shape, codec))
+    scale = fit(scale * np.array([1 + share for share in extension], np.float32), aspect_ratio(input_shape, codec))
     matrix = crop_matrix(center, scale, 0.0, input_shape, codec)
     return {'image': crop(image, matrix, input_shape), 'center': center, 'scale': scale}
 
@@ -151,10 +151,10 @@ class TrainSamples(Dataset):
         """key: (index of the record, position in the run); the position seeds the augmentation."""
         index, position = key
         rng = np.random.default_rng([self.seed, position])
-        return self.sample(index, draw(rng, self.augmentation))
+        return self.sample(index, sample_augmentation(rng, self.augmentation))
 
-    def sample(self, index: int, draws: AugmentationSample) -> dict[str, np.ndarray]:
-        """The sample of a record under given draws."""
+    def sample(self, index: int, sampled: AugmentationSample) -> dict[str, np.ndarray]:
+        """The sample of a record under given sampled."""
         records, (height, width) = self.records, self.input_shape
         joints, visibility = records.joints[index], records.visibility[index]
         center, scale = augment_box(
@@ -164,24 +164,24 @@ class TrainSamples(Dataset):
             visibility,
             self.upper_body_ids,
             self.augmentation,
-            draws,
+            sampled,
             aspect_ratio(self.input_shape, self.codec),
         )
         image = self._image(index, scale)
-        if draws.flip:
+        if sampled.flip:
             # The crop is taken from the mirrored image, with its matrix, but without making that image.
             mirrored = mirror_matrix(image.width)
             center = np.array([image.width - center[0] - 1, center[1]])
-            matrix = crop_matrix(center, scale, draws.rotation, self.input_shape, self.codec) @ mirrored
+            matrix = crop_matrix(center, scale, sampled.rotation, self.input_shape, self.codec) @ mirrored
             joints, visibility = joints[self.permutation], visibility[self.permutation]
         else:
-            matrix = crop_matrix(center, scale, draws.rotation, self.input_shape, self.codec)
+            matrix = crop_matrix(center, scale, sampled.rotation, self.input_shape, self.codec)
         joints = joints @ matrix[:, :2].T + matrix[:, 2]
         if records.integer is not None and records.integer[index] and not CODECS[self.codec].subpixel:
             joints = np.trunc(joints)
         inside = ((joints >= 0) & (joints <= [width - 1, height - 1])).all(axis=1)
         return {
-            'image': crop(image.pixels, matrix @ image.to_whole, self.input_shape),
+            'image': crop(image.pixels, matrix @ image.to_full, self.input_shape),
             'keypoints': np.column_stack([joints, np.where(inside, visibility, 0)]).astype(np.float32),
         }
 
@@ -189,7 +189,7 @@ class TrainSamples(Dataset):
         """A record's image, for a crop of that scale."""
         path = self.records.path(index)
         if not self.reduced_jpeg:
-            return Reduced.whole(read_image(path))
+            return Reduced.full(read_image(path))
         zoom = CODECS[self.codec].length(self.input_shape[1]) / (scale[0] * PIXELS_PER_SCALE)
         return read_reduced(path, zoom)
 
@@ -214,18 +214,21 @@ class TestSamples(Dataset):
         self.records, self.views = records, views
         self.extension = (x_extension, y_extension)
         self.input_shape, self.codec = input_shape, codec
-        self.path = self.image = None
+        self.last: tuple[Path, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        records, path = self.records, self.records.path(index)
-        if path != self.path:
-            self.path = self.image = None  # lets go of the last one before the next takes memory
-            self.image, self.path = read_image(path), path
-        center, scale = records.center[index], records.scale[index]
-        sample = crop_person(self.image, center, scale, self.extension, self.input_shape, self.codec)
+        image = self._image(self.records.path(index))
+        center, scale = self.records.center[index], self.records.scale[index]
+        sample = crop_person(image, center, scale, self.extension, self.input_shape, self.codec)
         for number, view in enumerate(self.views, start=1):
-            sample[f'image{number}'] = crop_view(self.image, sample['center'], sample['scale'], view, self.codec)
+            sample[f'image{number}'] = crop_view(image, sample['center'], sample['scale'], view, self.codec)
         return sample
+
+    def _image(self, path: Path) -> np.ndarray:
+        if self.last is None or self.last[0] != path:
+            self.last = None  # frees its memory before the next image is read
+            self.last = path, read_image(path)
+        return self.last[1]

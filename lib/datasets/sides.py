@@ -43,7 +43,7 @@ def unpaired_sides(cfg: EasyDict) -> list[str]:
     paired = {a: b for pair in pairs for a, b in (pair, pair[::-1])}
     mirrors, lines = mirrors_by_name(names), []
     for left, rights in mirrors.items():
-        if paired.get(left) in rights or left in mirrors.get(paired.get(left), ()):
+        if left in paired and (paired[left] in rights or left in mirrors.get(paired[left], ())):
             continue
         wrong = [f'{names[i]} with {names[paired[i]]}' for i in (left, rights[0]) if i in paired]
         instead = f'pairs {" and ".join(wrong)}' if wrong else f'lacks the pair ({left}, {rights[0]})'

@@ -7,7 +7,7 @@ from pathlib import Path
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cvpack.errors import InputError
-from cvpack.files import replacing
+from cvpack.files import atomic_write
 from lib.utils import optional
 
 SIZE = (8, 9)  # inches
@@ -51,5 +51,5 @@ def draw_curves(file: Path, scalars: dict[str, Curve], name: str, validated: Cur
     axes.set_xlabel('iteration')
     picture = io.BytesIO()
     figure.savefig(picture, format='png')
-    with replacing(file) as stream:
+    with atomic_write(file) as stream:
         stream.write(picture.getvalue())

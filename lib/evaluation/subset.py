@@ -13,7 +13,7 @@ import scipy.io
 
 from cvpack import dist
 from cvpack.errors import InputError
-from cvpack.files import read_json, replacing
+from cvpack.files import atomic_write, read_json
 from lib.datasets.coco import PREPARE
 from lib.datasets.coco_json import listed_images
 from lib.datasets.description import Description
@@ -62,7 +62,7 @@ def _coco_part(dataset: Description, records: Records, images: int, folder: Path
     content['images'] = [image for image in content['images'] if image['id'] in inside]
     content['annotations'] = [person for person in content['annotations'] if person['image_id'] in inside]
     if dist.is_main():
-        with replacing(folder / COCO_TRUTH) as file:
+        with atomic_write(folder / COCO_TRUTH) as file:
             file.write(json.dumps(content).encode())
     return np.isin(records.ids, ids) & bool(content['annotations'])
 
@@ -73,6 +73,6 @@ def _mpii_part(dataset: Description, records: Records, images: int, folder: Path
     chosen = np.isin(records.paths, paths[evenly_spaced(images, len(paths))])
     if dist.is_main():
         ground_truth = read_ground_truth(dataset.root / GROUND_TRUTH, len(records))
-        with replacing(folder / GROUND_TRUTH) as file:
+        with atomic_write(folder / GROUND_TRUTH) as file:
             scipy.io.savemat(file, {name: field[..., chosen] for name, field in ground_truth.items()})
     return chosen

@@ -14,10 +14,10 @@ import torch
 from easydict import EasyDict
 
 from cvpack import checkpoint, dist
+from cvpack.checkpoint_order import Saved, in_order
 from cvpack.errors import InputError
-from cvpack.files import read_json, replacing
+from cvpack.files import atomic_write, read_json
 from cvpack.logger import TrainLog
-from cvpack.order import Saved, in_order
 from lib.evaluation.curves import LOSS, RATE, draw_curves, read_scalars
 from lib.evaluation.sample_sheet import sample_sheet
 from lib.evaluation.subset import evenly_spaced, part, take
@@ -135,7 +135,7 @@ class Validation:
             self.logger.error(f'{best.path} is the best, but {checkpoint.BEST} cannot be pointed at it ({reason})')
 
     def _write(self) -> None:
-        with replacing(self.output / FILE) as file:
+        with atomic_write(self.output / FILE) as file:
             file.write(json.dumps({'figure': self.figure, 'rows': self.rows}, indent=1).encode())
 
 

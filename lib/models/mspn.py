@@ -115,7 +115,7 @@ class UpsampleUnit(nn.Module):
         return self.res_conv2(self.res_conv1(out))
 
     def _run(self, block: Callable[..., torch.Tensor], *inputs: object) -> torch.Tensor:
-        return run_block(block, *inputs, efficient=self.efficient, owner=self)
+        return run_block(block, *inputs, owner=self, efficient=self.efficient)
 
 
 class UpsamplePath(nn.Module):
@@ -211,7 +211,7 @@ class MSPN(nn.Module):
         Eval mode: the last stage's finest heatmaps (N, K, h, w).
         Train mode: stages of four levels, coarse to fine, of (N, K, h, w).
         """
-        features, skips = run_block(self.top, images, efficient=self.efficient), None
+        features, skips = run_block(self.top, images, owner=self.top, efficient=self.efficient), None
         outputs = []
         for i in range(self.num_stages):
             stage = getattr(self, f'stage{i}')(features, skips, predict=self.training)

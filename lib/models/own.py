@@ -21,7 +21,7 @@ import torch
 from easydict import EasyDict
 from torch import nn
 
-from cvpack.errors import Ending, InputError, OtherRun
+from cvpack.errors import CleanExit, InputError, OtherRun
 from cvpack.precision import autocast
 from lib.config.experiment import FILE, MSPN, OWN, folder_of, importing_from, own_file
 from lib.models.mspn import build_mspn
@@ -70,7 +70,7 @@ def network_of(cfg: EasyDict, build_model: BuildModel = build_mspn) -> BuildMode
     return OwnNetwork(file, function)
 
 
-def choose_network(
+def select_network(
     cfg: EasyDict, build_model: BuildModel, device: torch.device, training: bool, logger: logging.Logger
 ) -> BuildModel:
     """What a run builds its network with (network_of); an own one is said, noted in cfg.NETWORK, and tried out.
@@ -141,7 +141,7 @@ def in_one_line(what: str) -> Iterator[None]:
     """Makes an InputError, a line, of what an experiment's own code raises."""
     try:
         yield
-    except Ending:
+    except CleanExit:
         raise
     except Exception as error:  # whatever people's code does
         raise InputError(f'{what}: {_in_words(error)}') from error

@@ -5,6 +5,7 @@ Attribute names make the state-dict keys of published checkpoints and are theref
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,7 @@ class ConvBNReLU(nn.Module):
     def _without_bias(self, x: torch.Tensor) -> torch.Tensor:
         conv = self.conv
         x = self.bn(F.conv2d(x, conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups))
+        assert self.bn.running_mean is not None and conv.bias is not None
         # The bias would have shifted the mean. Through `data`, as the backward pass, which does not use it, keeps it.
         self.bn.running_mean.data.add_(conv.bias.data, alpha=self.bn.momentum)
         return x
@@ -49,11 +51,12 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     """
     for unit in model.modules():
         if is_plain(unit):
-            unit.conv, unit.bn = fuse_conv_bn_eval(unit.conv, unit.bn), nn.Identity()
+            unit.conv = fuse_conv_bn_eval(unit.conv, unit.bn)
+            unit.add_module('bn', nn.Identity())
     return model
 
 
-def is_plain(unit: nn.Module) -> bool:
+def is_plain(unit: nn.Module) -> TypeGuard[ConvBNReLU]:
     """Whether a module computes what ConvBNReLU does: other people's networks build on it, and change parts."""
     if type(unit) is not ConvBNReLU or type(unit.conv) is not nn.Conv2d or type(unit.bn) is not nn.BatchNorm2d:
         return False
@@ -102,7 +105,7 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> ConvBNReLU | 
     return ConvBNReLU(in_channels, out_channels, 1, stride, relu=False)
 
 
-BACKBONES = {
+BACKBONES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
     'Res-18': (BasicBlock, (2, 2, 2, 2)),
     'Res-34': (BasicBlock, (3, 4, 6, 3)),
     'Res-50': (Bottleneck, (3, 4, 6, 3)),
@@ -158,19 +161,17 @@ class ResNetTrunk(nn.Module):
         levels = []
         for i in range(4):
             for block in getattr(self, f'layer{i + 1}'):
-                x = run_block(block, x, efficient=self.efficient)
+                x = run_block(block, x, owner=block, efficient=self.efficient)
             if skips is not None:
                 x = x + skips[i][0] + skips[i][1]
             levels.append(x)
         return levels
 
 
-def run_block(
-    block: Callable[..., torch.Tensor], *inputs: object, efficient: bool, owner: nn.Module | None = None
-) -> torch.Tensor:
+def run_block(block: Callable[..., torch.Tensor], *inputs: object, owner: nn.Module, efficient: bool) -> torch.Tensor:
     """block(*inputs); if `efficient`, without keeping the activations inside it for the backward pass.
 
-    owner: the module that holds what block runs, where block is not a module itself
+    owner: the module that holds all that block runs: itself, if it is one
     """
     if not (efficient and torch.is_grad_enabled()):
         return block(*inputs)
@@ -178,7 +179,7 @@ def run_block(
         block,
         *inputs,
         use_reentrant=False,
-        context_fn=lambda: (contextlib.nullcontext(), _frozen_statistics(owner or block)),
+        context_fn=lambda: (contextlib.nullcontext(), _frozen_statistics(owner)),
     )
 
 

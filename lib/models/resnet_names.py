@@ -89,7 +89,7 @@ def place(state: State, part: str, key: str) -> str | None:
 
     None where it has none. A trunk's suffixes begin at a layer at the latest, the stem's at its unit.
     """
-    below = key[OWN_KEY.match(key).end() :]
+    below = OWN_KEY.sub('', key, count=1)
     names = [key, below] if part == 'stem' else [key, f'downsample.{below}', below]
     return next((name for name in names if name in state), None)
 

@@ -19,6 +19,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from easydict import EasyDict
@@ -142,7 +143,7 @@ def written(weights: Weights, to: str, like: Path | None) -> tuple[dict, int, st
     like: for mmpose, the file with the names. Raises InputError for what cannot be.
     """
     state, is_network = weights.state, weights.cfg is not None
-    if is_network and weights.cfg.NETWORK == OWN and to in ('torchvision', 'mmpose'):
+    if weights.cfg is not None and weights.cfg.NETWORK == OWN and to in ('torchvision', 'mmpose'):
         raise InputError(f'--to {to} takes an MSPN, and this is a {weights.form}: use --to own or published')
     if to == 'mmpose':
         if not is_network:
@@ -158,7 +159,7 @@ def written(weights: Weights, to: str, like: Path | None) -> tuple[dict, int, st
         return theirs, len(theirs), _taken_over(resnet) + (f', {left} of no ResNet left out' if left else '')
     if not is_network:
         return state, len(state), ', a renamed ResNet for MODEL.WEIGHT'
-    content = {'model': state}
+    content: dict[str, Any] = {'model': state}
     if weights.iteration is not None:
         content['iteration'] = weights.iteration
     if to == 'own':

@@ -8,9 +8,9 @@ from pathlib import Path
 from easydict import EasyDict
 
 from cvpack import checkpoint, dist
+from cvpack.checkpoint_order import in_order
 from cvpack.errors import InputError
 from cvpack.files import follow
-from cvpack.order import in_order
 from lib.config import REPOSITORY
 from lib.models.weights import load_pretrained
 from lib.training import Trainer

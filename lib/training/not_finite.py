@@ -6,9 +6,9 @@ from pathlib import Path
 from torch.utils.data import DataLoader
 
 from cvpack import dist
+from cvpack.checkpoint_order import newest_saved
 from cvpack.errors import NotFinite
 from cvpack.files import write_json
-from cvpack.order import newest_saved
 from lib.training import Trainer
 
 

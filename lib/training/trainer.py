@@ -14,14 +14,14 @@ from easydict import EasyDict
 from torch import nn
 
 from cvpack import checkpoint, dist
-from cvpack.counters import CountedTogether
+from cvpack.batch_counters import FusedCounters
+from cvpack.checkpoint_order import in_order
+from cvpack.cuda_graph import CudaGraph, on_stream
 from cvpack.ema import EMA
 from cvpack.errors import InputError, OtherRun
 from cvpack.files import write_json
 from cvpack.logger import LOGGER
-from cvpack.order import in_order
 from cvpack.precision import autocast
-from cvpack.replay import Replay, on_stream
 from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_schedule
 from cvpack.trainer import Losses, TrainStep
 from lib.config import git_revision, to_plain
@@ -94,13 +94,13 @@ class Trainer:
         stream = torch.cuda.Stream(device) if replayed else None
         with on_stream(stream):  # gradients are summed on the stream that their network was wrapped on
             self.parallel = self._parallel()
-        self.counted = CountedTogether(self.model)
+        self.counted = FusedCounters(self.model)
         self.criterion = build_loss(cfg)
         self.step = TrainStep(self.losses, self.optimizer, schedule, self.scaler, self.parallel, self.ema, solver.SEED)
         if replayed:
             warm_up = WARM_UP_PARALLEL if dist.is_distributed() else WARM_UP
             say, option = logging.getLogger(LOGGER).info, 'SOLVER.CUDA_GRAPH'
-            self.step.compute = Replay(self.step.compute, device, warm_up, option, say, stream)
+            self.step.compute = CudaGraph(self.step.compute, device, warm_up, option, say, stream)
         self.samples_an_iteration = solver.IMS_PER_GPU * dist.world_size() * solver.ACCUM_STEPS
         self.start, self.first = 0, 0  # where in the run this process began, and its position in the data
         self.earlier_batch = self.samples_an_iteration  # of the checkpoint that this run goes on from
@@ -143,7 +143,7 @@ class Trainer:
 
     def close(self) -> None:
         """Frees what would keep the process group from closing."""
-        if isinstance(self.step.compute, Replay):
+        if isinstance(self.step.compute, CudaGraph):
             self.step.compute.release()
 
     def network_to_test(self) -> nn.Module:

@@ -80,15 +80,15 @@ def encode(
     kernels:      sizes of the Gaussian kernels, odd, in heatmap cells; the paper's widest first
     codec:        'dark' and 'udp' have the peaks where the joints are, between the cells
     """
-    (height, width), (h, w), kernels, codec = input_shape, output_shape, tuple(kernels), CODECS[codec]
-    columns = codec.to_cells(joints[..., 0], width, w)
-    rows = codec.to_cells(joints[..., 1], height, h)
+    (height, width), (h, w), kernels, lengths = input_shape, output_shape, tuple(kernels), CODECS[codec]
+    columns = lengths.to_cells(joints[..., 0], width, w)
+    rows = lengths.to_cells(joints[..., 1], height, h)
     drawn = visibility[..., 0] >= 1
     for cells, length in ((columns.round(), w), (rows.round(), h)):
         drawn = drawn & (cells >= 0) & (cells < length)
     columns, rows = (torch.where(drawn, cells, 0) for cells in (columns, rows))
-    across = _lines(columns, w, kernels, codec.subpixel)
-    down = _lines(rows, h, kernels, codec.subpixel) * (PEAK * drawn)[..., None, None]
+    across = _lines(columns, w, kernels, lengths.subpixel)
+    down = _lines(rows, h, kernels, lengths.subpixel) * (PEAK * drawn)[..., None, None]
     targets = torch.empty(
         joints.shape[0], len(kernels), joints.shape[1], h, w, dtype=torch.float32, device=joints.device
     )
@@ -126,15 +126,17 @@ def decode(
 
     Returns keypoints (N, K, 2) in image pixels and scores (N, K, 1): the unblurred map there / 255 + 0.5.
     """
-    (height, width), (h, w), codec = input_shape, heatmaps.shape[2:], CODECS[codec]
+    (height, width), (h, w), lengths = input_shape, heatmaps.shape[2:], CODECS[codec]
     blurred = _blur_with_margin(heatmaps, kernel, traced)
-    xy = _peaks_between_cells(blurred, kernel // 2) if codec.subpixel else _shifted_peaks(blurred, kernel // 2, shifts)
+    xy = (
+        _peaks_between_cells(blurred, kernel // 2) if lengths.subpixel else _shifted_peaks(blurred, kernel // 2, shifts)
+    )
     x, y = xy[..., 0].clamp(0, w - 1), xy[..., 1].clamp(0, h - 1)
 
     cells = y.round().long() * w + x.round().long()
     scores = _cells_in_a_row(heatmaps).gather(2, cells[..., None]) / PEAK + SCORE_OFFSET
 
-    in_crop = torch.stack([codec.to_crop(x, width, w), codec.to_crop(y, height, h)], dim=-1)
+    in_crop = torch.stack([lengths.to_crop(x, width, w), lengths.to_crop(y, height, h)], dim=-1)
     size = (scale * PIXELS_PER_SCALE)[:, None]
     return in_crop * size + center[:, None] - size / 2, scores
 

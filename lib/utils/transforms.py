@@ -90,7 +90,7 @@ def half_body(
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The ranges that a training sample's draws come from: cfg.DATASET.TRAIN, in lower case."""
+    """The ranges that a training sample's sampled come from: cfg.DATASET.TRAIN, in lower case."""
 
     basic_extension: float
     random_extension: bool
@@ -124,7 +124,7 @@ class AugmentationSample:
     flip: bool
 
 
-def draw(rng: np.random.Generator, augmentation: Augmentation) -> AugmentationSample:
+def sample_augmentation(rng: np.random.Generator, augmentation: Augmentation) -> AugmentationSample:
     """Draws one sample's augmentation."""
     a = augmentation
     return AugmentationSample(
@@ -145,7 +145,7 @@ def augment_box(
     visibility: np.ndarray,
     upper_body_ids: Sequence[int],
     augmentation: Augmentation,
-    draws: AugmentationSample,
+    sampled: AugmentationSample,
     aspect_ratio: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The centre and scale to crop for training, before rotation and mirroring.
@@ -154,10 +154,10 @@ def augment_box(
     """
     a = augmentation
     scale = scale * np.float32(1 + a.basic_extension)
-    scale = scale * (1 + draws.extension * [a.x_extension, a.y_extension]).astype(np.float32)
+    scale = scale * (1 + sampled.extension * [a.x_extension, a.y_extension]).astype(np.float32)
     scale = fit(scale, aspect_ratio)
-    if draws.half_body and np.count_nonzero(visibility > 0) > a.num_keypoints_half_body:
-        growth = draws.half_body_extension * [a.x_extension_half_body, a.y_extension_half_body]
-        half = half_body(joints, visibility, upper_body_ids, draws.prefer_upper, growth, aspect_ratio)
+    if sampled.half_body and np.count_nonzero(visibility > 0) > a.num_keypoints_half_body:
+        growth = sampled.half_body_extension * [a.x_extension_half_body, a.y_extension_half_body]
+        half = half_body(joints, visibility, upper_body_ids, sampled.prefer_upper, growth, aspect_ratio)
         center, scale = half or (center, scale)
-    return center, scale * np.float32(a.scale_shrink_ratio * draws.scale_factor)
+    return center, scale * np.float32(a.scale_shrink_ratio * sampled.scale_factor)

@@ -62,7 +62,7 @@ def mean_onto(
     Every cell of the base is looked up on each map, bilinearly, at the place that shows the same of the image. Views
     that do not reach there (zoom below the base's) do not count in that cell; a cell that none reaches is 0.
     """
-    total, count = 0, 0
+    total = count = torch.zeros((), device=maps[0].device)
     for view, own in zip(views, maps):
         if view == base:
             total, count = total + own, count + 1
@@ -71,4 +71,4 @@ def mean_onto(
         grid = grid.expand(len(own), -1, -1, -1)
         moved = F.grid_sample(own.float(), grid, mode='bilinear', padding_mode='border', align_corners=True)
         total, count = total + moved * shown, count + shown
-    return total / (count.clamp(min=1) if isinstance(count, torch.Tensor) else count)
+    return total / count.clamp(min=1)

@@ -82,8 +82,8 @@ def check(cfg: EasyDict, splits: Sequence[str], workers: int) -> Findings:
         listings[split] = listing
         people, boxes = (len(group.names) if group else 0 for group in (listing.people, listing.boxes))
         print(f'{split}: {len(listing.sizes):,} images, {people:,} people, {boxes:,} boxes to test')
-        # Of a file with another number of joints nothing more can be told.
-        if people and listing.people.keypoints.shape[1] == len(dataset.joint_names):
+        # A file with another number of joints is described no further.
+        if listing.people and people and listing.people.keypoints.shape[1] == len(dataset.joint_names):
             print(describe_people(listing.people, dataset.joint_names))
             report_swaps(listing.people, dataset, findings)
     found = read_images([*listings.values()], workers, findings)

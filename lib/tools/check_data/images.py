@@ -1,5 +1,6 @@
 """What lib.tools.check_data finds in the image files: what cannot be read, and what looks as if it could."""
 
+import functools
 import os
 import re
 import tempfile
@@ -48,6 +49,10 @@ def _picture(path: Path) -> Picture | Issue:
     return image if isinstance(image, Issue) else Picture(image.shape[1::-1], orientation(path.read_bytes()))
 
 
+def _pictures(pool: ThreadPoolExecutor, files: list[Path]) -> list[Picture | Issue]:
+    return list(pool.map(_picture, files))
+
+
 def _with_stderr(work: Callable[[], T]) -> tuple[T, str]:
     """The result of `work`, and what the whole process wrote to stderr meanwhile: libjpeg knows no other way."""
     with tempfile.TemporaryFile() as file:
@@ -66,12 +71,12 @@ def read_images(listings: list[Listing], workers: int, report: Report) -> dict[P
     """Reads every listed image and reports those that are unusable or have holes; file -> image, or what is wrong."""
     files = sorted({listing.folder / name for listing in listings for name in listing.sizes})
     used = {listing.folder / name for listing in listings for group in listing.groups for name in group.names}
-    found = {}
+    found: dict[Path, Picture | Issue] = {}
     # Threads do: OpenCV decodes without Python's lock.
     with ThreadPoolExecutor(workers) as pool, tqdm(files, 'images', unit=' images', smoothing=0) as progress:
         for start in range(0, len(files), FILES_AT_A_TIME * workers):
             some = files[start : start + FILES_AT_A_TIME * workers]
-            pictures, warnings = _with_stderr(lambda some=some: list(pool.map(_picture, some)))
+            pictures, warnings = _with_stderr(functools.partial(_pictures, pool, some))
             found.update(zip(some, pictures))
             if DAMAGED_JPEG.search(warnings):  # one of them: read one by one, they tell which
                 _report_holes([file for file in some if file in used and isinstance(found[file], Picture)], report)
@@ -84,7 +89,7 @@ def read_images(listings: list[Listing], workers: int, report: Report) -> dict[P
 
 def _report_holes(files: list[Path], report: Report) -> None:
     for file in files:
-        _, warnings = _with_stderr(lambda file=file: load_image(file))
+        _, warnings = _with_stderr(functools.partial(load_image, file))
         damage = DAMAGED_JPEG.search(warnings)
         if damage:
             report(Issue.HOLE, f'image {file}: {damage[0].strip()}: get it again, or remove it and the people in it')

@@ -23,8 +23,8 @@ IMAGE_SLACK, BOX_SLACK = 0.02, 0.1
 
 def compare_with_images(listing: Listing, found: dict[Path, Picture | Issue], report: Report) -> None:
     """Reports labels that do not fit the images, or one another. found: file -> image, or what is wrong with it."""
-    pictures = {name: found[listing.folder / name] for name in listing.sizes}
-    pictures = {name: picture for name, picture in pictures.items() if isinstance(picture, Picture)}
+    everything = {name: found[listing.folder / name] for name in listing.sizes}
+    pictures = {name: picture for name, picture in everything.items() if isinstance(picture, Picture)}
     for group in listing.groups:
         there = np.array([i for i, name in enumerate(group.names) if name in pictures], int)
         if len(there):
@@ -77,9 +77,9 @@ def _compare_group(group: Group, indices: np.ndarray, pictures: list[Picture], r
     labelled = group.keypoints[indices, :, 2] > 0
 
     def tell(kind: Issue, mask: np.ndarray, what: Callable[[int], str], relation: str = 'in an image') -> None:
-        for i in np.flatnonzero(mask):
+        for i in np.flatnonzero(mask).tolist():
             size = f'{sizes[i][0]} x {sizes[i][1]} pixels'
-            report(kind, f'{group.rows.label(indices[i])}: {what(i)} {relation} of {size}')
+            report(kind, f'{group.rows.label(int(indices[i]))}: {what(i)} {relation} of {size}')
 
     def box(i: int) -> str:
         return f'box {boxes[i].round(1 if boxes[i].max() > 1 else 3).tolist()}'
@@ -89,7 +89,7 @@ def _compare_group(group: Group, indices: np.ndarray, pictures: list[Picture], r
             first = mask[i].argmax()
             return f'joint {first} at ({positions[i, first, 0]:g}, {positions[i, first, 1]:g}){more(i)}'
 
-        tell(kind, mask.any(axis=1), joint)
+        tell(kind, np.any(mask, axis=1), joint)
 
     unit_box, unit_joints = _unit_boxes(boxes), _unit_joints(positions, labelled)
     tell(Issue.RATIOS, unit_box, box)

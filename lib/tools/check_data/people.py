@@ -14,7 +14,7 @@ from lib.datasets.description import Description
 from lib.datasets.joints import TrainSamples
 from lib.loader import dataset_of, train_samples
 from lib.tools.check_data.records import Group
-from lib.utils.transforms import AugmentationSample, draw
+from lib.utils.transforms import AugmentationSample, sample_augmentation
 from lib.utils.visualize import contact_sheet, draw_skeleton
 
 QUANTILES = (0, 5, 50, 95, 100)  # per cent
@@ -55,7 +55,7 @@ def report_swaps(people: Group, dataset: Description, report: Report) -> None:
             sum(np.linalg.norm(positions[:, i] - positions[:, j], axis=1) for i, j in ends)
             for ends in (((a, c), (b, d)), ((a, d), (b, c)))
         )
-        for i in np.flatnonzero(there & (exchanged < SWAP_RATIO * as_labelled)):
+        for i in np.flatnonzero(there & (exchanged < SWAP_RATIO * as_labelled)).tolist():
             one, other = (' and '.join(dataset.joint_names[joint] for joint in pair) for pair in ((a, b), (c, d)))
             text = f'exchanging {one}, or {other}, would shorten the limbs between them'
             report(Issue.SWAP, f'{people.rows.label(i)}: {text} from {as_labelled[i]:.0f} to {exchanged[i]:.0f} pixels')
@@ -83,10 +83,12 @@ def _panel(samples: TrainSamples, index: int, dataset: Description) -> np.ndarra
         rotation=0.0,
         flip=False,
     )
-    augmented = [draw(np.random.default_rng([index, number]), samples.augmentation) for number in range(2)]
+    augmented = [
+        sample_augmentation(np.random.default_rng([index, number]), samples.augmentation) for number in range(2)
+    ]
     crops = []
-    for draws in (plain, *augmented):
-        sample = samples.sample(index, draws)
+    for sampled in (plain, *augmented):
+        sample = samples.sample(index, sampled)
         keypoints = sample['keypoints']
         draw_skeleton(sample['image'], keypoints[:, :2], keypoints[:, 2] > 0, dataset.skeleton, dataset.joint_names)
         crops.append(np.pad(sample['image'], [(0, 0), (0, 2), (0, 0)], constant_values=255))

@@ -69,8 +69,7 @@ def coco_listing(dataset: Description, split: str, report: Report) -> Listing:
         listing.people = _group(names, people.image_ids, people.boxes, people.keypoints, people.rows)
         if split != 'train':
             coco_json.check_ground_truth(content, path, joints, report)
-    detections = _read(det_file, report) if det_file else None
-    if detections is not None:
+    if det_file and (detections := _read(det_file, report)) is not None:
         boxes = coco_json.person_boxes(detections, det_file, listed, report)
         no_joints = np.empty((len(boxes.boxes), 0, 3))
         listing.boxes = _group(names, boxes.image_ids, boxes.boxes, no_joints, boxes.rows)
@@ -121,7 +120,7 @@ def _told_size(image: dict) -> tuple[Any, Any] | None:
 def _compare_counts(people: coco_json.People, report: Report) -> None:
     labelled = (people.keypoints[..., 2] > 0).sum(axis=1)
     told = people.rows.integer('num_keypoints')
-    for i in np.flatnonzero(labelled != told):
+    for i in np.flatnonzero(labelled != told).tolist():
         report(Issue.COUNT, f'{people.rows.label(i)}: num_keypoints = {told[i]}, but {labelled[i]} joints are labelled')
 
 

@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from cvpack.device import make_ready
+from cvpack.device import configure_device
 from cvpack.errors import InputError, exits_cleanly
-from cvpack.files import replacing
+from cvpack.files import atomic_write
 from lib.deploy.predictor import PosePredictor
 from lib.tools.predict.boxes import DETECTOR_SCORE, BoxFile, Detector, FindPeople, People, whole_images
-from lib.tools.predict.media import RESULTS, Frame, ImageFiles, Video, open_source
+from lib.tools.predict.media import RESULTS, Frame, ImageFiles, Unreadable, Video, open_source
 
 # Of pixels in memory at once, unless a single image has more.
 MAX_BYTES = 2**28
@@ -40,12 +40,13 @@ class Counts:
     skipped: int = 0
 
 
-def _groups(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
+def _groups(frames: Iterable[Frame | Unreadable], size: int) -> Iterator[list[Frame | Unreadable]]:
     """Frames in lists of so many or, where they are large, fewer."""
-    group, memory = [], 0
+    group: list[Frame | Unreadable] = []
+    memory = 0
     for frame in frames:
         group.append(frame)
-        memory += frame.image.nbytes if frame.is_good else 0
+        memory += frame.image.nbytes if isinstance(frame, Frame) else 0
         if len(group) == size or memory >= MAX_BYTES:
             yield group
             group, memory = [], 0
@@ -71,9 +72,9 @@ def predict(predictor: PosePredictor, find_people: FindPeople, source: ImageFile
     counts = Counts()
     size = predictor.cfg.TEST.IMS_PER_GPU
     bar = tqdm(desc='predict', total=len(source) or None, unit=f' {source.unit}s', disable=None)
-    with bar, replacing(output / RESULTS) as file, source.saving(output) as save:
+    with bar, atomic_write(output / RESULTS) as file, source.saving(output) as save:
         for group in _groups(source, size):
-            frames = [frame for frame in group if frame.is_good]
+            frames = [frame for frame in group if isinstance(frame, Frame)]
             found = find_people(frames)
             poses = predictor([frame.image for frame in frames], [people.boxes for people in found])
             for frame, people, (keypoints, scores) in zip(frames, found, poses):
@@ -83,10 +84,9 @@ def predict(predictor: PosePredictor, find_people: FindPeople, source: ImageFile
                 predictor.draw(frame.image, keypoints, scores)
                 save(frame)
             counts.frames += len(frames)
-            for frame in group:
-                if not frame.is_good:
-                    counts.skipped += 1
-                    tqdm.write(f'skipped {frame}: {frame.image}')
+            for unreadable in (frame for frame in group if isinstance(frame, Unreadable)):
+                counts.skipped += 1
+                tqdm.write(f'skipped {unreadable}')
             bar.update(len(group))
         file.write(b'\n]\n' if counts.people else b'[]\n')
     return counts
@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise InputError(f'--{option.replace("_", "-")} is of boxes: give --boxes or --detector too')
     source = open_source(args.input, args.output)
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    make_ready(torch.device(device))
+    configure_device(torch.device(device))
     predictor = PosePredictor(args.weights, device, args.ema, args.experiment)
     find_people = _find_people(args, source, predictor.device)
     try:

@@ -101,7 +101,7 @@ class BoxFile:
         people, left_out = _of_category(rows, self.category, categories)
         boxes, scores = boxes_of(people), people.numeric('score', default=1.0)
         key, values, places = _places(people, names, content, path)
-        own = defaultdict(list)
+        own: defaultdict[str | int | None, list[int]] = defaultdict(list)
         for i, place in enumerate(places):
             own[place].append(i)
         strangers = len(own.pop(None, ()))
@@ -161,7 +161,7 @@ def _of_category(rows: Rows, category: int, names: dict[int, str]) -> tuple[Rows
 
 def _places(
     people: Rows, names: Sequence[str] | None, content: Any, path: Path
-) -> tuple[str, list[str | int], list[str | int | None]]:
+) -> tuple[str, Sequence[str | int | None], Sequence[str | int | None]]:
     """By which field boxes tell their image or frame, what it says, and the input's files or frames that are meant;
     None where they mean none."""
     if names is None:

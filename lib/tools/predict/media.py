@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cvpack.errors import InputError
-from cvpack.files import replacing
+from cvpack.files import atomic_write
 from lib.datasets.image_files import is_image, load_image
 
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')
@@ -30,24 +30,29 @@ DAMAGED = 'damaged'
 
 @dataclass
 class Frame:
-    """One picture of the input.
+    """One image of the input.
 
     name:   the file's path in the input folder, or the video's name
     number: of a video's frame, from 0
-    image:  (H, W, 3) uint8 BGR, or in words what is wrong with it
+    image:  (H, W, 3) uint8 BGR
     """
 
     name: str
     number: int | None
-    image: np.ndarray | str
+    image: np.ndarray
+
+
+@dataclass
+class Unreadable:
+    """An image of the input that cannot be read, named as a Frame is; reason: why."""
+
+    name: str
+    number: int | None
+    reason: str
 
     def __str__(self) -> str:
-        return repr(self.name) if self.number is None else f'frame {self.number} of {self.name!r}'
-
-    @property
-    def is_good(self) -> bool:
-        """Whether there is an image."""
-        return not isinstance(self.image, str)
+        place = repr(self.name) if self.number is None else f'frame {self.number} of {self.name!r}'
+        return f'{place}: {self.reason}'
 
 
 Save = Callable[[Frame], None]
@@ -65,7 +70,9 @@ class ImageFiles:
     def __init__(self, sources: Sequence[Path], output: Path) -> None:
         sources = [Path(os.path.abspath(source)) for source in sources]
         self.folder = Path(os.path.commonpath([_folder(source) for source in sources]))
-        own, self.names, self.passed_over = output.resolve(), [], Counter()
+        own = output.resolve()
+        self.names: list[str] = []
+        self.passed_over: Counter[str] = Counter()
         for file in dict.fromkeys(file for source in sources for file in _files(source, own)):
             if is_image(file):
                 self.names.append(file.relative_to(self.folder).as_posix())
@@ -78,10 +85,13 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Iterator[Frame | Unreadable]:
         for name in self.names:
             image = load_image(self.folder / name)
-            yield Frame(name, None, image if isinstance(image, np.ndarray) else image.description)
+            if isinstance(image, np.ndarray):
+                yield Frame(name, None, image)
+            else:
+                yield Unreadable(name, None, image.description)
 
     def remarks(self) -> str:
         """What else is to be said of the input."""
@@ -94,7 +104,7 @@ class ImageFiles:
 
         def save(frame: Frame) -> None:
             path = output / frame.name
-            with replacing(path) as file:
+            with atomic_write(path) as file:
                 file.write(_encoded(frame.image, path.suffix))
 
         yield save
@@ -144,14 +154,14 @@ class Video:
         """What else is to be said of the input."""
         return ''
 
-    def __iter__(self) -> Iterator[Frame]:
-        number, lost = 0, 0
+    def __iter__(self) -> Iterator[Frame | Unreadable]:
+        name, number, lost = self.path.name, 0, 0
         while lost < MAX_LOST:
             if self.capture.grab():
                 for gap in range(number - lost, number):
-                    yield Frame(self.path.name, gap, DAMAGED)
-                fine, image = self.capture.retrieve()
-                yield Frame(self.path.name, number, image if fine else DAMAGED)
+                    yield Unreadable(name, gap, DAMAGED)
+                good, image = self.capture.retrieve()
+                yield Frame(name, number, image) if good else Unreadable(name, number, DAMAGED)
                 lost = 0
             elif number >= len(self) > 0:
                 break
@@ -170,7 +180,7 @@ class Video:
         def save(frame: Frame) -> None:
             nonlocal written
             height, width = frame.image.shape[:2]
-            if not written and not writer.open(str(path), cv2.VideoWriter_fourcc(*FOURCC), self.fps, (width, height)):
+            if not written and not writer.open(str(path), cv2.VideoWriter.fourcc(*FOURCC), self.fps, (width, height)):
                 raise InputError(f'cannot write {path}: is there room, and has OpenCV been built with FFmpeg?')
             writer.write(frame.image)
             written += 1

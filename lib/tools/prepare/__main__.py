@@ -57,7 +57,7 @@ def prepare_weights(target: Path, backbone: str, file: Path | None) -> None:
 def _fetched(url: str, target: Path) -> Path:
     """The file behind one of torchvision's addresses, whose name ends in the start of its SHA-256."""
     path = target / Path(url).name
-    prefix = re.search(r'-([0-9a-f]{8,})\.pth$', url)[1]
+    prefix = Path(url).stem.rpartition('-')[2]
     if path.is_file():
         if not sha256(path).startswith(prefix):
             raise InputError(f'{path} is damaged (its SHA-256 should start with {prefix}): remove it and run again')
@@ -133,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     }
     command = {}
     for name, (function, target) in defaults.items():
-        command[name] = commands.add_parser(name, help=function.__doc__.partition('\n')[0])
+        command[name] = commands.add_parser(name, help=(function.__doc__ or '').partition('\n')[0])
         command[name].set_defaults(function=function)
         command[name].add_argument('--target', type=Path, default=target, help=f'default: {target}')
     for name in ('coco', 'mpii'):

@@ -76,8 +76,9 @@ def _is_copy(path: Path, content: Path) -> bool:
 
 def _files(path: Path) -> dict[str, int]:
     """{name relative to the path: bytes} of all files in a folder; of a file, itself as ''."""
-    folders = os.walk(path, followlinks=True) if path.is_dir() else [(path.parent, [], [path.name])]
-    files = (Path(folder, name) for folder, _, names in folders for name in names)
+    files = [path]
+    if path.is_dir():
+        files = [Path(folder, name) for folder, _, names in os.walk(path, followlinks=True) for name in names]
     return {str(file.relative_to(path)): file.stat().st_size for file in files if file.exists()}
 
 

@@ -15,6 +15,9 @@ MATRIX = 'mpii_human_pose_v1_u12_1.mat'
 # The widely used split has this many people to validate on and in all.
 VALIDATION_PEOPLE, ALL_PEOPLE = 2958, 25204
 
+# Name in the layout -> a file or its content, and what to say of it.
+Files = dict[str, tuple[Path | bytes, str]]
+
 
 def prepare_mpii(source: Path, target: Path, valid_images: Path | None) -> None:
     """Links the images; links the json files and gt_valid.mat, or else writes them from the official .mat.
@@ -29,6 +32,7 @@ def prepare_mpii(source: Path, target: Path, valid_images: Path | None) -> None:
     json_folder = next((path for path in (source, source / 'annot') if (path / 'train.json').is_file()), None)
     matrices = (source / MATRIX, *source.glob(f'*/{MATRIX}'))
     matrix = next((path for path in matrices if path.is_file()), None)
+    files: Files
     if json_folder:
         if valid_images:
             raise InputError(f'--valid-images is for {MATRIX}, but the json files in {json_folder} have a split')
@@ -46,7 +50,7 @@ def prepare_mpii(source: Path, target: Path, valid_images: Path | None) -> None:
         print(f'{target / name}: {place(target / name, content)}, {counts}')
 
 
-def _from_json(folder: Path) -> tuple[dict[str, tuple[Path, str]], set[str]]:
+def _from_json(folder: Path) -> tuple[Files, set[str]]:
     """{name in the layout: (file, what to say of it)}, and the images that the files list."""
     sources = {'gt_json/train.json': folder / 'train.json', 'gt_json/valid.json': folder / 'valid.json'}
     if (folder / 'test.json').is_file():
@@ -62,12 +66,12 @@ def _from_json(folder: Path) -> tuple[dict[str, tuple[Path, str]], set[str]]:
         raise InputError(f'no file {matrix}: it is the ground truth that valid.json is evaluated on')
     evaluated = len(people['gt_json/valid.json'])
     mpii_json.read_ground_truth(matrix, evaluated)
-    files = {name: (path, f'{len(people[name])} people') for name, path in sources.items()}
+    files: Files = {name: (path, f'{len(people[name])} people') for name, path in sources.items()}
     files['gt_json/valid.mat'] = (matrix, f'{evaluated} people')
     return files, {name for names in people.values() for name in names}
 
 
-def _from_matrix(matrix: Path, valid_images: Path | None) -> tuple[dict[str, tuple[bytes, str]], set[str]]:
+def _from_matrix(matrix: Path, valid_images: Path | None) -> tuple[Files, set[str]]:
     """{name in the layout: (contents, what to say of them)}, and the images that they list."""
     people = read_people(matrix)
     labelled = [person for person in people if person.training and person.joints]
@@ -93,7 +97,7 @@ def _from_matrix(matrix: Path, valid_images: Path | None) -> tuple[dict[str, tup
         'gt_json/valid.json': [person.record() for person in validation],
         'det_json/test.json': [person.test_record() for person in located],
     }
-    files = {name: (as_json(people), f'{len(people)} people') for name, people in records.items()}
+    files: Files = {name: (as_json(people), f'{len(people)} people') for name, people in records.items()}
     files['gt_json/valid.mat'] = (evaluation_mat(validation), f'{len(validation)} people')
     return files, {person.image for person in (*training, *validation, *located)}
 

@@ -9,8 +9,8 @@ from conftest import call, fast_settings, tiny_settings
 from refusals import experiment, names_all, refused
 
 from cvpack import checkpoint
+from cvpack.checkpoint_order import in_order, newest
 from cvpack.errors import InputError
-from cvpack.order import in_order, newest
 from lib import engine
 from lib.evaluation import validation
 from lib.training import begin
