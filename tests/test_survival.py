@@ -26,6 +26,7 @@ from lib import engine
 from lib.config import REPOSITORY, override
 from lib.models.mspn import build_mspn
 from lib.training import Trainer, build_schedule
+from lib.training import run as training
 
 EXPERIMENT = 'mspn.2xstg.coco'
 
@@ -296,7 +297,7 @@ def test_what_went_wrong_is_told_on_a_full_disk(synthetic_coco, tmp_path, monkey
 
     monkeypatch.setattr(Outcome, 'is_wrong', True)
     monkeypatch.setattr(Path, 'write_text', full)
-    monkeypatch.setattr(engine, 'keep_config', lambda _: None)
+    monkeypatch.setattr(training, 'keep_config', lambda _: None)
     error = refused(
         capsys, experiment(engine.train, monkeypatch), '--set', *fast_settings(synthetic_coco, tmp_path), code=3
     )

@@ -7,6 +7,7 @@ from lib.config.experiment import run_config as run_config
 from lib.config.places import REPOSITORY as REPOSITORY
 from lib.config.places import git_revision as git_revision
 from lib.config.places import home as home
+from lib.config.places import writing as writing
 from lib.config.resolve import finalize as finalize
 from lib.config.resolve import override as override
 from lib.config.resolve import to_plain as to_plain

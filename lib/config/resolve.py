@@ -32,13 +32,13 @@ def finalize(cfg: EasyDict, file: str) -> None:
     goes on to `python config.py`. Raises InputError that names the key; in the experiment's own scripts that is one
     line and an exit.
     """
-    file = Path(file).resolve()
+    own = Path(file).resolve()
     script = Path(getattr(sys.modules['__main__'], '__file__', None) or '.').resolve()
-    if script.parent != file.parent:
-        _finalize(cfg, file.parent)
+    if script.parent != own.parent:
+        _finalize(cfg, own.parent)
         return
-    exits_cleanly(_finalize)(cfg, file.parent)
-    if script == file:
+    exits_cleanly(_finalize)(cfg, own.parent)
+    if script == own:
         from lib.config.command import main  # which needs what needs this module
 
         exits_cleanly(main)(cfg)
