@@ -83,8 +83,8 @@ def test_files_of_annotations(case, tmp_path, monkeypatch, capsys):
 
 
 TRAIN = {
-    'image without id': (change('images', id=MISSING), 'image 1: id = None should be a whole number', CORRECT),
-    'image id of letters': (change('images', id='x7'), "id = 'x7' should be a whole number", CORRECT),
+    'image without id': (change('images', id=MISSING), 'image 1: id = None should be an integer', CORRECT),
+    'image id of letters': (change('images', id='x7'), "id = 'x7' should be an integer", CORRECT),
     'image id twice': (change('images', id=1), 'image 1 (id 1): id 1 is given twice', CORRECT),
     'image without name': (change('images', file_name=MISSING), 'file_name = None should be a path inside', CORRECT),
     'image name a number': (change('images', file_name=5), 'file_name = 5 should be a path inside', CORRECT),
@@ -101,7 +101,7 @@ TRAIN = {
     'person of a list of images': (change('annotations', image_id=[1]), 'image_id = [1] should be a whole', CORRECT),
     'num_keypoints in words': (change('annotations', num_keypoints='five'), "num_keypoints = 'five' should", CORRECT),
     'num_keypoints missing': (change('annotations', num_keypoints=MISSING), 'num_keypoints is missing beside', CORRECT),
-    'iscrowd in words': (change('annotations', iscrowd='no'), "iscrowd = 'no' should be a whole number", CORRECT),
+    'iscrowd in words': (change('annotations', iscrowd='no'), "iscrowd = 'no' should be an integer", CORRECT),
     'num_keypoints negative': (change('annotations', num_keypoints=-1), 'num_keypoints = -1 should not be', CORRECT),
     'box missing': (change('annotations', bbox=MISSING), 'bbox is missing', CORRECT),
     'box of three': (change('annotations', bbox=[1, 2, 3]), 'bbox has 3 entries, should have 4', CORRECT),
@@ -208,9 +208,9 @@ IMAGES = {
     'absent': ('', None, 'image that is listed but absent'),
     'a folder': ('', ..., 'file that is not an image'),
     'zero bytes': ('', b'', 'image file of zero bytes'),
-    'half a JPEG': ('', encoded('.jpg')[:2000], 'image that is cut short or damaged'),
-    'a JPEG without its last bytes': ('', encoded('.jpg')[:-2], 'image that is cut short or damaged'),
-    'half a PNG': ('half.png', encoded('.png')[:2000], 'image that is cut short or damaged'),
+    'half a JPEG': ('', encoded('.jpg')[:2000], 'image that is truncated or damaged'),
+    'a JPEG without its last bytes': ('', encoded('.jpg')[:-2], 'image that is truncated or damaged'),
+    'half a PNG': ('half.png', encoded('.png')[:2000], 'image that is truncated or damaged'),
     'a web page': ('', b'<html>404: not found</html>', 'file that is not an image'),
     'one pixel': ('', encoded('.jpg', 1), 'image too small to hold a person'),
     'unicode and spaces': ('в парке/été 1.jpg', b'', 'image file of zero bytes'),

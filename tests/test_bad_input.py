@@ -165,7 +165,7 @@ def test_weights_to_begin_with(case, synthetic_coco, tmp_path, monkeypatch, caps
 TRAINED = {
     'iteration not there': (engine.test, ['-i', '8'], 'no checkpoint iter-8.pth', 'iterations there: 7, 30'),
     'no iteration': (engine.test, ['-i', '7', 'eight'], 'no checkpoint iter-eight.pth', 'iterations there: 7, 30'),
-    'no average': (engine.test, ['-i', '7', '--ema'], 'iter-7.pth has no moving average', 'go without --ema'),
+    'no average': (engine.test, ['-i', '7', '--ema'], 'iter-7.pth has no EMA', 'leave out --ema'),
     'to go on from absent': (engine.train, ['-c', 'iter-9.pth'], 'iter-9.pth does not exist', 'name a checkpoint'),
     'to go on from an old one': (engine.train, ['-c', 'iter-7.pth'], 'newer checkpoints than', 'iter-30.pth'),
     'to go on from no optimiser': (

@@ -88,7 +88,7 @@ def test_the_average_can_be_taken(network, tmp_path, capsys):
     run('--weights', path, '--to', 'own', '--output', tmp_path / 'a.pth', '--ema')
     assert same(checkpoint.load(tmp_path / 'a.pth')['model'], checkpoint.load(path)['ema'])
     arguments = ['--weights', tmp_path / 'a.pth', '--to', 'own', '--output', tmp_path / 'b.pth', '--ema']
-    assert 'has no moving average' in refused(capsys, convert.main, *arguments)
+    assert 'has no EMA' in refused(capsys, convert.main, *arguments)
 
 
 # ------------------------------------------------------------------------------------------------------- torchvision

@@ -5,7 +5,7 @@ from refusals import mpii_people
 
 from cvpack.errors import InputError
 from lib.datasets import coco, mpii_json
-from lib.datasets.image_names import ImageFolder, oddity
+from lib.datasets.image_names import ImageFolder, name_problem
 
 FILES = 'a.jpg', 'sub/b.jpg', 'train2014/c.jpg', 'val2014/d.jpg', 'train2014/e.jpg', 'val2014/e.jpg', 'val2014/a.jpg'
 
@@ -66,15 +66,15 @@ def test_what_is_odd_is_said(layout, name, images, tmp_path):
 @pytest.mark.parametrize('name', PLAIN)
 def test_other_names_are_not(name, images):
     """Also of images that are not there: that is another fault."""
-    assert oddity(name, ImageFolder(images)) is None
+    assert name_problem(name, ImageFolder(images)) is None
 
 
 def test_a_name_is_what_the_file_is_called(images):
     """Archives packed on Windows leave such files on other systems."""
     (images / 'images\\x.jpg').touch()
     (images / 'images').mkdir()
-    assert oddity('images\\x.jpg', ImageFolder(images)) is None
-    assert oddity('images/a.jpg', ImageFolder(images)) is None  # the folder is there: the image may be absent
+    assert name_problem('images\\x.jpg', ImageFolder(images)) is None
+    assert name_problem('images/a.jpg', ImageFolder(images)) is None  # the folder is there: the image may be absent
 
 
 def test_names_that_tell_no_folder_are_found(images, tmp_path):

@@ -372,7 +372,7 @@ REFUSALS = {
     'below a file': ({'--output': 'notes.txt/out'}, 'cannot write', 'notes.txt'),
     'no weights': ({'--weights': 'absent.pth'}, 'absent.pth does not exist'),
     'other weights': ({'--weights': 'notes.txt'}, 'notes.txt is not a readable checkpoint'),
-    'no average': ({'--ema': None}, 'has no moving average of the weights'),
+    'no average': ({'--ema': None}, 'has no EMA of the weights'),
     'detector alone': ({'--detector': 'torchvision:ssd300_vgg16'}, '--detector and --detector-weights go together'),
     'a pattern of nothing': ({'--input': 'in/*.bmp'}, 'in/*.bmp does not exist'),
     'a category of nothing': ({'--category': '3'}, '--category is of boxes'),

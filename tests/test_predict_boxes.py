@@ -157,7 +157,7 @@ REFUSALS = {
     'nobody': ([], 'none of its 0 boxes of people is of the input'),
     'strangers': ([box(1, image_id=5)], 'none of its 1 boxes', '(the first: image_id 5)'),
     'an id that is not listed': ({**LISTED, 'annotations': [box(1, image_id=140)]}, 'none of its 1 boxes'),
-    'neither name nor id': ([box(1)], 'box 0', 'image_id = None should be a whole number'),
+    'neither name nor id': ([box(1)], 'box 0', 'image_id = None should be an integer'),
     'some without names': ([box(1, file_name='1.jpg'), box(2)], 'box 1', 'file_name = None should be a path'),
     'empty boxes alone': (
         [{'image_id': 139, 'bbox': [1, 1, 0, 9]}],

@@ -179,8 +179,8 @@ def stop_and_fail(patch: pytest.MonkeyPatch, *at: int, number: signal.Signals | 
     ('number', 'at', 'left'),
     [
         (signal.SIGTERM, (1,), 'there is no intact checkpoint'),
-        (signal.SIGUSR1, (2,), 'the newest whole checkpoint is iter-1.pth'),
-        (None, (2,), 'the newest whole checkpoint is iter-1.pth'),
+        (signal.SIGUSR1, (2,), 'the newest intact checkpoint is iter-1.pth'),
+        (None, (2,), 'the newest intact checkpoint is iter-1.pth'),
     ],
 )
 def test_what_could_not_be_saved_is_not_called_saved(number, at, left, synthetic_coco, tmp_path, monkeypatch, capsys):

@@ -1,6 +1,6 @@
 """From records of people to samples: the crop as uint8, the joints, the visibility.
 
-Normalisation and target heatmaps are made in batches on the training device, so a sample is small: 147 kB at
+Normalisation and target heatmaps are computed in batches on the training device, so a sample is small: 147 kB at
 256x192.
 """
 
@@ -77,7 +77,7 @@ def crop(image: np.ndarray, matrix: np.ndarray, input_shape: Sequence[int]) -> n
 
 
 def _cut_out(image: np.ndarray, matrix: np.ndarray, input_shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The part of a large image that its crop needs, with fewer pixels if it is large itself; and the matrix for it."""
+    """The region of a large image that a crop needs, subsampled if that is still too large; and the matrix for it."""
     height, width = input_shape
     inverse = cv2.invertAffineTransform(matrix)
     corners = np.array([[0, 0], [width, 0], [0, height], [width, height]]) @ inverse[:, :2].T + inverse[:, 2]
@@ -86,8 +86,8 @@ def _cut_out(image: np.ndarray, matrix: np.ndarray, input_shape: Sequence[int]) 
     high = np.clip(np.ceil(corners.max(axis=0)) + 3, low + 1, size).astype(int)
     step = -((low - high) // MAX_SOURCE)
     linear = matrix[:, :2]
-    part = image[low[1] : high[1] : step[1], low[0] : high[0] : step[0]]
-    return np.ascontiguousarray(part), np.column_stack([linear * step, matrix[:, 2] + linear @ low])
+    region = image[low[1] : high[1] : step[1], low[0] : high[0] : step[0]]
+    return np.ascontiguousarray(region), np.column_stack([linear * step, matrix[:, 2] + linear @ low])
 
 
 def crop_person(
@@ -100,28 +100,29 @@ def crop_person(
 ) -> dict[str, np.ndarray]:
     """A person to test: image (H, W, 3) uint8 BGR, center (2,) and scale (2,) float32 of the crop in the image.
 
-    image: the whole one; center, scale (2,) float32: the box's; extension: shares by which it grows in x and y
+    image:         the full image
+    center, scale: (2,) float32, of the box
+    extension:     ratios by which the box grows in x and y
     """
-    scale = fit(scale * np.array([1 + share for share in extension], np.float32), aspect_ratio(input_shape, codec))
+    scale = fit(scale * np.array([1 + ratio for ratio in extension], np.float32), aspect_ratio(input_shape, codec))
     matrix = crop_matrix(center, scale, 0.0, input_shape, codec)
     return {'image': crop(image, matrix, input_shape), 'center': center, 'scale': scale}
 
 
 def crop_view(image: np.ndarray, center: np.ndarray, scale: np.ndarray, view: View, codec: str) -> np.ndarray:
-    """(H, W, 3) uint8: another view of a person than crop_person's, whose center and scale these are."""
+    """(H, W, 3) uint8: another view of a person; center and scale are those that crop_person returned."""
     matrix = crop_matrix(center, scale * np.float32(view.zoom), 0.0, view.input_shape, codec)
     return crop(image, matrix, view.input_shape)
 
 
 class TrainSamples(Dataset):
-    """Training samples: a dictionary of image (H, W, 3) uint8 BGR and keypoints (K, 3) float32: x and y in crop
-    pixels, visibility. Two arrays and no more: each costs its own hand-over from worker to trainer.
+    """Training samples, dictionaries: image (H, W, 3) uint8 BGR; keypoints (K, 3) float32: x and y in crop pixels,
+    visibility. Only two arrays, because each one costs a transfer from worker to trainer.
 
-    A person's joints that are integers in the file, as COCO's are, are integers in the crop too: truncated towards
-    zero before the test whether they lie inside, as the published code has it. Not with codecs that read between
-    cells: half a pixel would be lost.
+    Joints that are integers in the file, as in COCO, are truncated towards zero in the crop too, before the check that
+    they lie inside it, as in the published code. Not with subpixel codecs, which would lose half a pixel.
 
-    reduced_jpeg: decode a JPEG at no more of its resolution than the crop needs; the keypoints are the same
+    reduced_jpeg: decode a JPEG at no higher resolution than the crop needs; the keypoints are the same
     """
 
     def __init__(
@@ -154,7 +155,7 @@ class TrainSamples(Dataset):
         return self.sample(index, sample_augmentation(rng, self.augmentation))
 
     def sample(self, index: int, sampled: AugmentationSample) -> dict[str, np.ndarray]:
-        """The sample of a record under given sampled."""
+        """The sample of a record under a given augmentation."""
         records, (height, width) = self.records, self.input_shape
         joints, visibility = records.joints[index], records.visibility[index]
         center, scale = augment_box(
@@ -169,10 +170,10 @@ class TrainSamples(Dataset):
         )
         image = self._image(index, scale)
         if sampled.flip:
-            # The crop is taken from the mirrored image, with its matrix, but without making that image.
-            mirrored = mirror_matrix(image.width)
+            # The matrix is that of a crop from the flipped image, which itself is never computed.
+            flipped = mirror_matrix(image.width)
             center = np.array([image.width - center[0] - 1, center[1]])
-            matrix = crop_matrix(center, scale, sampled.rotation, self.input_shape, self.codec) @ mirrored
+            matrix = crop_matrix(center, scale, sampled.rotation, self.input_shape, self.codec) @ flipped
             joints, visibility = joints[self.permutation], visibility[self.permutation]
         else:
             matrix = crop_matrix(center, scale, sampled.rotation, self.input_shape, self.codec)
@@ -186,7 +187,7 @@ class TrainSamples(Dataset):
         }
 
     def _image(self, index: int, scale: np.ndarray) -> Reduced:
-        """A record's image, for a crop of that scale."""
+        """A record's image, for a crop of this scale."""
         path = self.records.path(index)
         if not self.reduced_jpeg:
             return Reduced.full(read_image(path))
@@ -195,12 +196,12 @@ class TrainSamples(Dataset):
 
 
 class TestSamples(Dataset):
-    """Test samples: each record as crop_person returns it, and the other views of it as image1, image2, ...
+    """Test samples: each record as crop_person returns it, and its other views as image1, image2, ...
 
-    The last image is kept: asked for one after the other, the people of an image have its file read once.
+    The last image is kept, so that the file is read once for consecutive people in the same image.
     """
 
-    __test__ = False  # not a test case, whatever pytest makes of the name
+    __test__ = False  # for pytest: not a test class
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Training without the biases that BatchNorm takes out again (SOLVER.DROP_BIAS)."""
+"""Training without the biases that BatchNorm cancels (SOLVER.DROP_BIAS)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from lib.models.resnet import ConvBNReLU, is_plain
 
 
 class _ZeroGradients(torch.autograd.Function):
-    """The identity of a loss, whose backward pass gives other parameters a gradient of 0."""
+    """The identity of a loss; its backward pass gives other parameters a gradient of 0."""
 
     @staticmethod
     def forward(ctx: Any, loss: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
@@ -24,15 +24,15 @@ class _ZeroGradients(torch.autograd.Function):
 
 
 def drop_biases(model: nn.Module) -> list[torch.Tensor]:
-    """Has the network's conv units leave out their biases in train mode; returns these, for zero_gradients.
+    """Makes the network's conv units skip their biases in train mode; returns these biases, for zero_gradients.
 
-    What comes after BatchNorm does not depend on them, so that outputs, and the gradients of all other weights, change
-    by rounding alone, and their own gradient is 0, of which a bias otherwise gets the rounding error. Running means
-    count them in, and eval mode does, so that checkpoints mean the same. Raises InputError where there are none.
+    BatchNorm's output does not depend on them: outputs and all other gradients change only by rounding, and the biases'
+    own gradient, otherwise a rounding error, is 0. Running means still include them, and eval mode uses them, so
+    checkpoints keep their meaning. Raises InputError if there are none.
     """
     units = [unit for unit in model.modules() if is_plain(unit) and _can_drop(unit)]
     if not units:
-        raise InputError('SOLVER.DROP_BIAS: the network has no ConvBNReLU with a bias to leave out: set it to False')
+        raise InputError('SOLVER.DROP_BIAS: the network has no ConvBNReLU with a bias to drop: set it to False')
     for unit in units:
         unit.drops_bias = True
     return [unit.conv.bias for unit in units if unit.conv.bias is not None]
@@ -43,5 +43,5 @@ def _can_drop(unit: ConvBNReLU) -> bool:
 
 
 def zero_gradients(loss: torch.Tensor, parameters: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The loss, whose backward pass gives the parameters gradients of 0: weight decay still moves them."""
+    """The same loss; its backward pass gives the parameters gradients of 0, so that only weight decay changes them."""
     return _ZeroGradients.apply(loss, *parameters)

@@ -1,4 +1,4 @@
-"""ResNet (He et al., CVPR 2016) as MSPN uses it: a stem shared by all stages and one trunk a stage.
+"""ResNet (He et al., CVPR 2016) as MSPN uses it: a stem shared by all stages, and one trunk per stage.
 
 Attribute names make the state-dict keys of published checkpoints and are therefore fixed.
 """
@@ -16,9 +16,9 @@ from torch.utils.checkpoint import checkpoint
 
 
 class ConvBNReLU(nn.Module):
-    """The conv unit: convolution with bias, batch normalisation, ReLU if wanted. Keeps h x w at stride 1.
+    """The conv unit: convolution with bias, BatchNorm, optional ReLU. Keeps h x w at stride 1.
 
-    drops_bias: leave out the bias in train mode (lib/models/bias.py)
+    drops_bias: skip the bias in train mode (lib/models/bias.py)
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class ConvBNReLU(nn.Module):
         self.drops_bias = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        drops_bias = self.drops_bias and self.training and self.bn.training  # frozen, BatchNorm would not take it out
+        drops_bias = self.drops_bias and self.training and self.bn.training  # frozen, BatchNorm does not cancel it
         x = self._without_bias(x) if drops_bias else self.bn(self.conv(x))
         return F.relu(x, inplace=True) if self.relu else x
 
@@ -39,15 +39,15 @@ class ConvBNReLU(nn.Module):
         conv = self.conv
         x = self.bn(F.conv2d(x, conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups))
         assert self.bn.running_mean is not None and conv.bias is not None
-        # The bias would have shifted the mean. Through `data`, as the backward pass, which does not use it, keeps it.
+        # The bias would have shifted the mean. `data`: autograd has saved the mean, though it does not use it.
         self.bn.running_mean.data.add_(conv.bias.data, alpha=self.bn.momentum)
         return x
 
 
 def fold_batch_norm(model: nn.Module) -> nn.Module:
-    """Puts every conv unit's BatchNorm into its convolution, in place: for testing, the same function in fewer steps.
+    """Folds every conv unit's BatchNorm into its convolution, in place, for faster inference.
 
-    Outputs change by float32's rounding alone. The state dict is no longer that of a checkpoint.
+    Outputs change only by float32 rounding. The state dict is no longer that of a checkpoint.
     """
     for unit in model.modules():
         if is_plain(unit):
@@ -57,15 +57,15 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
 
 
 def is_plain(unit: nn.Module) -> TypeGuard[ConvBNReLU]:
-    """Whether a module computes what ConvBNReLU does: other people's networks build on it, and change parts."""
+    """Whether a module computes exactly what ConvBNReLU does: other networks may subclass it, or replace its layers."""
     if type(unit) is not ConvBNReLU or type(unit.conv) is not nn.Conv2d or type(unit.bn) is not nn.BatchNorm2d:
         return False
-    # A weight that is computed before each call (weight_norm) is no parameter.
+    # A weight that is computed before each call (weight_norm) is not a parameter.
     return 'weight' in unit.conv._parameters and unit.bn.affine and unit.bn.track_running_stats
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (which holds the stride), 1x1: the block of ResNet-50 and deeper."""
+    """1x1, 3x3 (with the stride), 1x1: the block of ResNet-50 and deeper."""
 
     expansion = 4
 
@@ -99,7 +99,7 @@ class BasicBlock(nn.Module):
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> ConvBNReLU | None:
-    """The projection where a block changes the shape, None (the identity) where it does not."""
+    """The projection of a block that changes the shape; None (the identity) for others."""
     if stride == 1 and in_channels == out_channels:
         return None
     return ConvBNReLU(in_channels, out_channels, 1, stride, relu=False)
@@ -126,7 +126,7 @@ class ResNetStem(nn.Module):
 
 
 class ResNetTrunk(nn.Module):
-    """The four layers of a ResNet; their outputs are the levels of a stage.
+    """The four layers of a ResNet, whose outputs are the levels of a stage.
 
     backbone:  a key of BACKBONES
     width:     channels of the stem, the trunk's input, and of the first layer's 3x3 convolutions; doubles at each layer
@@ -155,8 +155,8 @@ class ResNetTrunk(nn.Module):
     ) -> list[torch.Tensor]:
         """(N, width, H/4, W/4) -> four levels, finest first: (N, channels[i], H/4/2^i, W/4/2^i).
 
-        skips: for every level, finest first, the two tensors of the previous stage that are added to it
-               (cross-stage aggregation: paper, section 3.2); the sums feed the next layer.
+        skips: per level, finest first, the previous stage's two tensors to add (cross-stage aggregation: paper,
+               section 3.2); the sums feed the next layer
         """
         levels = []
         for i in range(4):
@@ -169,9 +169,9 @@ class ResNetTrunk(nn.Module):
 
 
 def run_block(block: Callable[..., torch.Tensor], *inputs: object, owner: nn.Module, efficient: bool) -> torch.Tensor:
-    """block(*inputs); if `efficient`, without keeping the activations inside it for the backward pass.
+    """block(*inputs); if `efficient`, the activations inside it are recomputed in the backward pass.
 
-    owner: the module that holds all that block runs: itself, if it is one
+    owner: the module that contains all that block runs; block itself if it is a module
     """
     if not (efficient and torch.is_grad_enabled()):
         return block(*inputs)
@@ -185,7 +185,7 @@ def run_block(block: Callable[..., torch.Tensor], *inputs: object, owner: nn.Mod
 
 @contextlib.contextmanager
 def _frozen_statistics(owner: nn.Module) -> Iterator[None]:
-    """While activations are recomputed, BatchNorm updates copies: a step counts once in the running statistics."""
+    """Gives BatchNorms copies of their running statistics, so that recomputing does not update these a second time."""
     norms = [module for module in owner.modules() if isinstance(module, _BatchNorm)]
     statistics = [dict(norm.named_buffers()) for norm in norms]
     for norm, own in zip(norms, statistics):
