@@ -47,9 +47,7 @@ def part(dataset: Description, records: Records, images: int, folder: Path) -> t
     """
     chosen = (_coco_part if dataset.format == 'COCO' else _mpii_part)(dataset, records, images, folder)
     if not chosen.any():
-        raise InputError(
-            f'TEST.DURING_TRAINING_IMAGES = {images}: nobody is in these images: choose more, or 0 for all'
-        )
+        raise InputError(f'VALIDATION.IMAGES = {images}: nobody is in these images: choose more, or 0 for all')
     # Both evaluations find the truth by its place below the root, and nothing else there.
     return dataclasses.replace(dataset, root=folder, val_json=COCO_TRUTH), take(records, chosen)
 

@@ -28,7 +28,7 @@ FINISHED, BEGUN, RESULTS = 'metrics.json', 'unfinished.json', 'results.json'
 FACTS = ('weights_sha256', 'ema', 'split', 'boxes_from', 'boxes', 'data_sha256')
 SETTINGS = ('CODEC', 'DATASET', 'INPUT', 'INPUT_SHAPE', 'TEST')
 # ... but for what only training reads, or only speed depends on.
-MOOT = re.compile(r'DATASET\.(TRAIN|KEYPOINT\.(LOAD_MIN_NUM|UPPER_BODY_IDS))|TEST\.(DURING_TRAINING|IMS_PER_GPU)')
+MOOT = re.compile(r'DATASET\.(TRAIN|KEYPOINT\.(LOAD_MIN_NUM|UPPER_BODY_IDS))|TEST\.IMS_PER_GPU')
 # A refusal names so many differences, each value by so many characters.
 SHOWN, LENGTH = 3, 30
 

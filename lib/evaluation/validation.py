@@ -57,7 +57,7 @@ class Validation:
         ground_truth = self.reader.ground_truth_file(self.dataset, 'val')
         if not ground_truth.is_file():
             raise InputError(
-                f'TEST.DURING_TRAINING: {ground_truth}, the truth to validate against, does not exist: set it to 0'
+                f'VALIDATION.PERIOD: {ground_truth}, the truth to validate against, does not exist: set it to 0'
             )
         self.records = self.reader.test_records(self.dataset, 'val', False)
         self.people = None
@@ -67,8 +67,8 @@ class Validation:
         self.output = Path(cfg.OUTPUT_DIR)
         self.folder = self.output / 'validation'
         self.folder.mkdir(parents=True, exist_ok=True)
-        if cfg.TEST.DURING_TRAINING_IMAGES:
-            self.dataset, self.records = part(self.dataset, self.records, cfg.TEST.DURING_TRAINING_IMAGES, self.folder)
+        if cfg.VALIDATION.IMAGES:
+            self.dataset, self.records = part(self.dataset, self.records, cfg.VALIDATION.IMAGES, self.folder)
         self.figure = MAIN_METRICS[self.dataset.format][0]
         # Of what comes after the checkpoint that this run goes on from, nothing has happened yet.
         rows = read_rows(self.output, self.figure, trainer.earlier_batch)
@@ -80,7 +80,7 @@ class Validation:
 
     def __call__(self, iteration: int) -> None:
         """Validates if the iteration's turn has come and was not taken before; to be called on every rank."""
-        period = self.trainer.schedule.checkpoint_period * self.cfg.TEST.DURING_TRAINING
+        period = self.trainer.schedule.checkpoint_period * self.cfg.VALIDATION.PERIOD
         due = iteration % period == 0 or iteration == self.trainer.schedule.max_iter
         if not iteration or not due or self.trainer.samples(iteration) in self.done:
             return

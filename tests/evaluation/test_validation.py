@@ -67,7 +67,7 @@ def run(synthetic_coco, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validation.Validation, '__call__', watched)
-        call(patch, engine.train, *settings(synthetic_coco, folder, 'TEST.DURING_TRAINING=1'))
+        call(patch, engine.train, *settings(synthetic_coco, folder, 'VALIDATION.PERIOD=1'))
     assert count == 3
     return folder
 
@@ -98,7 +98,7 @@ def test_the_best_outlives_a_resume_and_the_newest(synthetic_coco, run, tmp_path
     first['metrics']['AP'] = 0.9
     doctored = {'figure': 'AP', 'rows': [first, {**last, 'metrics': {'AP': 2.0}}]}
     (tmp_path / 'validation.json').write_text(json.dumps(doctored))
-    more = ['TEST.DURING_TRAINING=1', 'SOLVER.KEEP_CHECKPOINTS=1', 'SOLVER.MAX_ITER=3']
+    more = ['VALIDATION.PERIOD=1', 'SOLVER.KEEP_CHECKPOINTS=1', 'SOLVER.MAX_ITER=3']
     call(monkeypatch, engine.train, '--resume', 'auto', *settings(synthetic_coco, tmp_path, *more))
     assert [row['iteration'] for row in rows(tmp_path)] == [8, 16, 24]
     assert rows(tmp_path)[1]['metrics']['AP'] < 0.9
@@ -136,7 +136,7 @@ def test_the_best_of_an_ap_of_nothing(synthetic_coco, run, tmp_path, monkeypatch
             engine.train,
             '-c',
             'iter-16.pth',
-            *settings(synthetic_coco, tmp_path, 'TEST.DURING_TRAINING=1'),
+            *settings(synthetic_coco, tmp_path, 'VALIDATION.PERIOD=1'),
         )
         assert (tmp_path / 'iter-best.pth').resolve().name == f'iter-{best}.pth'
 
@@ -150,7 +150,7 @@ def test_a_run_that_is_stopped_validates_when_it_goes_on(synthetic_coco, run, tm
             os.kill(os.getpid(), signal.SIGTERM)
         return real(self, iteration, *batches)
 
-    arguments = ['--resume', 'auto', *settings(synthetic_coco, tmp_path, 'TEST.DURING_TRAINING=1')]
+    arguments = ['--resume', 'auto', *settings(synthetic_coco, tmp_path, 'VALIDATION.PERIOD=1')]
     with monkeypatch.context() as patch:
         patch.setattr(TrainStep, '__call__', struck)
         with pytest.raises(SystemExit) as stop:
@@ -168,7 +168,7 @@ def test_a_full_disk_stops_no_training(synthetic_coco, tmp_path, monkeypatch, ca
         raise OSError(28, 'No space left on device', str(path))
 
     monkeypatch.setattr(validation, 'atomic_write', full)
-    more = ['TEST.DURING_TRAINING=1', 'SOLVER.MAX_ITER=1']
+    more = ['VALIDATION.PERIOD=1', 'SOLVER.MAX_ITER=1']
     call(monkeypatch, engine.train, *settings(synthetic_coco, tmp_path, *more))
     said = capsys.readouterr().out
     assert f'validation at iteration 8 cannot be kept (No space left on device: {tmp_path}/validation.json)' in said
@@ -254,7 +254,7 @@ def test_what_was_trained_anew_counts_once(tmp_path, caplog):
 
 def test_matplotlib_is_an_extra(synthetic_coco, run, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)
-    more = ['TEST.DURING_TRAINING=0', f'OUTPUT_DIR={tmp_path}', 'SOLVER.MAX_ITER=2']
+    more = ['VALIDATION.PERIOD=0', f'OUTPUT_DIR={tmp_path}', 'SOLVER.MAX_ITER=2']
     (tmp_path / 'iter-16.pth').symlink_to(run / 'iter-16.pth')
     call(monkeypatch, engine.train, '--resume', 'auto', *settings(synthetic_coco, tmp_path, *more))
     said = capsys.readouterr().out
@@ -293,11 +293,11 @@ def test_nobody_in_the_part_is_refused(synthetic_coco, tmp_path, monkeypatch, ca
     first = min(image['id'] for image in content['images'])
     content['annotations'] = [person for person in content['annotations'] if person['image_id'] != first]
     file.write_text(json.dumps(content))
-    more = ['TEST.DURING_TRAINING=1', 'TEST.DURING_TRAINING_IMAGES=1']
+    more = ['VALIDATION.PERIOD=1', 'VALIDATION.IMAGES=1']
     with pytest.raises(SystemExit) as stop:
         call(monkeypatch, engine.train, *settings(root, tmp_path / 'out', *more))
     assert stop.value.code == 2
-    assert 'TEST.DURING_TRAINING_IMAGES = 1: nobody is in these images' in capsys.readouterr().err
+    assert 'VALIDATION.IMAGES = 1: nobody is in these images' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('content', ['{', '[]', '{"rows": [{"iteration": 1}]}'])
@@ -336,7 +336,7 @@ def drawn_mpii(synthetic_coco, tmp_path_factory):
 
 
 def test_mpii(drawn_mpii, tmp_path, monkeypatch, capsys):
-    more = ['TEST.DURING_TRAINING=1', 'TEST.DURING_TRAINING_IMAGES=3', 'SOLVER.MAX_ITER=1', 'MODEL.DEVICE=cpu']
+    more = ['VALIDATION.PERIOD=1', 'VALIDATION.IMAGES=3', 'SOLVER.MAX_ITER=1', 'MODEL.DEVICE=cpu']
     arguments = settings(drawn_mpii, tmp_path, *more)
     call(monkeypatch, engine.train, *arguments, name='mspn.2xstg.mpii')
     (row,) = validation.read_rows(tmp_path, 'Mean')
@@ -359,7 +359,7 @@ def test_mpii_needs_its_truth(drawn_mpii, tmp_path, monkeypatch, capsys):
         call(
             monkeypatch,
             engine.train,
-            *settings(root, tmp_path / 'out', 'TEST.DURING_TRAINING=1'),
+            *settings(root, tmp_path / 'out', 'VALIDATION.PERIOD=1'),
             name='mspn.2xstg.mpii',
         )
     assert stop.value.code == 2
@@ -378,7 +378,7 @@ def _train_both(rank: int, folder: str, arguments: list[str], ports: list[int]) 
     coco.evaluate = slow
     for name, port, every in zip(('plain', 'validated'), ports, (0, 1)):
         os.environ.update(world(rank, 2, port))
-        more = [f'OUTPUT_DIR={folder}/{name}', f'TEST.DURING_TRAINING={every}', 'SOLVER.TIMEOUT=4']
+        more = [f'OUTPUT_DIR={folder}/{name}', f'VALIDATION.PERIOD={every}', 'SOLVER.TIMEOUT=4']
         sys.argv = ['train.py', *arguments, *more]
         engine.train(load_config(EXPERIMENT), build_mspn)
 
