@@ -10,8 +10,8 @@ from conftest import call, tiny_settings
 from prepare_command import write_json
 
 from cvpack.files import read_json
-from lib.datasets import coco
 from lib.datasets.description import COCO
+from lib.datasets.image_names import image_path
 
 MISSING = object()
 Change = Callable[[Any], Any]
@@ -118,7 +118,7 @@ def one_image(synthetic_coco: Path, root: Path, file_name: str = '') -> Path:
     people = [person for person in content['annotations'] if person['image_id'] == image['id']]
     image['file_name'] = file_name or image['file_name']
     write_json(root / COCO.train_json, {**content, 'images': [image], 'annotations': people})
-    path = root / 'images' / coco.image_path(image['file_name'])
+    path = root / 'images' / image_path(image['file_name'])
     path.parent.mkdir(parents=True)
     return path
 

@@ -12,10 +12,10 @@ from prepare_command import write_json
 from refusals import coco_with
 
 from cvpack.files import read_json
-from lib.datasets import coco
 from lib.datasets.checks import Issue
 from lib.datasets.description import COCO
 from lib.datasets.exif import orientation
+from lib.datasets.image_names import image_path
 
 TRAIN, VAL, DET = COCO.train_json, COCO.val_json, COCO.val_boxes
 
@@ -83,7 +83,7 @@ def test_jpegs_with_holes_are_named(synthetic_coco, tmp_path, workers, capfd):
         copy = root / 'images' / file.relative_to(synthetic_coco / 'images')
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(file.read_bytes())
-    names = [coco.image_path(image['file_name']) for image in read_json(root / TRAIN)['images']]
+    names = [image_path(image['file_name']) for image in read_json(root / TRAIN)['images']]
     holes = [root / 'images' / names[i] for i in (1, 6)]
     for file in holes:
         data = file.read_bytes()

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from lib.datasets.coco import PERSON
+from lib.datasets.coco_categories import PERSON
 from lib.datasets.description import COCO
 from lib.datasets.figures import PATTERNS, Figure, Part, draw_figure, plain, random_colour
 from lib.datasets.image_names import image_path

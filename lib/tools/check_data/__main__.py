@@ -21,8 +21,7 @@ from easydict import EasyDict
 
 from cvpack.errors import InputError, exits_cleanly
 from lib.config import coco_defaults, mpii_defaults, run_config
-from lib.datasets import coco
-from lib.datasets.checks import Issue
+from lib.datasets.checks import PREPARE, Issue
 from lib.datasets.sides import unpaired_sides
 from lib.loader import dataset_of
 from lib.tools.arguments import positive
@@ -118,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cfg.DATASET.ROOT = str(args.root.resolve())
     dataset = dataset_of(cfg)
     if not dataset.root.is_dir():
-        raise InputError(f'--root {dataset.root} is no folder: {coco.PREPARE}')
+        raise InputError(f'--root {dataset.root} is no folder: {PREPARE}')
     if args.sheet is not None and not (args.sheet.suffix in PICTURES and args.sheet.absolute().parent.is_dir()):
         raise InputError(
             f'--sheet {args.sheet}: name a file that ends in {" or ".join(PICTURES)}, in a folder that exists'

@@ -8,8 +8,8 @@ import numpy as np
 
 from cvpack.errors import InputError
 from cvpack.files import read_json
-from lib.datasets import coco, coco_categories, coco_json, mpii, mpii_json
-from lib.datasets.checks import Issue, Report, Rows
+from lib.datasets import coco_categories, coco_json, mpii_json
+from lib.datasets.checks import PREPARE, Issue, Report, Rows
 from lib.datasets.description import Description
 from lib.utils.transforms import PIXELS_PER_SCALE
 
@@ -57,7 +57,7 @@ def coco_listing(dataset: Description, split: str, report: Report) -> Listing:
     content = _read(path, report)
     folder = dataset.image_folder(split)
     listed = coco_json.listed_images(content, path, report, folder) if content is not None else {}
-    names = coco.image_paths(listed, folder, path, report)
+    names = coco_json.image_paths(listed, folder, path, report)
     if not listed:
         return Listing(folder, {})
     listing = Listing(folder, {name: _told_size(listed[i]) for i, name in names.items()})
@@ -85,7 +85,7 @@ def _group(names: dict[int, str], image_ids: np.ndarray, boxes: np.ndarray, keyp
 
 def mpii_listing(dataset: Description, split: str, report: Report) -> Listing:
     """What is fit in a split ('train', 'val', 'test') of a data set in MPII's format; `report` gets the rest."""
-    path, ground_truth = dataset.annotations(split), dataset.root / mpii.GROUND_TRUTH
+    path, ground_truth = dataset.annotations(split), dataset.root / mpii_json.GROUND_TRUTH
     content = _read(path, report)
     folder = dataset.image_folder(split)
     if content is None:
@@ -108,7 +108,7 @@ LISTINGS = {'COCO': coco_listing, 'MPII': mpii_listing}
 def _read(path: Path, report: Report) -> Any:
     """The content of a json file; None where it cannot be read."""
     try:
-        return read_json(path, coco.PREPARE)
+        return read_json(path, PREPARE)
     except InputError as error:
         report(Issue.FILE, str(error))
         return None
