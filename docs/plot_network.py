@@ -1,4 +1,4 @@
-"""Plots docs/mspn.png, the README's figure of the network, around a crop and its targets: python docs/plot_network.py"""
+"""Plots docs/mspn.png, the README's figure of the network around a crop and its targets: python docs/plot_network.py"""
 
 import sys
 from pathlib import Path

@@ -24,11 +24,12 @@ from cvpack.workers import reporting_starved_workers
 from lib.config import git_revision, override, writing
 from lib.datasets.sides import unpaired_sides
 from lib.evaluation.ensemble import load_network
-from lib.evaluation.results import report, save_pictures
+from lib.evaluation.formats import evaluator_of
+from lib.evaluation.results import save_pictures, write_results
 from lib.evaluation.test_folder import claimed, describe, refuse_another, test_folder
 from lib.evaluation.validation import Validation, check_validation, save_curves
 from lib.inference import predict
-from lib.loader import FEWER_WORKERS, dataset_of, format_of, train_samples
+from lib.loader import FEWER_WORKERS, reader_of, train_samples
 from lib.models.own import BuildModel, select_network
 from lib.training import Trainer, build_schedule
 from lib.training.begin import begin
@@ -133,14 +134,14 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
     output = Path(cfg.OUTPUT_DIR)
     # Training may go on meanwhile: what is last or best is looked up once.
     tests = dist.agree(lambda: [[checkpoint.find(output, i)] for i in args.iter] or [list(map(follow, args.weights))])
-    reader, dataset = format_of(cfg), dataset_of(cfg)
-    if not getattr(dataset, f'{args.split}_json'):
+    reader = reader_of(cfg)
+    if not getattr(reader.dataset, f'{args.split}_json'):
         raise InputError(f'--split {args.split}: config: DATASET.{args.split.upper()}_JSON names no file: set it')
-    records = reader.test_records(dataset, args.split, args.gt_boxes)
-    if cfg.TEST.NMS == 'oks' and records.joints is not None:
+    evaluator = evaluator_of(reader.dataset, reader.test_set(args.split, args.gt_boxes))
+    if cfg.TEST.NMS == 'oks' and evaluator.records.joints is not None:
         raise InputError("TEST.NMS = 'oks' removes people found twice, of whom annotated boxes have none: take 'none'")
     folders = [test_folder(cfg, files, args) for files in tests]
-    facts = [describe(cfg, records, files, args) if dist.is_main() else None for files in tests]
+    facts = [describe(cfg, evaluator, files, args) if dist.is_main() else None for files in tests]
     for folder, one in zip(folders, facts):
         refuse_another(folder, one)
     for files, folder, one in zip(tests, folders, facts):
@@ -151,16 +152,15 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
                 with writing(cfg):
                     stack.enter_context(claimed(folder, one))
             with reporting_starved_workers(FEWER_WORKERS):
-                keypoints, scores = predict(cfg, network, records, device)
+                keypoints, scores = predict(cfg, network, evaluator.records, device)
             if not dist.is_main():
                 continue
             with writing(cfg):
-                report(cfg, records, keypoints, scores, folder, one, logger)
+                write_results(cfg, evaluator, keypoints, scores, folder, one, logger)
         if args.pictures > 0:
             picture = folder / 'predictions.jpg'
-            ground_truth = reader.ground_truth(dataset, args.split)
-            save_pictures(records, ground_truth, keypoints, scores, dataset, args.pictures, picture)
-            logger.info(f'{picture}: truth left, prediction right')
+            save_pictures(evaluator, keypoints, scores, args.pictures, picture)
+            logger.info(f'{picture}: ground truth left, prediction right')
     dist.barrier()
     dist.cleanup()
 
