@@ -14,6 +14,7 @@ from lib.config import override
 from lib.loader import train_loader, train_samples
 from lib.models.mspn import build_mspn
 from lib.training import Trainer
+from lib.training import run as training
 from tests.support.commands import call, run_script
 from tests.support.settings import load_config, tiny_settings
 
@@ -86,7 +87,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(synthetic_coco, tmp_path, monkey
     torch.manual_seed(1)
     call(monkeypatch, engine.train, '--set', *tiny_settings(synthetic_coco, whole), *options)
 
-    real_loop = engine.train_loop
+    real_loop = training.train_loop
 
     class Killed(Exception):
         pass
@@ -99,10 +100,10 @@ def test_a_resumed_run_is_the_uninterrupted_one(synthetic_coco, tmp_path, monkey
 
         real_loop(step, loader, start, schedule, dying_log, save, *rest)
 
-    monkeypatch.setattr(engine, 'train_loop', killed_after_3)
+    monkeypatch.setattr(training, 'train_loop', killed_after_3)
     with pytest.raises(Killed):
         call(monkeypatch, engine.train, '--set', *tiny_settings(synthetic_coco, halves), *options)
-    monkeypatch.setattr(engine, 'train_loop', real_loop)
+    monkeypatch.setattr(training, 'train_loop', real_loop)
     more = [*tiny_settings(synthetic_coco, halves), *options, 'DATALOADER.NUM_WORKERS=0']
     call(monkeypatch, engine.train, '-c', 'last', '--set', *more)
 

@@ -16,7 +16,7 @@ from cvpack.prefetch import Prefetch
 from cvpack.solver import scale_schedule
 from cvpack.trainer import train_loop
 from lib.config import override
-from lib.datasets import coco
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
 from lib.inference import Member, flip_permutation, predict_heatmaps, predict_own, prepare_for_inference
 from lib.loader import test_loader as loader_of
@@ -235,7 +235,7 @@ def test_the_host_never_waits_in_a_test(synthetic_coco, tmp_path, codec, workers
         override(cfg, [*plain, *settings])
         members.append(Member(cfg, network_to_test(cfg)))
     cfg, device = members[0].cfg, torch.device('cuda')
-    people = many_boxes(coco.test_records(COCO.at(synthetic_coco), 'val', gt_boxes=True), images=2, boxes=20)
+    people = many_boxes(CocoReader(COCO.at(synthetic_coco)).test_set('val', gt_boxes=True).records, images=2, boxes=20)
     assert len(loader_of(cfg, people)) == 5
     calls = itertools.count()
 
@@ -272,7 +272,7 @@ def test_a_replayed_test_is_an_eager_one(synthetic_coco, tmp_path, codec):
         cfg, [*tiny_settings(synthetic_coco, tmp_path), f'CODEC={codec}', 'TEST.IMS_PER_GPU=6', 'TEST.PRECISION=bf16']
     )
     device = torch.device('cuda')
-    people = many_boxes(coco.test_records(COCO.at(synthetic_coco), 'val', gt_boxes=True), images=2, boxes=20)
+    people = many_boxes(CocoReader(COCO.at(synthetic_coco)).test_set('val', gt_boxes=True).records, images=2, boxes=20)
     members = [Member(cfg, network_to_test(cfg))]
     cfg.TEST.CUDA_GRAPH = True
     _, replayed = predict_own(cfg, members, people, device)

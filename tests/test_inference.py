@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from cvpack import dist
 from lib import inference as testing
 from lib.config import override
-from lib.datasets import coco, joints
+from lib.datasets import joints
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
 from lib.datasets.joints import TestSamples
 from lib.inference import Member, flip_permutation, predict, predict_heatmaps, predict_own, prepare_for_inference
@@ -35,7 +36,7 @@ class Brightness(torch.nn.Module):
 @pytest.fixture
 def people(synthetic_coco):
     """20 boxes in each of 5 images, mixed as a detector's."""
-    return many_boxes(coco.test_records(COCO.at(synthetic_coco), 'val', gt_boxes=True), IMAGES, BOXES)
+    return many_boxes(CocoReader(COCO.at(synthetic_coco)).test_set('val', gt_boxes=True).records, IMAGES, BOXES)
 
 
 @pytest.fixture

@@ -66,6 +66,7 @@ Report = Callable[[Issue, str], None]
 # Far above any coordinate, size or area; float32 can hold it.
 MAX_NUMBER = 1e9
 REMEDY = 'correct or remove it'
+PREPARE = 'prepare the data set (python -m lib.tools.prepare -h) or correct its description in config.py'
 
 
 class _Repr(reprlib.Repr):

@@ -5,7 +5,6 @@ Normalisation and target heatmaps are computed in batches on the training device
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -13,6 +12,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from lib.datasets.image_files import Reduced, read_image, read_reduced
+from lib.datasets.records import Records
 from lib.utils.codec import CODECS, aspect_ratio
 from lib.utils.transforms import (
     PIXELS_PER_SCALE,
@@ -28,45 +28,6 @@ from lib.utils.transforms import (
 from lib.utils.views import View
 
 MAX_SOURCE = 32_766  # pixels a side: OpenCV 4 warps no larger image
-
-
-@dataclass
-class Records:
-    """People to crop, as flat arrays: workers share their memory, which a list of dictionaries would copy.
-
-    paths:      (n,) bytes, image files relative to `root`
-    center:     (n, 2) float32, x and y in image pixels
-    scale:      (n, 2) float32, the box's size in units of 200 image pixels
-    joints:     (n, K, 2) float32, in image pixels (training)
-    visibility: (n, K) float32: 0 unlabelled, 1 occluded, 2 visible (training)
-    integer:    (n,) bool, whether the file has the joints as integers; None: nobody's (training)
-    ids:        (n,) int64, of the images (testing)
-    scores:     (n,) float64, of the boxes (testing)
-    boxes_from: what the boxes are (testing): 'detector', 'annotation'
-    """
-
-    root: Path
-    paths: np.ndarray
-    center: np.ndarray
-    scale: np.ndarray
-    joints: np.ndarray | None = None
-    visibility: np.ndarray | None = None
-    integer: np.ndarray | None = None
-    ids: np.ndarray | None = None
-    scores: np.ndarray | None = None
-    boxes_from: str = ''
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def path(self, index: int) -> Path:
-        """The image file of a record."""
-        return self.root / self.paths[index].decode()
-
-
-def pack_paths(paths: Sequence[str]) -> np.ndarray:
-    """File names as one array of bytes."""
-    return np.array([path.encode() for path in paths])
 
 
 def crop(image: np.ndarray, matrix: np.ndarray, input_shape: Sequence[int]) -> np.ndarray:

@@ -26,7 +26,7 @@ def read_scalars(folder: Path, names: tuple[str, ...]) -> dict[str, Curve]:
 
 
 def draw_curves(file: Path, scalars: dict[str, Curve], name: str, validated: Curve) -> None:
-    """Loss and learning rate as read_scalars returns them, and the validation's figure of that name, as a picture.
+    """Loss and learning rate as read_scalars returns them, and the validation's metric of that name, as a picture.
 
     validated: per cent; empty where there was no validation. Raises InputError where matplotlib is absent, OSError.
     """

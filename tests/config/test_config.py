@@ -114,6 +114,10 @@ def test_unknown_and_missing_keys_are_refused():
     cfg.SOLVER.BASE_RL = 1e-3
     with pytest.raises(InputError, match=r'unknown key SOLVER\.BASE_RL'):
         finalize(cfg, CONFIG)
+    cfg = coco_defaults()
+    cfg.TEST.DURING_TRAINING = 1
+    with pytest.raises(InputError, match=r'TEST\.DURING_TRAINING\b.* VALIDATION\.PERIOD'):
+        finalize(cfg, CONFIG)
     cfg = mpii_defaults()
     del cfg['RUN_EFFICIENT']
     with pytest.raises(InputError, match='RUN_EFFICIENT is missing'):
@@ -141,7 +145,7 @@ def places(value: object, path: tuple = ()):
 
 @pytest.mark.parametrize('defaults', [coco_defaults, mpii_defaults])
 def test_every_number_has_a_range(defaults):
-    """Also one that is added to the defaults later: give it a range in lib/config_ranges.py."""
+    """Also one that is added to the defaults later: give it a range in lib/config/checks.py."""
     without = set()
     for *parents, last in places(defaults()):
         key = '.'.join(name for name in (*parents, last) if isinstance(name, str))

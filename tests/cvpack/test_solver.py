@@ -9,18 +9,15 @@ from cvpack.errors import InputError
 from cvpack.files import read_json
 from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_schedule
 from cvpack.trainer import TrainStep
-from lib.config import REFERENCE_GPUS
 from lib.models.loss import build_loss
 from lib.models.mspn import build_mspn
+from lib.training import build_schedule
 from tests.support.networks import fill, golden_batch
 from tests.support.settings import load_config
 
 
 def published_schedule(experiment: str, gpus: int) -> Schedule:
-    s = load_config(experiment).SOLVER
-    return scale_schedule(
-        s.BASE_LR, s.MAX_ITER, s.CHECKPOINT_PERIOD, s.WARMUP_ITERS, s.WARMUP_FACTOR, gpus, REFERENCE_GPUS
-    )
+    return build_schedule(load_config(experiment), gpus)
 
 
 def coco_schedule(gpus: int) -> Schedule:

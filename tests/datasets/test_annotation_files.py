@@ -14,8 +14,10 @@ import torch
 from cvpack.errors import InputError
 from lib import engine
 from lib.config import override
-from lib.datasets import coco, mpii
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO, MPII
+from lib.datasets.mpii import MpiiReader
+from lib.datasets.mpii_json import GROUND_TRUTH
 from lib.models.mspn import build_mspn
 from tests.support.annotations import (
     MISSING,
@@ -266,10 +268,10 @@ def test_whatever_a_file_holds_is_read_or_refused(seed, tmp_path):
             container[last] = copy.deepcopy(generator.choice(JUNK))
             write_json(tmp_path / name, damaged)
         for read in (
-            lambda: coco.test_records(COCO.at(tmp_path), 'val', gt_boxes=False),
-            lambda: coco.test_records(COCO.at(tmp_path), 'val', gt_boxes=True),
-            lambda: coco.ground_truth(COCO.at(tmp_path), 'val'),
-            lambda: mpii.test_records(MPII.at(tmp_path), 'val', gt_boxes=False),
+            lambda: CocoReader(COCO.at(tmp_path)).test_set('val', gt_boxes=False),
+            lambda: CocoReader(COCO.at(tmp_path)).test_set('val', gt_boxes=True),
+            lambda: CocoReader(COCO.at(tmp_path)).check_validation(),
+            lambda: MpiiReader(MPII.at(tmp_path)).test_set('val', gt_boxes=False),
         ):
             try:
                 read()
@@ -337,9 +339,7 @@ def save_ground_truth(path, people: int, heads: int = 0) -> None:
 def test_truth_of_mpii(case, weights, tmp_path, monkeypatch, capsys):
     save, *pieces = case
     write_json(tmp_path / 'MPII' / MPII.val_json, mpii_people())
-    save(tmp_path / 'MPII' / mpii.GROUND_TRUTH)
+    save(tmp_path / 'MPII' / GROUND_TRUTH)
     settings = small(tmp_path / 'MPII', tmp_path / 'out')
     run = experiment(engine.test, monkeypatch, 'mspn.2xstg.mpii')
-    names_all(
-        refused(capsys, run, '--weights', weights, '--set', *settings), tmp_path / 'MPII' / mpii.GROUND_TRUTH, *pieces
-    )
+    names_all(refused(capsys, run, '--weights', weights, '--set', *settings), tmp_path / 'MPII' / GROUND_TRUTH, *pieces)

@@ -6,7 +6,7 @@ import pytest
 
 from lib import engine
 from lib.config import override
-from lib.datasets import coco
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
 from lib.evaluation.validation import check_validation
 from lib.tools.check_data import __main__ as check_data
@@ -164,6 +164,8 @@ def test_things_beside_people_are_left_alone(synthetic_coco, tmp_path, monkeypat
     check_data.main(['--dataset', 'coco', '--root', str(root)])
     assert re.search(': 0 findings that', capsys.readouterr().out)
     dataset, same = COCO.at(root), COCO.at(synthetic_coco)
-    assert len(coco.train_records(dataset, 1)) == len(coco.train_records(same, 1))
+    assert len(CocoReader(dataset).train_records(1)) == len(CocoReader(same).train_records(1))
     for gt_boxes in (False, True):
-        assert len(coco.test_records(dataset, 'val', gt_boxes)) == len(coco.test_records(same, 'val', gt_boxes))
+        assert len(CocoReader(dataset).test_set('val', gt_boxes).records) == len(
+            CocoReader(same).test_set('val', gt_boxes).records
+        )

@@ -10,8 +10,9 @@ import torch
 from cvpack.files import read_json
 from lib.datasets import joints as joints_module
 from lib.datasets.description import COCO, MPII
-from lib.datasets.joints import Records, TestSamples, TrainSamples, pack_paths
-from lib.loader import dataset_of, format_of, train_samples
+from lib.datasets.joints import TestSamples, TrainSamples
+from lib.datasets.records import Records, pack_paths
+from lib.loader import reader_of, train_samples
 from lib.utils.heatmap import encode
 from lib.utils.transforms import (
     crop_matrix,
@@ -52,7 +53,7 @@ def assert_same_image(image: np.ndarray, expected: np.ndarray) -> None:
 def test_test_crops_are_the_published_ones(shared, shared_golden, name):
     cfg = config_on(shared, name)
     expected = np.load(shared_golden / f'crops.val.{name}.npz')
-    records = format_of(cfg).test_records(dataset_of(cfg), 'val', gt_boxes=False)
+    records = reader_of(cfg).test_set('val', gt_boxes=False).records
     samples = TestSamples(records, cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION, cfg.INPUT_SHAPE)
     assert len(samples) == len(expected['image'])
     for i in range(len(samples)):

@@ -10,7 +10,8 @@ from cvpack.errors import InputError
 from lib.config import override
 from lib.datasets.exif import stored_size
 from lib.datasets.image_files import decode_upright, read_image, read_reduced
-from lib.datasets.joints import Records, TrainSamples, pack_paths
+from lib.datasets.joints import TrainSamples
+from lib.datasets.records import Records, pack_paths
 from lib.loader import train_samples
 from tests.support.joints import UNTOUCHED, plain_sample
 from tests.support.photos import with_exif

@@ -3,8 +3,6 @@
 import dataclasses
 
 import pytest
-from check_command import first
-from refusals import experiment, refused, small
 
 from lib.config import coco_defaults, finalize
 from lib.datasets.checks import Issue
@@ -13,6 +11,7 @@ from lib.datasets.sides import mirrors_by_name, unpaired_sides
 from lib.engine import test as run_test
 from lib.engine import train
 from lib.tools.check_data import __main__ as check_data
+from tests.support.check_data import first
 from tests.support.commands import experiment, refused
 from tests.support.settings import small
 

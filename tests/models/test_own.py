@@ -26,8 +26,7 @@ from lib.tools.predict import __main__ as predict
 from tests.support.commands import names_all, refused
 from tests.support.settings import load_config, tiny_settings
 
-README = (REPOSITORY / 'README.md').read_text().partition('## A new network')[2].partition('\n## ')[0]
-PLAIN = re.search(r'```python\n(.*?)```', README, re.DOTALL)[1]
+PLAIN = re.search(r'```python\n(.*?)```', (REPOSITORY / 'docs/own_network.md').read_text(), re.DOTALL)[1]
 # MSPN's tensors, another function.
 MIRRORED = """
 import torch

@@ -11,7 +11,7 @@ from cvpack import checkpoint
 from lib import engine
 from lib.config import override, to_plain
 from lib.config.command import main as config_command
-from lib.datasets import coco
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
 from lib.deploy.saved import load_experiment
 from lib.evaluation.validation import Validation
@@ -132,7 +132,7 @@ def test_data_are_copied(make, tmp_path, capsys):
     printed = run(capsys, *command)
     assert 'copied from' in printed
     assert [line.split(': ')[1].split(',')[0] for line in run(capsys, *command).splitlines()] == ['kept'] * 5
-    records = coco.train_records(COCO.at(target), 1)
+    records = CocoReader(COCO.at(target)).train_records(1)
     assert len(records) and all((target / 'images' / path.decode()).is_file() for path in records.paths)
     assert not [path for path in target.rglob('*') if path.is_symlink() or path.name.startswith('.')]
     # Another picture more, and it is the download no longer.

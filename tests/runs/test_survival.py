@@ -17,6 +17,7 @@ from lib import engine
 from lib.config import REPOSITORY, override
 from lib.models.mspn import build_mspn
 from lib.training import Trainer, build_schedule
+from lib.training import run as training
 from tests.support.checkpoints import assert_same_checkpoints
 from tests.support.commands import call, experiment, names_all, refused, stop_and_fail, world
 from tests.support.settings import fast_settings, load_config, tiny_settings
@@ -144,7 +145,7 @@ def test_what_went_wrong_is_told_on_a_full_disk(synthetic_coco, tmp_path, monkey
 
     monkeypatch.setattr(Outcome, 'is_wrong', True)
     monkeypatch.setattr(Path, 'write_text', full)
-    monkeypatch.setattr(engine, 'keep_config', lambda _: None)
+    monkeypatch.setattr(training, 'keep_config', lambda _: None)
     error = refused(
         capsys, experiment(engine.train, monkeypatch), '--set', *fast_settings(synthetic_coco, tmp_path), code=3
     )

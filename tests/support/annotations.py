@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from cvpack.files import read_json
-from lib.datasets import coco
 from lib.datasets.description import COCO
+from lib.datasets.image_names import image_path
 
 
 def write_json(path: Path, value) -> Path:
@@ -83,7 +83,7 @@ def one_image(synthetic_coco: Path, root: Path, file_name: str = '') -> Path:
     people = [person for person in content['annotations'] if person['image_id'] == image['id']]
     image['file_name'] = file_name or image['file_name']
     write_json(root / COCO.train_json, {**content, 'images': [image], 'annotations': people})
-    path = root / 'images' / coco.image_path(image['file_name'])
+    path = root / 'images' / image_path(image['file_name'])
     path.parent.mkdir(parents=True)
     return path
 

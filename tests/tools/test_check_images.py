@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from cvpack.files import read_json
-from lib.datasets import coco
 from lib.datasets.checks import Issue
 from lib.datasets.description import COCO
 from lib.datasets.exif import orientation
+from lib.datasets.image_names import image_path
 from tests.support.annotations import coco_with, write_json
 from tests.support.check_data import JPEG, PIXELS, counts, found
 from tests.support.photos import png_with_exif, webp_with_exif, with_exif
@@ -82,7 +82,7 @@ def test_jpegs_with_holes_are_named(synthetic_coco, tmp_path, workers, capfd):
         copy = root / 'images' / file.relative_to(synthetic_coco / 'images')
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(file.read_bytes())
-    names = [coco.image_path(image['file_name']) for image in read_json(root / TRAIN)['images']]
+    names = [image_path(image['file_name']) for image in read_json(root / TRAIN)['images']]
     holes = [root / 'images' / names[i] for i in (1, 6)]
     for file in holes:
         data = file.read_bytes()

@@ -4,10 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from check_command import JPEG, counts, first, found
-from conftest import load_config
-from prepare_command import write_json
-from refusals import MISSING, coco_with, instead, mpii_people, replace
 
 from cvpack.files import read_json
 from lib.config import coco_defaults, mpii_defaults
@@ -15,7 +11,7 @@ from lib.datasets.checks import Issue
 from lib.datasets.description import COCO, MPII
 from lib.tools.check_data import __main__ as check_data
 from tests.support.annotations import MISSING, coco_with, instead, mpii_people, replace, write_json
-from tests.support.check_data import JPEG, counts, found
+from tests.support.check_data import JPEG, counts, first, found
 from tests.support.settings import load_config
 
 TRAIN, DET = COCO.train_json, COCO.val_boxes

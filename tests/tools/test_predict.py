@@ -15,9 +15,10 @@ from cvpack import checkpoint
 from cvpack.errors import InputError
 from cvpack.files import read_json
 from lib.config import override, to_plain
-from lib.datasets import coco
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
 from lib.deploy.predictor import PosePredictor, whole_image
+from lib.evaluation.coco import CocoEvaluator
 from lib.inference import predict, prepare_for_inference
 from lib.models.mspn import build_mspn
 from lib.tools.predict.__main__ import main
@@ -103,12 +104,10 @@ def test_results_are_those_of_a_test(weights, synthetic_coco, tmp_path):
     cfg = PosePredictor(weights).cfg
     model = build_mspn(cfg)
     model.load_state_dict(checkpoint.load(weights)['model'])
-    records = coco.test_records(COCO.at(synthetic_coco), 'val', gt_boxes=False)
+    evaluator = CocoEvaluator(COCO, CocoReader(COCO.at(synthetic_coco)).test_set('val', gt_boxes=False))
     device = torch.device('cpu')
-    results = coco.write_results(
-        records, *predict(cfg, prepare_for_inference(cfg, model, device), records, device), tmp_path
-    )
-    expected = read_json(results)
+    network = prepare_for_inference(cfg, model, device)
+    expected = evaluator.rows(*predict(cfg, network, evaluator.records, device))
     assert len(rows) == len(expected) > cfg.TEST.IMS_PER_GPU
     for found in (rows, expected):
         found.sort(key=lambda row: (row['image_id'], row['score']))

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torchvision
 
-from lib.datasets import coco
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
 from lib.tools.prepare import __main__ as prepare
 from tests.support.prepare import fail, run
@@ -133,10 +133,10 @@ def test_toy_interrupted_leaves_nothing(tmp_path, monkeypatch):
 
 def test_toy_is_a_data_set(tmp_path, capsys):
     run(capsys, 'toy', '--train', 2, '--val', 1, '--target', tmp_path / 'TOY')
-    records = coco.train_records(COCO.at(tmp_path / 'TOY'), 1)
+    records = CocoReader(COCO.at(tmp_path / 'TOY')).train_records(1)
     assert len(records) >= 2
     assert all((tmp_path / 'TOY/images' / path.decode()).is_file() for path in records.paths)
-    assert len(coco.test_records(COCO.at(tmp_path / 'TOY'), 'val', False)) >= 1
+    assert len(CocoReader(COCO.at(tmp_path / 'TOY')).test_set('val', False).records) >= 1
 
 
 @pytest.mark.parametrize(

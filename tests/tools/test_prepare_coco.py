@@ -5,8 +5,9 @@ import json
 import pycocotools.coco
 import pytest
 
-from lib.datasets import coco
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
+from lib.datasets.image_names import image_path
 from tests.support.annotations import write_json
 from tests.support.prepare import box, fail, make_2014, make_2017, run, snapshot
 
@@ -25,7 +26,7 @@ def test_coco_2017(tmp_path, images, capsys):
         official = json.loads((source / f'annotations/person_keypoints_{split}.json').read_text())
         written = json.loads((target / f'gt_json/{name}.json').read_text())
         for image in written['images']:
-            assert (target / 'images' / coco.image_path(image['file_name'])).is_file()
+            assert (target / 'images' / image_path(image['file_name'])).is_file()
             image['file_name'] = image['file_name'].removeprefix(f'{split}/')
         assert written == official
     boxes = json.loads((target / 'det_json/minival_2014_det.json').read_text())
@@ -47,13 +48,13 @@ def test_coco_is_prepared_in_the_home_folder(tmp_path, monkeypatch, capsys):
     source = make_2017(tmp_path / 'download')
     monkeypatch.setenv('MSPN_HOME', str(tmp_path / 'home'))
     run(capsys, 'coco', '--source', source)
-    assert len(coco.train_records(COCO.at(tmp_path / 'home/dataset/COCO'), 1)) == 3
+    assert len(CocoReader(COCO.at(tmp_path / 'home/dataset/COCO')).train_records(1)) == 3
 
 
 def test_coco_is_prepared_where_it_was_unpacked(tmp_path, capsys):
     folder = make_2017(tmp_path / 'COCO', 'images')
     assert f'{folder}/images/val2017: kept' in run(capsys, 'coco', '--source', folder, '--target', folder)
-    assert len(coco.test_records(COCO.at(folder), 'val', False)) == 2
+    assert len(CocoReader(COCO.at(folder)).test_set('val', False).records) == 2
 
 
 @pytest.mark.parametrize(('jsons', 'images'), [('', ''), ('annotations', ''), ('gt_json', 'images')])
@@ -64,12 +65,12 @@ def test_coco_2014(tmp_path, jsons, images, capsys):
     for split in ('train2014', 'val2014'):
         assert (target / 'images' / split).readlink() == source / images / split
     assert (target / 'gt_json/minival_2014.json').readlink() == source / jsons / 'minival_2014.json'
-    records = coco.train_records(COCO.at(target), 1)
+    records = CocoReader(COCO.at(target)).train_records(1)
     assert [path.decode() for path in records.paths] == [
         'train2014/COCO_train2014_000000000001.jpg',
         'val2014/COCO_val2014_000000000002.jpg',
     ]
-    assert len(coco.test_records(COCO.at(target), 'val', False)) == 1
+    assert len(CocoReader(COCO.at(target)).test_set('val', False).records) == 1
 
 
 def test_coco_counts_absent_images(tmp_path, capsys):
@@ -169,7 +170,7 @@ def test_coco_test_dev(tmp_path, capsys):
     (source / 'test2017').mkdir()
     (source / 'test2017/7.jpg').touch()
     assert 'test_dev.json: written, 1 images, 0 annotations' in run(capsys, *arguments)
-    records = coco.test_records(COCO.at(target), 'test', False)
+    records = CocoReader(COCO.at(target)).test_set('test', False).records
     assert [path.decode() for path in records.paths] == ['test2017/7.jpg']
     assert (target / 'images/test2017').readlink() == source / 'test2017'
 
@@ -180,7 +181,10 @@ def test_coco_on_real_images(tmp_path, shared, capsys):
     assert '197 images, 723 annotations, 639 people with keypoints' in printed
     assert '197 images listed, 0 of them missing' in printed
     dataset = COCO.at(target)
-    assert (len(coco.train_records(dataset, 1)), len(coco.test_records(dataset, 'val', False))) == (364, 639)
+    assert (len(CocoReader(dataset).train_records(1)), len(CocoReader(dataset).test_set('val', False).records)) == (
+        364,
+        639,
+    )
     ground_truth = pycocotools.coco.COCO(str(target / 'gt_json/minival_2014.json'))
     assert all((target / 'images' / image['file_name']).is_file() for image in ground_truth.dataset['images'])
     assert len(ground_truth.loadRes(str(target / 'det_json/minival_2014_det.json')).anns) == 639

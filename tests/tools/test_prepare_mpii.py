@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import scipy.io
 
-from lib.datasets import mpii
 from lib.datasets.description import MPII
+from lib.datasets.mpii import MpiiReader
+from lib.evaluation.pckh import pckh
 from lib.tools.prepare import mpii as prepare_mpii
 from lib.tools.prepare.mpii_mat import Person
 from tests.support.annotations import write_json
@@ -138,9 +139,9 @@ def test_mpii_mat_is_what_the_data_set_reads(tmp_path, mpii_download, golden, ca
 
     joints = np.array([person['joints'] for person in load(target / 'gt_json/valid.json')])
     exact = np.concatenate([joints - 1, np.ones((2, 16, 1))], axis=2)
-    assert set(mpii.pckh(exact, target / 'gt_json/valid.mat').values()) == {100.0}
-    assert len(mpii.train_records(MPII.at(target), 1)) == 3
-    assert len(mpii.test_records(MPII.at(target), 'test', False)) == 1
+    assert set(pckh(exact, target / 'gt_json/valid.mat').values()) == {100.0}
+    assert len(MpiiReader(MPII.at(target)).train_records(1)) == 3
+    assert len(MpiiReader(MPII.at(target)).test_set('test', False).records) == 1
 
 
 def test_mpii_mat_with_one_person_a_set(tmp_path, capsys):
@@ -153,7 +154,7 @@ def test_mpii_mat_with_one_person_a_set(tmp_path, capsys):
     run(capsys, 'mpii', '--source', source, '--target', target, '--valid-images', source / 'valid.txt')
     assert load(target / 'det_json/test.json') == []
     prediction = np.array(load(target / 'gt_json/valid.json')[0]['joints'])[None]
-    assert mpii.pckh(prediction - 1, target / 'gt_json/valid.mat')['Mean'] == 100
+    assert pckh(prediction - 1, target / 'gt_json/valid.mat')['Mean'] == 100
 
 
 def test_mpii_split_of_its_own(tmp_path, capsys):

@@ -10,7 +10,7 @@ from cvpack import checkpoint
 from cvpack.errors import InputError
 from lib import engine
 from lib.config import REPOSITORY, override
-from lib.datasets import coco
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
 from lib.deploy.saved import load_experiment
 from lib.inference import flip_permutation, predict
@@ -230,7 +230,7 @@ def test_a_perfect_network_finds_every_joint_under_udp(synthetic_coco, tmp_path)
     """Through the real loader, flip test and decoder."""
     cfg = load_config('mspn.2xstg.coco.udp')
     override(cfg, [*tiny_settings(synthetic_coco, tmp_path), 'DATALOADER.NUM_WORKERS=0'])
-    records = coco.test_records(COCO.at(synthetic_coco), 'val', gt_boxes=True)
+    records = CocoReader(COCO.at(synthetic_coco)).test_set('val', gt_boxes=True).records
     joints = np.random.default_rng(0).uniform(14, 49, (len(records), 17, 2))
     by_image = np.argsort(records.paths, kind='stable')  # the loader's order
     model = Perfect(torch.from_numpy(joints[by_image]), flip_permutation(cfg, torch.device('cpu')))

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from lib.config import REPOSITORY
-from lib.datasets import coco
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
-from lib.datasets.joints import Records
+from lib.datasets.records import Records
 from lib.inference import predict, prepare_for_inference
 from lib.models.mspn import build_mspn
 from lib.tools.benchmark.gpu_steps import Known
@@ -138,7 +138,7 @@ def test_run(
     )
     dataset = COCO.at(options.root)
     file = dataset.boxes('val')
-    people = coco.test_records(dataset, 'val', gt_boxes=file is None or not file.is_file())
+    people = CocoReader(dataset).test_set('val', gt_boxes=file is None or not file.is_file()).records
     model = prepare_for_inference(cfg, build_mspn(cfg), options.device)
     few, many = (detected(people, count) for count in counts)
     seconds = []

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from lib.datasets import coco
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
-from lib.datasets.joints import Records
+from lib.datasets.records import Records
 from lib.inference import flip_permutation, predict, predict_heatmaps, prepare_for_inference
 from lib.loader import normalize, test_loader
 from lib.models.mspn import build_mspn
@@ -22,7 +22,7 @@ REACH = {'cpu': '<= 0.1', 'cuda': '<= 0.25'}
 def test(options: Options) -> Iterator[Row]:
     """The test loop with flip test, from JPEGs to joints, against the network's forward passes alone."""
     options.needs_data()
-    people = coco.test_records(COCO.at(options.root), 'val', gt_boxes=True)
+    people = CocoReader(COCO.at(options.root)).test_set('val', gt_boxes=True).records
     records = _repeated(people, BATCHES[options.device.type], options)
     for precision in ('fp32', 'bf16') if options.has_bf16 else ('fp32',):
         yield from _share_of_the_rest(options, records, precision)

@@ -1,6 +1,5 @@
 """check_data's view of the image files: unreadable ones, JPEGs with damaged data, images that two splits share."""
 
-import functools
 import os
 import re
 import tempfile

@@ -25,7 +25,7 @@ from cvpack.files import atomic_write
 from lib.deploy.predictor import PosePredictor
 from lib.tools.arguments import command_parser, writing
 from lib.tools.predict.boxes import DETECTOR_SCORE, BoxFile, Detector, FindPeople, People, whole_images
-from lib.tools.predict.media import RESULTS, Frame, ImageFiles, Unreadable, Video, open_source
+from lib.tools.predict.media import RESULTS, Frame, ImageFiles, Video, open_source
 
 # Bytes of pixels held at once, unless a single image has more.
 MAX_BYTES = 2**28
@@ -63,7 +63,7 @@ def predict(
     """Predicts all frames; writes results.json and the images or video. Returns counts: frames, people, skipped."""
     counts = Counter[str]()
     bar = tqdm(desc='predict', total=len(source) or None, unit=f' {source.unit}s', disable=None)
-    with bar, replacing(output / RESULTS) as file, source.saving(output) as save:
+    with bar, atomic_write(output / RESULTS) as file, source.saving(output) as save:
         for batch in _batches(source, predictor.cfg.TEST.IMS_PER_GPU):
             frames = [frame for frame in batch if not frame.fault]
             found = find_people(frames)

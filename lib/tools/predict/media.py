@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cvpack.errors import InputError
-from cvpack.files import replacing
+from cvpack.files import atomic_write
 from lib.datasets.checks import Issue
 from lib.datasets.image_files import is_image, load_image
 
@@ -75,7 +75,7 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __iter__(self) -> Iterator[Frame | Unreadable]:
+    def __iter__(self) -> Iterator[Frame]:
         for name in self.names:
             image = load_image(self.folder / name)
             if isinstance(image, Issue):
@@ -135,8 +135,8 @@ class Video:
         count = self.capture.get(cv2.CAP_PROP_FRAME_COUNT)
         return int(count) if math.isfinite(count) and count > 0 else 0
 
-    def __iter__(self) -> Iterator[Frame | Unreadable]:
-        name, number, lost = self.path.name, 0, 0
+    def __iter__(self) -> Iterator[Frame]:
+        number, lost = 0, 0
         while lost < MAX_LOST:
             if self.capture.grab():
                 for gap in range(number - lost, number):

@@ -15,9 +15,6 @@ GROUND_TRUTH = 'gt_json/valid.mat'
 # The widely used split: people in the validation set, and in all.
 VALIDATION_PEOPLE, ALL_PEOPLE = 2958, 25204
 
-# Name in the layout -> a file or its content, and what to say of it.
-Files = dict[str, tuple[Path | bytes, str]]
-
 
 def prepare_mpii(source: Path, target: Path, valid_images: Path | None) -> None:
     """Links the images; links the json files and gt_valid.mat, or else writes them from the official .mat.
