@@ -18,6 +18,7 @@ The form of the input is recognised by its tensors' names. A network without its
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from easydict import EasyDict
@@ -135,7 +136,7 @@ def converted(weights: Weights, to: str, like: Path | None) -> tuple[dict, int, 
     like: for mmpose, the file whose names to take. Raises InputError for a conversion that is not possible.
     """
     state, is_network = weights.state, weights.cfg is not None
-    if is_network and weights.cfg.NETWORK == OWN and to in ('torchvision', 'mmpose'):
+    if weights.cfg is not None and weights.cfg.NETWORK == OWN and to in ('torchvision', 'mmpose'):
         raise InputError(f'--to {to} takes an MSPN, and this is a {weights.form}: use --to own or published')
     if to == 'mmpose':
         if not is_network:
@@ -150,7 +151,7 @@ def converted(weights: Weights, to: str, like: Path | None) -> tuple[dict, int, 
         return theirs, len(theirs), _folded(resnet) + (f', {dropped} outside the ResNet dropped' if dropped else '')
     if not is_network:
         return state, len(state), ', a renamed ResNet for MODEL.WEIGHT'
-    content = {'model': state}
+    content: dict[str, Any] = {'model': state}
     if weights.iteration is not None:
         content['iteration'] = weights.iteration
     if to == 'own':
