@@ -25,7 +25,7 @@ from cvpack.trainer import train_loop
 from cvpack.workers import starved_workers_end_the_job
 from lib.config import git_revision, override
 from lib.datasets.sides import unpaired_sides
-from lib.evaluation.ensemble import load_network
+from lib.evaluation.ensemble import load_estimators
 from lib.evaluation.results import report, save_pictures
 from lib.evaluation.test_folder import claimed, describe, refuse_another, test_folder
 from lib.evaluation.validation import Validation, check_validation, save_curves
@@ -211,14 +211,14 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
     for folder, one in zip(folders, facts):
         refuse_another(folder, one)
     for files, folder, one in zip(tests, folders, facts):
-        network = load_network(cfg, build_model, files, args.ema, device, logger)
+        estimators = load_estimators(cfg, build_model, files, args.ema, device, logger)
         refuse_another(folder, one)  # again: another may have begun meanwhile
         with contextlib.ExitStack() as stack:
             if dist.is_main():
                 with _writing(cfg):
                     stack.enter_context(claimed(folder, one))
             with starved_workers_end_the_job(FEWER_WORKERS):
-                keypoints, scores = predict(cfg, network, records, device)
+                keypoints, scores = predict(cfg, estimators, records, device)
             if not dist.is_main():
                 continue
             with _writing(cfg):

@@ -15,12 +15,12 @@ from lib.config import REPOSITORY, override
 from lib.datasets import coco
 from lib.datasets.description import COCO
 from lib.deploy.saved import load_experiment
-from lib.inference import flip_permutation, predict
+from lib.inference import build_estimator, predict
 from lib.loader import train_samples
 from lib.tools import codecs
 from lib.utils.codec import CODECS, trained_codec
 from lib.utils.heatmap import decode, encode
-from lib.utils.transforms import AugmentationSample, crop_matrix, fit
+from lib.utils.transforms import AugmentationSample, crop_matrix, fit, mirror_permutation
 
 INPUT, MAP = (256, 192), (64, 48)
 UNBIASED = ('dark', 'udp')
@@ -212,8 +212,10 @@ def test_a_perfect_network_finds_every_joint_under_udp(synthetic_coco, tmp_path)
     records = coco.test_records(COCO.at(synthetic_coco), 'val', gt_boxes=True)
     joints = np.random.default_rng(0).uniform(14, 49, (len(records), 17, 2))
     by_image = np.argsort(records.paths, kind='stable')  # the loader's order
-    model = Perfect(torch.from_numpy(joints[by_image]), flip_permutation(cfg, torch.device('cpu')))
-    found, _ = predict(cfg, model, records, torch.device('cpu'))
+    permutation = torch.from_numpy(mirror_permutation(17, cfg.DATASET.KEYPOINT.FLIP_PAIRS))
+    device = torch.device('cpu')
+    estimator = build_estimator(cfg, Perfect(torch.from_numpy(joints[by_image]), permutation), device)
+    found, _ = predict(cfg, [estimator], records, device)
     for person, center, scale, own in zip(found, records.center, records.scale, joints):
         matrix = crop_matrix(center, fit(scale * np.float32([1.09, 1.135]), 1), 0.0, (64, 64), 'udp')
         np.testing.assert_allclose(person @ matrix[:, :2].T + matrix[:, 2], own, atol=0.02)

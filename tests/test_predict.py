@@ -20,7 +20,7 @@ from lib.config import override, to_plain
 from lib.datasets import coco
 from lib.datasets.description import COCO
 from lib.deploy.predictor import PosePredictor, whole_image
-from lib.inference import predict, prepare_for_inference
+from lib.inference import build_estimator, predict
 from lib.models.mspn import build_mspn
 from lib.tools.predict.__main__ import main
 from lib.tools.predict.media import open_source
@@ -104,9 +104,8 @@ def test_results_are_those_of_a_test(weights, synthetic_coco, tmp_path):
     model.load_state_dict(checkpoint.load(weights)['model'])
     records = coco.test_records(COCO.at(synthetic_coco), 'val', gt_boxes=False)
     device = torch.device('cpu')
-    results = coco.write_results(
-        records, *predict(cfg, prepare_for_inference(cfg, model, device), records, device), tmp_path
-    )
+    found = predict(cfg, [build_estimator(cfg, model, device)], records, device)
+    results = coco.write_results(records, *found, tmp_path)
     expected = read_json(results)
     assert len(rows) == len(expected) > cfg.TEST.IMS_PER_GPU
     for found in (rows, expected):

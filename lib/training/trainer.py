@@ -25,10 +25,10 @@ from cvpack.replay import Replay, on_stream
 from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_schedule
 from cvpack.trainer import Losses, TrainStep
 from lib.config import REFERENCE_GPUS, git_revision, to_plain
-from lib.loader import memory_format, normalize
 from lib.models.bias import drop_biases, zero_gradients
 from lib.models.compiled import compile_blocks
 from lib.models.loss import build_loss
+from lib.models.normalize import build_normalize, memory_format
 from lib.models.own import refuse_other_network
 from lib.models.weights import check_state, load_state
 from lib.utils import heatmap
@@ -95,7 +95,7 @@ class Trainer:
         with on_stream(stream):  # gradients are summed on the stream that their network was wrapped on
             self.parallel = self._parallel()
         self.counted = CountedTogether(self.model)
-        self.criterion = build_loss(cfg)
+        self.normalize, self.criterion = build_normalize(cfg).to(device), build_loss(cfg)
         self.step = TrainStep(self.losses, self.optimizer, schedule, self.scaler, self.parallel, self.ema, solver.SEED)
         if replayed:
             warm_up = WARM_UP_PARALLEL if dist.is_distributed() else WARM_UP
@@ -135,7 +135,7 @@ class Trainer:
             joints, visibility, cfg.INPUT_SHAPE, cfg.OUTPUT_SHAPE, cfg.DATASET.TRAIN.GAUSSIAN_KERNELS, cfg.CODEC
         )
         with autocast(device.type, cfg.SOLVER.PRECISION), _too_few_values_refused(cfg), self.counted:
-            outputs = self.parallel(normalize(image, cfg))
+            outputs = self.parallel(self.normalize(image))
         losses = self.criterion(outputs, visibility, labels)
         if self.dropped:
             losses['total_loss'] = zero_gradients(losses['total_loss'], self.dropped)
