@@ -103,7 +103,7 @@ def labelled_people(
     """
     rows = _annotations(content, path, report)
     labelled = of_people(rows.only(has_joints(rows.rows)), content)
-    is_listed = np.isin(labelled.whole('image_id'), list(listed)) | labelled.wrong('image_id')
+    is_listed = np.isin(labelled.integer('image_id'), list(listed)) | labelled.wrong('image_id')
     enough = has_joints(labelled.rows, min_keypoints)
     for i in np.flatnonzero(enough & ~is_listed):
         report(
@@ -124,7 +124,7 @@ def labelled_people(
             f'{path} has no person with {min_keypoints} labelled joints in a listed image, among {len(rows)} '
             'annotations: check num_keypoints and image_id, or take another file',
         )
-    image_ids = people.whole('image_id')
+    image_ids = people.integer('image_id')
     return People(image_ids[good], boxes[good], keypoints[good], people.only(good))
 
 
@@ -144,7 +144,7 @@ def person_boxes(content: Any, path: Path, listed: dict[int, dict], report: Repo
             f'{path} has no box of a person (category_id {PERSON}) in a listed image, among {len(rows)} boxes: '
             'is it of this data set?',
         )
-    return Boxes(fit.whole('image_id')[good], boxes[good], scores[good], fit.only(good), left_out)
+    return Boxes(fit.integer('image_id')[good], boxes[good], scores[good], fit.only(good), left_out)
 
 
 def check_ground_truth(content: dict, path: Path, joints: int, report: Report = refuse) -> None:
@@ -153,7 +153,7 @@ def check_ground_truth(content: dict, path: Path, joints: int, report: Report = 
     joints: K of a file that does not name its joints
     """
     categories = Rows(content.get('categories'), 'category', path, report)
-    if PERSON not in categories.whole('id'):
+    if PERSON not in categories.integer('id'):
         report(Issue.CATEGORY, f'{path}: categories has no id {PERSON} (person), which the evaluation is of: add it')
     rows = _annotations(content, path, report)
     ids = rows.integer('id', types=(int,))
@@ -166,7 +166,7 @@ def check_ground_truth(content: dict, path: Path, joints: int, report: Report = 
     # What is evaluated, and what would be, once its category is corrected.
     people = of_people(rows, content, every=True)
     for field in ('iscrowd', 'num_keypoints'):
-        people.whole(field)
+        people.integer(field)
     areas = people.numeric('area')
     counted = has_joints(people.rows)
     people.require(

@@ -165,7 +165,7 @@ def _places(
     """By which field boxes tell their image or frame, what it says, and the input's files or frames that are meant;
     None where they mean none."""
     if names is None:
-        frames = people.whole('frame').tolist()
+        frames = people.integer('frame').tolist()
         return 'frame', frames, frames
     files, is_one = Names(names), len(names) == 1
     if any('file_name' in row for row in people.rows):
@@ -174,7 +174,7 @@ def _places(
     values = people.column('image_id')
     if is_one and all(value is None for value in values):
         return 'image_id', values, [names[0]] * len(values)
-    values = people.whole('image_id').tolist()
+    values = people.integer('image_id').tolist()
     if isinstance(content, dict) and (content.get('images') or not is_one):
         listed = listed_images(content, path)
         return 'image_id', values, [files.called(listed.get(value, {}).get('file_name', '')) for value in values]

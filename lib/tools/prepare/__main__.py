@@ -23,7 +23,7 @@ import torchvision
 from cvpack import checkpoint
 from cvpack.errors import InputError, exits_cleanly
 from cvpack.files import read_json, sha256
-from lib.config import resolve as config
+from lib.config import REPOSITORY, home
 from lib.datasets.synthetic import write_dataset
 from lib.models.resnet import BACKBONES
 from lib.models.resnet_names import from_torchvision
@@ -124,11 +124,11 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest='command', required=True)
-    dataset = config.home() / 'dataset'
+    dataset = home() / 'dataset'
     defaults = {
         'coco': (prepare_coco, dataset / 'COCO'),
         'mpii': (prepare_mpii, dataset / 'MPII'),
-        'weights': (prepare_weights, config.REPOSITORY / 'lib' / 'models'),
+        'weights': (prepare_weights, REPOSITORY / 'lib' / 'models'),
         'toy': (prepare_toy, dataset / 'TOY'),
     }
     command = {}
