@@ -9,8 +9,8 @@ import torch
 from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
 from lib.datasets.records import Records
-from lib.inference import flip_permutation, predict, predict_heatmaps, prepare_for_inference
-from lib.loader import normalize, test_loader
+from lib.inference import build_estimator, predict
+from lib.loader import test_loader
 from lib.models.mspn import build_mspn
 from lib.tools.benchmark.measure import Options, Row, take_turns
 
@@ -42,15 +42,16 @@ def _repeated(records: Records, batches: int, options: Options) -> Records:
 def _share_of_the_rest(options: Options, records: Records, precision: str) -> Iterator[Row]:
     settings = f'TEST.PRECISION={precision}', f'TEST.IMS_PER_GPU={options.batch}'
     cfg, device = options.config(*settings), options.device
-    model = prepare_for_inference(cfg, build_mspn(cfg), device)
-    permutation = flip_permutation(cfg, device)
-    images = normalize(next(iter(test_loader(cfg, records)))['image'].to(device), cfg)
+    estimator = build_estimator(cfg, build_mspn(cfg), device)
+    crops = next(iter(test_loader(cfg, records)))['image'].to(device)
 
     def forward() -> None:
         for _ in range(BATCHES[device.type]):
-            predict_heatmaps(cfg, model, images, permutation)
+            estimator.heatmaps(crops)
 
-    loop, alone = take_turns(options.repeats, lambda: predict(cfg, model, records, device), forward, device=device)
+    loop, alone = take_turns(
+        options.repeats, lambda: predict(cfg, [estimator], records, device), forward, device=device
+    )
     speed = len(records) / loop
     what = f'{options.stages} stages, {precision}'
     yield Row('test', f'{what}, flip test, images/s', speed)
