@@ -54,6 +54,8 @@ class CocoReader(Reader):
             scale=scale,
             joints=people.keypoints[..., :2].astype(np.float32),
             visibility=people.keypoints[..., 2].astype(np.float32),
+            ids=people.image_ids,
+            scores=np.ones(len(people.boxes)),
             integer=np.array([{*map(type, joints)} <= {int, bool} for joints in people.rows.column('keypoints')], bool),
         )
 

@@ -99,7 +99,7 @@ class TrainSamples(Dataset):
     ) -> None:
         self.records = records
         self.augmentation = augmentation
-        self.permutation = mirror_permutation(records.joints.shape[1], flip_pairs)
+        self.permutation = mirror_permutation(records.labels[0].shape[1], flip_pairs)
         self.upper_body_ids = upper_body_ids
         self.input_shape = input_shape
         self.seed = seed
@@ -118,7 +118,7 @@ class TrainSamples(Dataset):
     def sample(self, index: int, sampled: AugmentationSample) -> dict[str, np.ndarray]:
         """The sample of a record under a given augmentation."""
         records, (height, width) = self.records, self.input_shape
-        joints, visibility = records.joints[index], records.visibility[index]
+        joints, visibility = (values[index] for values in records.labels)
         center, scale = augment_box(
             records.center[index],
             records.scale[index],

@@ -60,5 +60,6 @@ class MpiiReader(Reader):
             joints=people.joints.astype(np.float32) - 1,
             visibility=people.visibility.astype(np.float32) * VISIBLE,
             ids=people.ids,
+            scores=np.ones(len(people.names)),
             boxes_from='annotation',
         )

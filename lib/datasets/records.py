@@ -3,7 +3,7 @@
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +18,11 @@ class Records:
     paths:      (n,) bytes, image files relative to `root`
     center:     (n, 2) float32, x and y in image pixels
     scale:      (n, 2) float32, the box's size in units of 200 image pixels
-    joints:     (n, K, 2) float32, in image pixels (training)
-    visibility: (n, K) float32: 0 unlabelled, 1 occluded, 2 visible (training)
+    joints:     (n, K, 2) float32, in image pixels; None for a detector's boxes
+    visibility: (n, K) float32: 0 unlabelled, 1 occluded, 2 visible; None for a detector's boxes
     integer:    (n,) bool, whether the file has the joints as integers; None: nobody's (training)
-    ids:        (n,) int64, of the images (testing)
-    scores:     (n,) float64, of the boxes (testing)
+    ids:        (n,) int64, of the images; MPII's (n, 2), of the people
+    scores:     (n,) float64, of the boxes
     boxes_from: what the boxes are (testing): 'detector', 'annotation'
     """
 
@@ -33,8 +33,8 @@ class Records:
     joints: np.ndarray | None = None
     visibility: np.ndarray | None = None
     integer: np.ndarray | None = None
-    ids: np.ndarray | None = None
-    scores: np.ndarray | None = None
+    ids: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    scores: np.ndarray = field(default_factory=lambda: np.empty(0))
     boxes_from: str = ''
 
     def __len__(self) -> int:
@@ -43,6 +43,12 @@ class Records:
     def path(self, index: int) -> Path:
         """The image file of a record."""
         return self.root / self.paths[index].decode()
+
+    @property
+    def labels(self) -> tuple[np.ndarray, np.ndarray]:
+        """joints and visibility of annotated people."""
+        assert self.joints is not None and self.visibility is not None
+        return self.joints, self.visibility
 
 
 def pack_paths(paths: Sequence[str]) -> np.ndarray:

@@ -75,7 +75,7 @@ class MpiiEvaluator(Evaluator):
     def people(self) -> dict[str, np.ndarray]:
         """See Evaluator."""
         people: dict[str, list] = {}
-        for path, joints, visibility in zip(self.records.paths, self.records.joints, self.records.visibility):
+        for path, joints, visibility in zip(self.records.paths, *self.records.labels):
             people.setdefault(path.decode(), []).append(np.column_stack([joints, visibility]))
         return {name: np.stack(rows) for name, rows in people.items()}
 

@@ -15,7 +15,7 @@ def pck(predictions: np.ndarray, records: Records) -> dict[str, float]:
 
     predictions: (n, K, 3), x, y in image pixels and score, of the records' people
     """
-    errors, people = box_errors(predictions, records.joints, records.visibility, records.scale), np.arange(len(records))
+    errors, people = box_errors(predictions, *records.labels, records.scale), np.arange(len(records))
     return dict(zip(METRICS, pck_metrics(errors, people, len(people))(np.ones_like(people)).tolist()))
 
 

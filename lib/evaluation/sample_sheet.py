@@ -25,6 +25,7 @@ def sample_sheet(cfg: EasyDict, estimator: PoseEstimator, people: Records, devic
     people: with their joints, in image pixels; estimator: on the device
     """
     dataset, codec = dataset_of(cfg), cfg.CODEC
+    positions, visibility = people.labels
     samples = TestSamples(people, cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION, cfg.INPUT_SHAPE, codec)
     crops = [samples[index] for index in range(len(samples))]
     batch = {name: torch.from_numpy(np.stack([crop[name] for crop in crops])).to(device) for name in crops[0]}
@@ -33,10 +34,10 @@ def sample_sheet(cfg: EasyDict, estimator: PoseEstimator, people: Records, devic
     predicted = heatmaps.cpu()
     seen = visible_joints(found[..., 2])
     matrices = [crop_matrix(crop['center'], crop['scale'], 0.0, cfg.INPUT_SHAPE, codec) for crop in crops]
-    true = np.stack([_moved(joints, matrix) for joints, matrix in zip(people.joints, matrices)])
+    true = np.stack([_moved(joints, matrix) for joints, matrix in zip(positions, matrices)])
     targets = heatmap.encode(
         torch.from_numpy(true).float(),
-        torch.from_numpy(people.visibility)[..., None],
+        torch.from_numpy(visibility)[..., None],
         cfg.INPUT_SHAPE,
         cfg.OUTPUT_SHAPE,
         cfg.DATASET.TRAIN.GAUSSIAN_KERNELS[-1:],
@@ -47,7 +48,7 @@ def sample_sheet(cfg: EasyDict, estimator: PoseEstimator, people: Records, devic
         image, facts = crop['image'], (dataset.skeleton, dataset.joint_names)
         ground_truth, prediction = _enlarged(image), _enlarged(image)
         zoom = PANEL_HEIGHT / image.shape[0]
-        draw_skeleton(ground_truth, true[i] * zoom, people.visibility[i] > 0, *facts)
+        draw_skeleton(ground_truth, true[i] * zoom, visibility[i] > 0, *facts)
         draw_skeleton(prediction, _moved(found[i, :, :2], matrices[i]) * zoom, seen[i], *facts)
         panels += [ground_truth, _heat(image, targets[i]), _heat(image, predicted[i]), prediction]
     return contact_sheet(panels, columns=4)
