@@ -25,7 +25,7 @@ from lib.loader import test_loader as loader_of
 from lib.loader import train_loader, train_samples
 from lib.models.compiled import compile_blocks
 from lib.models.mspn import build_mspn
-from lib.tools.benchmark.data import many_boxes
+from lib.tools.benchmark.parts import many_boxes
 from lib.training import Trainer
 from lib.utils.codec import CODECS
 from lib.utils.heatmap import decode, encode, mirror

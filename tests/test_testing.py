@@ -18,7 +18,7 @@ from lib.datasets.joints import TestSamples
 from lib.inference import Member, flip_permutation, predict, predict_heatmaps, predict_own, prepare_for_inference
 from lib.loader import test_loader as loader_of
 from lib.models.mspn import build_mspn
-from lib.tools.benchmark.data import many_boxes
+from lib.tools.benchmark.parts import many_boxes
 from lib.utils.codec import CODECS
 
 BOXES, IMAGES = 20, 5

@@ -7,8 +7,8 @@
     python -m lib.tools.benchmark gpu --minutes 8         # all figures of a GPU; run only when named
 
 Prints the machine and a row for each figure: the median, the floor, their ratio, the ratio to reach. The sections
-data, test and startup, and two parts of gpu, need images: dataset/COCO, or another data set in its layout (--root). On
-a CPU without AVX-512 bf16 is left out.
+data and test, and two parts of gpu, need images: dataset/COCO, or another data set in its layout (--root). On a CPU
+without AVX-512 bf16 is left out.
 """
 
 import argparse
@@ -16,20 +16,26 @@ import contextlib
 import dataclasses
 import json
 import math
+import multiprocessing
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
 
+from cvpack.device import make_ready
 from cvpack.errors import InputError, exits_cleanly
 from cvpack.files import replacing
 from lib.config import home
 from lib.tools.arguments import positive
-from lib.tools.benchmark.gpu_table import table
+from lib.tools.benchmark.gpu import gpu
 from lib.tools.benchmark.measure import Options, Row, machine
-from lib.tools.benchmark.sections import DEFAULT, SECTIONS, run
+from lib.tools.benchmark.network import launches, step, test
+from lib.tools.benchmark.parts import data, decode, loss, targets
 
+DEFAULT = (data, targets, loss, decode, launches, step, test)
+SECTIONS = {function.__name__: function for function in (*DEFAULT, gpu)}
 BATCH = {'cpu': 8, 'cuda': 32}
 
 
@@ -70,6 +76,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _rows(name: str, options: Options) -> Iterator[Row]:
+    """A section's rows, measured in a process of its own: what one does to memory is not to show in the next."""
+    if SECTIONS[name] is gpu:  # which has processes of its own, and gives each row at once
+        yield from gpu(options)
+        return
+    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as process:
+        yield from process.submit(_run, name, options).result()
+
+
+def _run(name: str, options: Options) -> list[Row]:
+    make_ready(options.device)  # as in training
+    return list(SECTIONS[name](options))
+
+
 def _line(row: Row) -> str:
     numbers = ['' if number is None else f'{number:.4g}' for number in (row.value, row.against, row.ratio)]
     met = {True: 'met', False: 'NOT MET', None: ''}[row.met]
@@ -105,13 +125,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options = Options(
                 args.root.resolve(), Path(scratch), device, *chosen, minutes=args.minutes, tests=not args.no_tests
             )
-            for row in run(name, options):
+            for row in _rows(name, options):
                 print(_line(row), flush=True)
                 rows.append(row)
                 if args.json:
                     _write(args.json, rows)
-    if 'gpu' in args.sections:
-        print(f'\n{table(rows)}')
 
 
 if __name__ == '__main__':
