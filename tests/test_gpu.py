@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import logging
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from conftest import load_config, run_script, tiny_settings
 from level import Level, steps
 
+from cvpack import checkpoint
 from cvpack.counters import CountedTogether
 from cvpack.dist import free_port
 from cvpack.errors import InputError, NotFinite
@@ -159,6 +161,28 @@ def test_replayed_steps_are_eager_steps(synthetic_coco, tmp_path, options):
     (eager, weights), (replayed, others) = train(99), train(3)
     assert replayed == eager
     assert [name for name, value in weights.items() if not torch.equal(value, others[name])] == []
+
+
+def resumed_and_not(synthetic_coco, tmp_path, device: str, *options: str) -> list[dict[str, torch.Tensor]]:
+    """The weights of a run that stopped halfway and went on from its checkpoint, and of one that did not."""
+    ends = []
+    for stops_before in (9, None):
+        trainer, loader = trainer_and_loader(synthetic_coco, tmp_path, *options, iterations=16, device=device)
+        for iteration, batch in enumerate(loader, start=1):
+            if iteration == stops_before:
+                checkpoint.write(tmp_path / 'stopped.pth', trainer.state(iteration - 1))
+                trainer, _ = trainer_and_loader(synthetic_coco, tmp_path, *options, iterations=16, device=device)
+                trainer.resume(tmp_path / 'stopped.pth', logging.getLogger('test'))
+            trainer.step(iteration, batch)
+        ends.append({name: value.cpu().clone() for name, value in trainer.model.state_dict().items()})
+    return ends
+
+
+@pytest.mark.usefixtures('deterministic')
+@pytest.mark.parametrize('options', [(), GRAPH], ids=['eager', 'graph'])
+def test_a_resumed_run_is_an_undisturbed_one(synthetic_coco, tmp_path, options):
+    resumed, undisturbed = resumed_and_not(synthetic_coco, tmp_path, 'cuda', 'SOLVER.PRECISION=bf16', *options)
+    assert [name for name, value in resumed.items() if not torch.equal(value, undisturbed[name])] == []
 
 
 class _Reads(torch.nn.Module):

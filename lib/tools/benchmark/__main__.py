@@ -16,21 +16,18 @@ import contextlib
 import dataclasses
 import json
 import math
-import multiprocessing
 import tempfile
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from cvpack.device import make_ready
 from cvpack.errors import InputError, exits_cleanly
 from cvpack.files import replacing
 from lib.config import home
 from lib.tools.arguments import positive
 from lib.tools.benchmark.gpu import gpu
-from lib.tools.benchmark.measure import Options, Row, machine
+from lib.tools.benchmark.measure import Options, Row, in_a_process, machine
 from lib.tools.benchmark.network import launches, step, test
 from lib.tools.benchmark.parts import data, decode, loss, targets
 
@@ -76,20 +73,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _rows(name: str, options: Options) -> Iterator[Row]:
-    """A section's rows, measured in a process of its own: what one does to memory is not to show in the next."""
-    if SECTIONS[name] is gpu:  # which has processes of its own, and gives each row at once
-        yield from gpu(options)
-        return
-    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as process:
-        yield from process.submit(_run, name, options).result()
-
-
-def _run(name: str, options: Options) -> list[Row]:
-    make_ready(options.device)  # as in training
-    return list(SECTIONS[name](options))
-
-
 def _line(row: Row) -> str:
     numbers = ['' if number is None else f'{number:.4g}' for number in (row.value, row.against, row.ratio)]
     met = {True: 'met', False: 'NOT MET', None: ''}[row.met]
@@ -125,7 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options = Options(
                 args.root.resolve(), Path(scratch), device, *chosen, minutes=args.minutes, tests=not args.no_tests
             )
-            for row in _rows(name, options):
+            # The section gpu has processes of its own, and gives each row at once.
+            for row in gpu(options) if name == 'gpu' else in_a_process(SECTIONS[name], options):
                 print(_line(row), flush=True)
                 rows.append(row)
                 if args.json:

@@ -1,11 +1,13 @@
 """What the sections share: options, rows of the report, functions timed in turns."""
 
 import contextlib
+import multiprocessing
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import cv2
 import torch
 from easydict import EasyDict
 
+from cvpack.device import make_ready
 from cvpack.errors import InputError
 from lib.config import coco_defaults, override
 
@@ -125,6 +128,17 @@ def one_thread() -> Iterator[None]:
     finally:
         torch.set_num_threads(before[0])
         cv2.setNumThreads(before[1])
+
+
+def in_a_process(section: Callable[[Options], Iterable[Row]], options: Options) -> list[Row]:
+    """A section's rows, measured in a process of its own: what one does to memory is not to show in the next."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as process:
+        return process.submit(_run, section, options).result()
+
+
+def _run(section: Callable[[Options], Iterable[Row]], options: Options) -> list[Row]:
+    make_ready(options.device)  # as in training
+    return list(section(options))
 
 
 def machine(device: torch.device) -> str:
