@@ -11,10 +11,10 @@ from torch import nn
 from tqdm import tqdm
 
 from cvpack import dist
+from cvpack.cuda_graph import CudaGraph
 from cvpack.logger import LOGGER
 from cvpack.precision import autocast
 from cvpack.prefetch import Prefetch
-from cvpack.replay import Replay
 from lib.datasets.joints import Records
 from lib.loader import memory_format, normalize, test_loader
 from lib.models.resnet import fold_batch_norm
@@ -149,5 +149,5 @@ def batch_predictor(cfg: EasyDict, members: Sequence[Member], device: torch.devi
 
 def _replayed(predict_all: Predict, device: torch.device) -> Predict:
     """The same function as a CUDA graph."""
-    replay = Replay(predict_all, device, WARM_UP, 'TEST.CUDA_GRAPH', logging.getLogger(LOGGER).info)
+    replay = CudaGraph(predict_all, device, WARM_UP, 'TEST.CUDA_GRAPH', logging.getLogger(LOGGER).info)
     return lambda batch: replay(batch).clone()

@@ -6,7 +6,6 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from types import ModuleType
 
 import cv2
 import numpy as np
@@ -15,13 +14,15 @@ from easydict import EasyDict
 from torch.utils.data import DataLoader
 
 from cvpack import dist
-from cvpack.device import c_function, give_back_freed_memory, keep_freed_memory
+from cvpack.device import c_function, keep_freed_memory, trim_memory
 from cvpack.samplers import TrainBatchSampler, shard, worker_by_worker
 from cvpack.workers import starting_workers
 from lib.config import home
-from lib.datasets import coco, mpii
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import Description
-from lib.datasets.joints import Records, TestSamples, TrainSamples
+from lib.datasets.joints import TestSamples, TrainSamples
+from lib.datasets.mpii import MpiiReader
+from lib.datasets.records import Reader, Records
 from lib.utils.transforms import Augmentation
 from lib.utils.views import View
 
@@ -31,7 +32,7 @@ PR_SET_PDEATHSIG = 1
 # With fewer channels, channels last, PyTorch 2.14's 1x1 convolutions of stride 2 crash in the backward pass on a CPU.
 MIN_WIDTH = 16
 
-FORMATS = {'COCO': coco, 'MPII': mpii}
+FORMATS: dict[str, type[Reader]] = {'COCO': CocoReader, 'MPII': MpiiReader}
 
 FEWER_WORKERS = 'set DATALOADER.NUM_WORKERS to fewer (0: none)'
 
@@ -42,9 +43,9 @@ def dataset_of(cfg: EasyDict) -> Description:
     return dataset.at(home() / dataset.root)
 
 
-def format_of(cfg: EasyDict) -> ModuleType:
-    """The module for the format of the configuration's data set: it reads people, writes results, evaluates."""
-    return FORMATS[cfg.DATASET.FORMAT]
+def reader_of(cfg: EasyDict) -> Reader:
+    """What reads the files of the configuration's data set."""
+    return FORMATS[cfg.DATASET.FORMAT](dataset_of(cfg))
 
 
 def _obey_parent_alone() -> None:
@@ -69,7 +70,7 @@ def _init_worker(_: int) -> None:
         threading.Thread(target=_obey_parent_alone, daemon=True).start()
     if prctl := c_function('prctl'):
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    give_back_freed_memory()
+    trim_memory()
     keep_freed_memory()
 
 
@@ -98,7 +99,7 @@ def train_samples(cfg: EasyDict) -> TrainSamples:
     keypoint = cfg.DATASET.KEYPOINT
     ranges = {name.lower(): value for name, value in cfg.DATASET.TRAIN.items() if name != 'GAUSSIAN_KERNELS'}
     return TrainSamples(
-        format_of(cfg).train_records(dataset_of(cfg), keypoint.LOAD_MIN_NUM),
+        reader_of(cfg).train_records(keypoint.LOAD_MIN_NUM),
         Augmentation(**ranges),
         keypoint.FLIP_PAIRS,
         keypoint.UPPER_BODY_IDS,

@@ -7,11 +7,9 @@ import logging
 import numpy as np
 import pytest
 import torch
-from conftest import load_config, run_script, tiny_settings
-from level import Level, steps
 
 from cvpack import checkpoint
-from cvpack.counters import CountedTogether
+from cvpack.batch_counters import FusedCounters
 from cvpack.dist import free_port
 from cvpack.errors import InputError, NotFinite
 from cvpack.files import read_json
@@ -20,7 +18,7 @@ from cvpack.prefetch import Prefetch
 from cvpack.solver import scale_schedule
 from cvpack.trainer import train_loop
 from lib.config import override
-from lib.datasets import coco
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
 from lib.inference import Member, flip_permutation, predict_heatmaps, predict_own, prepare_for_inference
 from lib.loader import test_loader as loader_of
@@ -31,6 +29,9 @@ from lib.tools.benchmark.parts import many_boxes
 from lib.training import Trainer
 from lib.utils.codec import CODECS
 from lib.utils.heatmap import decode, encode, mirror
+from tests.support.commands import run_script
+from tests.support.networks import Level, steps
+from tests.support.settings import load_config, tiny_settings
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
 EXPERIMENT = 'mspn.2xstg.coco'
@@ -151,9 +152,7 @@ def test_replayed_steps_are_eager_steps(synthetic_coco, tmp_path, options):
         accumulate = trainer.cfg.SOLVER.ACCUM_STEPS
         batches = zip(*[iter(loader)] * accumulate)
         losses = [trainer.step(i, *pair).losses['total_loss'] for i, pair in enumerate(batches, start=1)]
-        assert (trainer.step.compute.inputs is not None) == (
-            warm_up < len(losses)
-        ) and not trainer.step.compute.is_eager
+        assert (trainer.step.compute.graph is not None) == (warm_up < len(losses)) and not trainer.step.compute.is_eager
         state = trainer.state(len(losses))
         weights = {**state['model'], **{f'ema.{name}': value for name, value in state.get('ema', {}).items()}}
         return losses, {name: value.cpu().clone() for name, value in weights.items()}
@@ -260,7 +259,7 @@ def test_the_host_never_waits_in_a_test(synthetic_coco, tmp_path, codec, workers
         override(cfg, [*plain, *settings])
         members.append(Member(cfg, network_to_test(cfg)))
     cfg, device = members[0].cfg, torch.device('cuda')
-    people = many_boxes(coco.test_records(COCO.at(synthetic_coco), 'val', gt_boxes=True), images=2, boxes=20)
+    people = many_boxes(CocoReader(COCO.at(synthetic_coco)).test_set('val', gt_boxes=True).records, images=2, boxes=20)
     assert len(loader_of(cfg, people)) == 5
     calls = itertools.count()
 
@@ -297,7 +296,7 @@ def test_a_replayed_test_is_an_eager_one(synthetic_coco, tmp_path, codec):
         cfg, [*tiny_settings(synthetic_coco, tmp_path), f'CODEC={codec}', 'TEST.IMS_PER_GPU=6', 'TEST.PRECISION=bf16']
     )
     device = torch.device('cuda')
-    people = many_boxes(coco.test_records(COCO.at(synthetic_coco), 'val', gt_boxes=True), images=2, boxes=20)
+    people = many_boxes(CocoReader(COCO.at(synthetic_coco)).test_set('val', gt_boxes=True).records, images=2, boxes=20)
     members = [Member(cfg, network_to_test(cfg))]
     cfg.TEST.CUDA_GRAPH = True
     _, replayed = predict_own(cfg, members, people, device)
@@ -325,7 +324,7 @@ def test_compiled_blocks_on_the_gpu_are_the_eager_ones(precision, tolerance):
 
 def test_counters_in_a_replayed_graph():
     model = torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.BatchNorm1d(4)).cuda()
-    together, x = CountedTogether(model), torch.randn(8, 4, device='cuda')
+    together, x = FusedCounters(model), torch.randn(8, 4, device='cuda')
     with together:
         model(x)
     graph = torch.cuda.CUDAGraph()

@@ -2,7 +2,7 @@
 
     python test.py -i last
 
-Expect the ten COCO figures
+Expect COCO's ten metrics
 and test_dir/iter-N in the output folder.
 """
 

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
-from lib.datasets.coco import PERSON
+from lib.datasets.coco_categories import PERSON
 from lib.datasets.description import COCO
 
 # How often, and ranges in degrees, of the upper half forwards and sideways, and of the lower half.

@@ -4,7 +4,6 @@ For the tools that take a model away: to predict, to export.
 """
 
 import logging
-from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from torch import nn
 
 from cvpack.errors import InputError, OtherRun
 from lib.config import coco_defaults, mpii_defaults, override, run_config
+from lib.config.defaults import FORMER
 from lib.config.experiment import FILE, OWN, folder_of, set_folder
 from lib.deploy.mmpose import by_own_names
 from lib.models.mspn import build_mspn
@@ -77,23 +77,18 @@ def saved_config(state: dict, path: Path) -> EasyDict:
     raise InputError(f'{path} does not say of which experiment it is: name it with --experiment exps/NAME')
 
 
-# Keys that checkpoints of earlier versions hold and nothing reads any more.
-REMOVED = {'DATASET': {'WHOLE_JOINTS'}}
-
-
 def _from_plain(content: dict, source: Path) -> EasyDict:
-    """The configuration that lib.config.to_plain made `content` of; keys that did not exist then have their defaults,
-    and those that exist no more are left out.
+    """The configuration that lib.config.to_plain made `content` of: keys that did not exist then have their defaults,
+    former ones their present names.
 
     source: the file that it was read from. Raises InputError that names it if the content makes no sense.
     """
     try:
-        cfg = (
-            mpii_defaults()
-            if content['DATASET'].get('FORMAT', content['DATASET']['NAME']) == 'MPII'
-            else coco_defaults()
-        )
+        dataset = content['DATASET']
+        cfg = mpii_defaults() if dataset.get('FORMAT', dataset['NAME']) == 'MPII' else coco_defaults()
         _update(cfg, content)
+        for old, new in FORMER.items():
+            _rename(cfg, old.split('.'), new.split('.') if new else None)
         override(cfg, [])  # checks it
     except (InputError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
@@ -102,9 +97,18 @@ def _from_plain(content: dict, source: Path) -> EasyDict:
     return cfg
 
 
-def _update(cfg: dict, content: dict, removed: Collection[str] = ()) -> None:
+def _update(cfg: dict, content: dict) -> None:
     for name, value in content.items():
         if isinstance(value, dict) and isinstance(cfg.get(name), dict):
-            _update(cfg[name], value, REMOVED.get(name, ()))
-        elif name not in removed:
+            _update(cfg[name], value)
+        else:
             cfg[name] = value
+
+
+def _rename(cfg: dict, old: list[str], new: list[str] | None) -> None:
+    """Moves a key, [section, name], where it is there; None: away."""
+    section, name = old
+    if name in cfg[section]:
+        value = cfg[section].pop(name)
+        if new:
+            cfg[new[0]][new[1]] = value

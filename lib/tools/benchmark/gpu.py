@@ -21,8 +21,8 @@ from pathlib import Path
 
 import torch
 
-from cvpack.device import make_ready
-from cvpack.errors import Ending
+from cvpack.device import configure_device
+from cvpack.errors import CleanExit
 from lib.tools.benchmark.gpu_pieces import (
     COMPILED,
     EAGER,
@@ -115,7 +115,7 @@ def gpu(options: Options) -> Iterator[Row]:
                 for row in measure(limit) if piece.command else worker.rows(measure, limit):
                     known |= {row.name: row.value}
                     yield row
-            except (Failed, Ending, OSError) as error:
+            except (Failed, CleanExit, OSError) as error:
                 yield Row('gpu', f'{piece.name}: failed: {error}')
 
 
@@ -161,7 +161,7 @@ class Worker:
 def _begin(device: torch.device, scratch: Path) -> None:
     # Compiled anew: what an earlier run left would hide how long that takes.
     os.environ['TORCHINDUCTOR_CACHE_DIR'] = str(scratch / 'compiled')
-    make_ready(device)
+    configure_device(device)
     torch.zeros(1, device=device)  # memory cannot be asked about before
 
 
@@ -171,7 +171,7 @@ def _measure(measure: Callable[[], Iterator[Row]], device: torch.device) -> tupl
     try:
         for row in measure():
             rows.append(row)
-    except Ending as error:
+    except CleanExit as error:
         reason = str(error)
     except Exception as error:  # whatever a GPU, a compiler or a network may do
         if not isinstance(error, torch.cuda.OutOfMemoryError):

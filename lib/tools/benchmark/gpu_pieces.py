@@ -21,9 +21,9 @@ from torch import nn
 
 from cvpack.device import peak_memory_gb
 from lib.config import REPOSITORY
-from lib.datasets import coco
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
-from lib.evaluation.subset import take
+from lib.datasets.records import select
 from lib.models.mspn import build_mspn, count_cost
 from lib.tools.benchmark.measure import Options, Row, compare, take_turns
 from lib.tools.benchmark.network import GPU_REACH, Steps, tester
@@ -174,9 +174,9 @@ def test_run(
     options.needs_data()
     settings = f'TEST.PRECISION={precision}', f'TEST.IMS_PER_GPU={batch}', f'DATALOADER.NUM_WORKERS={WORKERS}'
     run, _ = tester(options, *settings, 'TEST.CUDA_GRAPH=True')
-    people = coco.test_records(COCO.at(options.root), 'val', gt_boxes=True)
+    people = CocoReader(COCO.at(options.root)).test_set('val', gt_boxes=True).records
     boxes = many_boxes(people, -(-max(counts) // BOXES), BOXES)
-    few, many = (take(boxes, np.resize(np.arange(len(boxes)), count)) for count in counts)
+    few, many = (select(boxes, np.resize(np.arange(len(boxes)), count)) for count in counts)
     seconds = take_turns(1, lambda: run(few), lambda: run(many), device=options.device)
     box = (seconds[1] - seconds[0]) / (len(many) - len(few))
     what = f'{precision}, batch {batch}'

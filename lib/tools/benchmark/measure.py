@@ -15,7 +15,7 @@ import cv2
 import torch
 from easydict import EasyDict
 
-from cvpack.device import make_ready
+from cvpack.device import configure_device
 from cvpack.errors import InputError
 from lib.config import coco_defaults, override
 
@@ -137,7 +137,7 @@ def in_a_process(section: Callable[[Options], Iterable[Row]], options: Options) 
 
 
 def _run(section: Callable[[Options], Iterable[Row]], options: Options) -> list[Row]:
-    make_ready(options.device)  # as in training
+    configure_device(options.device)  # as in training
     return list(section(options))
 
 

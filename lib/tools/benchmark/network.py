@@ -13,12 +13,11 @@ import torch
 from easydict import EasyDict
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cvpack.device import give_back_freed_memory, make_ready, peak_memory_gb
+from cvpack.device import configure_device, peak_memory_gb, trim_memory
 from cvpack.trainer import Outcome
-from lib.datasets import coco
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
-from lib.datasets.joints import Records
-from lib.evaluation.subset import take
+from lib.datasets.records import Records, select
 from lib.inference import flip_permutation, predict, predict_heatmaps, prepare_for_inference
 from lib.loader import normalize, test_loader
 from lib.models.mspn import build_mspn
@@ -86,7 +85,7 @@ def step(options: Options) -> Iterator[Row]:
         reach = GPU_REACH if options.device.type == 'cuda' and speed == max(others) else ''
         yield compare('step', f'{what}, {name}, against the first, images/s', speed, plain, reach)
     del runs
-    give_back_freed_memory()
+    trim_memory()
     many = dataclasses.replace(options, batch=max(options.batch, MEMORY_BATCH))
     efficient, without = (_peak_memory(many, flag) for flag in (True, False))
     what = f'{options.stages} stages, batch {many.batch}, fp32'
@@ -101,7 +100,7 @@ def _peak_memory(options: Options, efficient: bool) -> float:
 
 def _run_and_measure(options: Options, efficient: bool) -> float:
     before = peak_memory_gb(options.device)  # on a CPU: Python and its libraries
-    make_ready(options.device, spare_memory=efficient)
+    configure_device(options.device, spare_memory=efficient)
     steps = Steps(options, (f'RUN_EFFICIENT={efficient}',))
     for _ in range(STEPS_FOR_MEMORY):
         steps()
@@ -182,8 +181,11 @@ def tester(options: Options, *settings: str) -> tuple[Callable, Callable]:
 def test(options: Options) -> Iterator[Row]:
     """The test loop with flip test, from JPEGs to joints, against the network's forward passes alone."""
     options.needs_data()
-    people, count = coco.test_records(COCO.at(options.root), 'val', gt_boxes=True), BATCHES[options.device.type]
-    records = take(people, np.resize(np.arange(len(people)), count * options.batch))
+    people, count = (
+        CocoReader(COCO.at(options.root)).test_set('val', gt_boxes=True).records,
+        BATCHES[options.device.type],
+    )
+    records = select(people, np.resize(np.arange(len(people)), count * options.batch))
     for precision in dict.fromkeys(('fp32', options.fastest)):
         run, alone = tester(options, f'TEST.PRECISION={precision}', f'TEST.IMS_PER_GPU={options.batch}')
         runs = functools.partial(run, records), alone(records)

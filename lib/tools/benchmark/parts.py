@@ -11,10 +11,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from lib.datasets import coco
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
-from lib.datasets.joints import Records, TrainSamples
-from lib.evaluation.subset import take
+from lib.datasets.joints import TrainSamples
+from lib.datasets.records import Records, select
 from lib.loader import test_loader, train_loader, train_samples
 from lib.models.loss import build_loss
 from lib.tools.benchmark.measure import Options, Row, compare, one_thread, take_turns
@@ -59,7 +59,7 @@ def data(options: Options) -> Iterator[Row]:
     name = f'loader with {WORKERS} workers against {WORKERS} / time of a sample, images/s'
     yield compare('data', name, speed, WORKERS / (sample / 1000), '>= 0.85')
 
-    people = many_boxes(coco.test_records(COCO.at(options.root), 'val', gt_boxes=True), IMAGES, BOXES)
+    people = many_boxes(CocoReader(COCO.at(options.root)).test_set('val', gt_boxes=True).records, IMAGES, BOXES)
     files = [people.root / path.decode() for path in np.unique(people.paths)]
     cfg = options.config(f'TEST.IMS_PER_GPU={BATCH}', 'DATALOADER.NUM_WORKERS=0', 'MODEL.DEVICE=cpu')
 
@@ -96,7 +96,7 @@ def many_boxes(people: Records, images: int, boxes: int) -> Records:
     rng = np.random.default_rng(0)
     files = np.unique(people.paths)[:images]
     chosen = [np.resize(np.flatnonzero(people.paths == file), boxes) for file in files]
-    many = take(people, rng.permutation(np.concatenate(chosen)))
+    many = select(people, rng.permutation(np.concatenate(chosen)))
     sides = many.scale * PIXELS_PER_SCALE
     center = many.center + sides * rng.normal(0, 0.1, sides.shape)
     scale = many.scale * rng.uniform(0.8, 1.25, (len(many), 1))

@@ -23,7 +23,7 @@ from easydict import EasyDict
 from torch import nn
 
 from cvpack.errors import InputError, exits_cleanly
-from cvpack.files import replacing, sha256
+from cvpack.files import atomic_write, sha256
 from lib.config import git_revision, to_plain
 from lib.config.experiment import OWN, folder_of, own_file
 from lib.deploy.exportable import build_exportable, decode_in_crop
@@ -117,7 +117,7 @@ def export(
         raise InputError(
             f'{output} is not written: that is too much; try {"without --half" if half else "another format"}'
         )
-    with replacing(output) as file:
+    with atomic_write(output) as file:
         file.write(content)
     print(f'{output}: {form}, {len(content) / 1e6:.1f} MB, weights in {metadata["precision"]}')
     if form != 'safetensors':
