@@ -18,8 +18,8 @@ from lib.tools.benchmark.gpu_pieces import (
     cost_of_a_sample,
     finish,
     floors,
+    many_tested,
     steps_of,
-    test_run,
     training,
 )
 from lib.tools.benchmark.measure import Options, Row
@@ -59,7 +59,7 @@ def test_every_piece(monkeypatch, synthetic_coco, tmp_path):
         partial(floors, elements=1000, side=64),
         partial(steps_of, kind=plain),
         partial(steps_of, kind=eager),
-        partial(test_run, precision='fp32', batch=8, counts=(8, 16)),
+        partial(many_tested, precision='fp32', batch=8, counts=(8, 16)),
     ]
     for piece in pieces:
         for row in piece(own, known):

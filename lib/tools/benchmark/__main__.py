@@ -96,7 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError('--device cuda: this machine has no CUDA device')
     if 'gpu' in args.sections and args.device != 'cuda':
         raise InputError('section gpu: there is no CUDA device, or --device names another: it measures nothing else')
-    device, rows = torch.device(args.device), []
+    device = torch.device(args.device)
+    rows: list[Row] = []
     if args.json:
         _write(args.json, rows)  # better now than after all the measuring
     print(machine(device))

@@ -34,8 +34,8 @@ from lib.tools.benchmark.gpu_pieces import (
     StepKind,
     floors,
     gpu_tests,
+    many_tested,
     steps_of,
-    test_run,
     training,
 )
 from lib.tools.benchmark.measure import Options, Row
@@ -82,16 +82,16 @@ def plan(options: Options) -> list[Piece]:
         *_of(2, 'bf16', 32, EAGER, GRAPH, LEAN),
         *_of(2, 'bf16', 128),
         Piece('training from JPEGs, batch 32', 45, partial(training, batch=32), command=True),
-        Piece('test, bf16, batch 32', 25, partial(test_run, precision='bf16', batch=32)),
+        Piece('test, bf16, batch 32', 25, partial(many_tested, precision='bf16', batch=32)),
         *_of(2, 'bf16', 32, COMPILED),
         *_of(2, 'bf16', 128, COMPILED),
         *_of(4, 'bf16', 32),
         *_of(1, 'bf16', 32),
         *_of(2, 'fp32', 32),
         *_of(2, 'fp32', 128),
-        Piece('test, fp32, batch 32', 30, partial(test_run, precision='fp32', batch=32)),
+        Piece('test, fp32, batch 32', 30, partial(many_tested, precision='fp32', batch=32)),
         Piece('training from JPEGs, batch 128', 60, partial(training, batch=128), command=True),
-        Piece('test, bf16, batch 128', 25, partial(test_run, precision='bf16', batch=128)),
+        Piece('test, bf16, batch 128', 25, partial(many_tested, precision='bf16', batch=128)),
         *(piece for precision in ('bf16', 'fp32') for stages in (4, 1) for piece in _of(stages, precision, 128)),
         *(piece for stages in (4, 1) for piece in _of(stages, 'fp32', 32)),
     ]
@@ -124,7 +124,8 @@ class Worker:
 
     def __init__(self, device: torch.device, scratch: Path) -> None:
         self.device, self.scratch = device, scratch
-        self.pool, self.pid = None, None
+        self.pool: ProcessPoolExecutor | None = None
+        self.pid: int | None = None
 
     def rows(self, measure: Callable[[], Iterator[Row]], limit: float) -> Iterator[Row]:
         """What is measured there. Raises Failed with the reason why there is no more, after `limit` seconds too."""

@@ -167,7 +167,7 @@ def steps_of(options: Options, known: Known, kind: StepKind) -> Iterator[Row]:
     yield Row('gpu', f'{kind}, ready after, s', ready, reach=READY_REACH if kind.how == COMPILED else '')
 
 
-def test_run(
+def many_tested(
     options: Options, known: Known, precision: str, batch: int, counts: tuple[int, int] = TESTED_BOXES
 ) -> Iterator[Row]:
     """The test of many boxes from their JPEGs on; COCO val's from what more boxes cost."""
@@ -183,9 +183,6 @@ def test_run(
     total = seconds[0] + box * (VAL_BOXES - len(few))
     yield Row('gpu', f"COCO val's {VAL_BOXES:,} boxes with flip, graph, {what}, s", total, reach='<= 90')
     yield Row('gpu', f'test with flip, graph, {what}, of {len(many)} boxes, boxes/s', len(many) / seconds[1])
-
-
-test_run.__test__ = False  # not a test case, whatever pytest makes of the name
 
 
 def training(options: Options, known: Known, limit: float, batch: int) -> Iterator[Row]:
@@ -231,8 +228,16 @@ def finish(command: list[str], folder: Path, limit: float) -> tuple[str, int | N
     """
     paths = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get('PYTHONPATH', ''))))
     environment = {**os.environ, 'PYTHONPATH': paths, 'PYTHONUNBUFFERED': '1'}
-    pipe = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace')
-    process = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **pipe)
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors='replace',
+        start_new_session=True,
+    )
     try:
         return process.communicate(timeout=limit)[0], process.returncode
     except subprocess.TimeoutExpired:

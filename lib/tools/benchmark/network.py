@@ -6,6 +6,7 @@ import multiprocessing
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -112,7 +113,8 @@ class Dispatched(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.all, self.launching = 0, Counter()
+        self.all = 0
+        self.launching: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         result, name = func(*args, **(kwargs or {})), func.overloadpacket.__name__
@@ -123,12 +125,13 @@ class Dispatched(TorchDispatchMode):
 
 
 def _group(name: str, args: tuple, result: Any) -> str:
-    first = args[0][0] if name == '_foreach_add_' else args[0] if args else None
-    if name in ('add_', '_foreach_add_') and first.dtype == torch.int64:
-        return COUNTERS
-    if name == '_to_copy' and (first.dtype in LOW or result.dtype in LOW):
+    if name in ('add_', '_foreach_add_'):
+        first = args[0] if name == 'add_' else args[0][0]
+        if first.dtype == torch.int64:
+            return COUNTERS
+    if name == '_to_copy' and (args[0].dtype in LOW or result.dtype in LOW):
         return COPIES
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         file = frame.f_code.co_filename.replace('\\', '/')
         if group := next((group for part, group in GROUPS.items() if part in file), None):
@@ -196,4 +199,4 @@ def test(options: Options) -> Iterator[Row]:
         yield Row('test', name, loop, forward, (loop - forward) / loop, TEST_REACH[options.device.type])
 
 
-test.__test__ = False  # not a test case, whatever pytest makes of the name
+vars(test)['__test__'] = False  # not a test case, whatever pytest makes of the name
