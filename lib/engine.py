@@ -23,7 +23,7 @@ from cvpack.preemption import StopRequest
 from cvpack.workers import reporting_starved_workers
 from lib.config import git_revision, override, writing
 from lib.datasets.sides import unpaired_sides
-from lib.evaluation.ensemble import load_network
+from lib.evaluation.ensemble import load_estimators
 from lib.evaluation.formats import evaluator_of
 from lib.evaluation.results import save_pictures, write_results
 from lib.evaluation.test_folder import claimed, describe, refuse_another, test_folder
@@ -145,14 +145,14 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
     for folder, one in zip(folders, facts):
         refuse_another(folder, one)
     for files, folder, one in zip(tests, folders, facts):
-        network = load_network(cfg, build_model, files, args.ema, device, logger)
+        estimators = load_estimators(cfg, build_model, files, args.ema, device, logger)
         refuse_another(folder, one)  # again: another may have begun meanwhile
         with contextlib.ExitStack() as stack:
             if dist.is_main():
                 with writing(cfg):
                     stack.enter_context(claimed(folder, one))
             with reporting_starved_workers(FEWER_WORKERS):
-                keypoints, scores = predict(cfg, network, evaluator.records, device)
+                keypoints, scores = predict(cfg, estimators, evaluator.records, device)
             if not dist.is_main():
                 continue
             with writing(cfg):

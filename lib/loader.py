@@ -1,6 +1,5 @@
 """Data loaders: from a configuration to batches of samples."""
 
-import functools
 import os
 import signal
 import sys
@@ -28,9 +27,6 @@ from lib.utils.views import View
 
 # Linux's prctl.h
 PR_SET_PDEATHSIG = 1
-
-# With fewer channels, channels last, PyTorch 2.14's 1x1 convolutions of stride 2 crash in the backward pass on a CPU.
-MIN_WIDTH = 16
 
 FORMATS: dict[str, type[Reader]] = {'COCO': CocoReader, 'MPII': MpiiReader}
 
@@ -140,25 +136,3 @@ def test_loader(cfg: EasyDict, records: Records, views: Sequence[View] = ()) -> 
     order = np.argsort(records.paths, kind='stable')[own.start : own.stop].tolist()
     batches = [order[first : first + size] for first in range(0, len(order), size)]
     return Loader(samples, batch_sampler=worker_by_worker(batches, options['num_workers']), **options)
-
-
-@functools.lru_cache(maxsize=8)
-def _factor_and_offset(
-    means: tuple[float, ...], stds: tuple[float, ...], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(3,) each: x * factor + offset is (x / 255 - mean) / std. Kept, so that no step waits for a copy."""
-    mean, std = (torch.tensor(values, device=device) for values in (means, stds))
-    return 1 / (255 * std), -mean / std
-
-
-def normalize(images: torch.Tensor, cfg: EasyDict) -> torch.Tensor:
-    """(N, H, W, 3) uint8 BGR crops -> the network's input (N, 3, H, W) float32, (x / 255 - mean) / std."""
-    factor, offset = _factor_and_offset(tuple(cfg.INPUT.MEANS), tuple(cfg.INPUT.STDS), images.device)
-    normalized = torch.addcmul(offset, images.float(), factor).permute(0, 3, 1, 2)
-    return normalized.contiguous(memory_format=memory_format(cfg))
-
-
-def memory_format(cfg: EasyDict) -> torch.memory_format:
-    """How the network and its input lie in memory; narrow networks never channels last."""
-    fits = cfg.MODEL.WIDTH >= MIN_WIDTH
-    return torch.channels_last if cfg.SOLVER.CHANNELS_LAST and fits else torch.contiguous_format

@@ -20,7 +20,7 @@ from cvpack.trainer import train_loop
 from lib.config import override
 from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
-from lib.inference import Member, flip_permutation, predict_heatmaps, predict_own, prepare_for_inference
+from lib.inference import PoseEstimator, build_estimator, predict_own
 from lib.loader import test_loader as loader_of
 from lib.loader import train_loader, train_samples
 from lib.models.compiled import compile_blocks
@@ -243,9 +243,9 @@ def test_no_weight_changes_once_numbers_go_wrong(synthetic_coco, tmp_path, optio
 
 
 @pytest.mark.parametrize('options', [(), (*GRAPH, 'TEST.CUDA_GRAPH=True')], ids=['eager', 'graph'])
-def network_to_test(cfg) -> torch.nn.Module:
+def make_estimator(cfg) -> PoseEstimator:
     torch.manual_seed(0)
-    return prepare_for_inference(cfg, build_mspn(cfg), torch.device('cuda'))
+    return build_estimator(cfg, build_mspn(cfg), torch.device('cuda'))
 
 
 @pytest.mark.parametrize('workers', [0, 2])
@@ -253,12 +253,12 @@ def network_to_test(cfg) -> torch.nn.Module:
 def test_the_host_never_waits_in_a_test(synthetic_coco, tmp_path, codec, workers):
     """Of an ensemble at several scales: it launches a batch's kernels while the GPU is still at those of the last."""
     plain = [*tiny_settings(synthetic_coco, tmp_path), f'CODEC={codec}', f'DATALOADER.NUM_WORKERS={workers}']
-    members = []
+    configs = []
     for settings in (['TEST.SCALES=[0.9,1,1.1]', 'TEST.IMS_PER_GPU=8'], ['INPUT_SHAPE=[96,96]']):
         cfg = load_config(EXPERIMENT)
         override(cfg, [*plain, *settings])
-        members.append(Member(cfg, network_to_test(cfg)))
-    cfg, device = members[0].cfg, torch.device('cuda')
+        configs.append(cfg)
+    estimators, cfg, device = list(map(make_estimator, configs)), configs[0], torch.device('cuda')
     people = many_boxes(CocoReader(COCO.at(synthetic_coco)).test_set('val', gt_boxes=True).records, images=2, boxes=20)
     assert len(loader_of(cfg, people)) == 5
     calls = itertools.count()
@@ -267,9 +267,9 @@ def test_the_host_never_waits_in_a_test(synthetic_coco, tmp_path, codec, workers
         if next(calls) == len(cfg.TEST.SCALES):  # the second batch: what is kept from batch to batch is made
             torch.cuda.set_sync_debug_mode('error')
 
-    members[0].model.register_forward_pre_hook(strict)
+    estimators[0].network.register_forward_pre_hook(strict)
     try:
-        indices, rows = predict_own(cfg, members, people, device)
+        indices, rows = predict_own(cfg, estimators, people, device)
     finally:
         torch.cuda.set_sync_debug_mode('default')
     assert len(indices) == len(people) and rows.isfinite().all()
@@ -279,11 +279,11 @@ def test_flips_together_are_those_one_by_one(synthetic_coco, tmp_path):
     cfg = load_config(EXPERIMENT)
     override(cfg, tiny_settings(synthetic_coco, tmp_path))
     device, sizes = torch.device('cuda'), []
-    model, images, permutation = network_to_test(cfg), torch.randn(3, 3, 64, 64).cuda(), flip_permutation(cfg, device)
-    model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    estimator, crops = make_estimator(cfg), torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8, device=device)
+    estimator.network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     with torch.inference_mode():
-        together = predict_heatmaps(cfg, model, images, permutation)
-        one_by_one = (model(images) + mirror(model(images.flip(-1)), permutation)) / 2
+        together, network, images = estimator.heatmaps(crops), estimator.network, estimator.normalize(crops)
+        one_by_one = (network(images) + mirror(network(images.flip(-1)), estimator.permutation)) / 2
     assert sizes == [6, 3, 3]
     torch.testing.assert_close(together, one_by_one, rtol=1e-2, atol=1e-2 * one_by_one.abs().max().item())  # TF32
 
@@ -297,11 +297,11 @@ def test_a_replayed_test_is_an_eager_one(synthetic_coco, tmp_path, codec):
     )
     device = torch.device('cuda')
     people = many_boxes(CocoReader(COCO.at(synthetic_coco)).test_set('val', gt_boxes=True).records, images=2, boxes=20)
-    members = [Member(cfg, network_to_test(cfg))]
+    estimators = [make_estimator(cfg)]
     cfg.TEST.CUDA_GRAPH = True
-    _, replayed = predict_own(cfg, members, people, device)
+    _, replayed = predict_own(cfg, estimators, people, device)
     cfg.TEST.CUDA_GRAPH = False
-    _, eager = predict_own(cfg, members, people, device)
+    _, eager = predict_own(cfg, estimators, people, device)
     assert torch.equal(replayed, eager)
 
 

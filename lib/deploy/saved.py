@@ -16,7 +16,7 @@ from lib.config.defaults import FORMER
 from lib.config.experiment import FILE, OWN, folder_of, set_folder
 from lib.deploy.mmpose import by_own_names
 from lib.models.mspn import build_mspn
-from lib.models.own import check_outputs, network_of, refuse_other_network, remark_other_experiment
+from lib.models.own import BuildModel, check_outputs, network_of, refuse_other_network, remark_other_experiment
 from lib.models.weights import load_state, read, select_weights
 from lib.utils.codec import refuse_mixed_lengths
 
@@ -26,7 +26,7 @@ def load_experiment(
 ) -> tuple[EasyDict, nn.Module]:
     """The configuration and the network, in eval mode, of a checkpoint.
 
-    average:    take the moving average of the weights (SOLVER.EMA) instead of the last ones
+    ema:        take the moving average of the weights (SOLVER.EMA) instead of the last ones
     experiment: see config_of
     device:     where a network of an experiment's own is tried out, and left
 
@@ -37,9 +37,8 @@ def load_experiment(
     cfg = config_of(state, path, experiment)
     build_model = network_of(cfg)
     is_own = build_model is not build_mspn
-    model = build_model(cfg)
     try:
-        load_state(model, by_own_names(select_weights(state, path, ema), path), path)
+        model = load_network(cfg, build_model, state, path, ema)
     except OtherRun as error:
         if is_own:
             raise
@@ -47,6 +46,13 @@ def load_experiment(
     if is_own:
         check_outputs(cfg, model, torch.device(device), build_model, training=False)
     return cfg, model.eval()
+
+
+def load_network(cfg: EasyDict, build_model: BuildModel, state: dict, path: Path, ema: bool) -> nn.Module:
+    """What build_model makes of a configuration, with the weights of a checkpoint, or their EMA, from `path`."""
+    model = build_model(cfg)
+    load_state(model, by_own_names(select_weights(state, path, ema), path), path)
+    return model
 
 
 def config_of(state: dict, path: Path, experiment: Path | None) -> EasyDict:

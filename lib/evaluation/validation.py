@@ -24,7 +24,7 @@ from lib.evaluation.curves import LOSS, RATE, draw_curves, read_scalars
 from lib.evaluation.evaluator import evenly_spaced, format_metrics, fractions, rank
 from lib.evaluation.formats import EVALUATORS, evaluator_of
 from lib.evaluation.sample_sheet import sample_sheet
-from lib.inference import predict, prepare_for_inference
+from lib.inference import build_estimator, predict
 from lib.loader import reader_of
 from lib.training import Trainer
 
@@ -89,10 +89,10 @@ class Validation:
         device = self.trainer.device
         # A loader draws a seed for its workers.
         with self.log.paused(), torch.random.fork_rng([device] if device.type == 'cuda' else []):
-            network = prepare_for_inference(self.cfg, self.trainer.network_to_test(), device)
-            keypoints, scores = predict(self.cfg, network, self.records, device)
+            estimator = build_estimator(self.cfg, self.trainer.network_to_test(), device)
+            keypoints, scores = predict(self.cfg, [estimator], self.records, device)
             if dist.is_main():
-                sheet = sample_sheet(self.cfg, network, self.people, device)
+                sheet = sample_sheet(self.cfg, estimator, self.people, device)
                 self.log.add(iteration, {}, {'samples': np.ascontiguousarray(sheet[..., ::-1])})
             dist.on_main(lambda: self._evaluate(iteration, keypoints, scores))
         self.done.add(self.trainer.samples(iteration))

@@ -14,9 +14,9 @@ from cvpack.batch_counters import FusedCounters
 from cvpack.errors import InputError
 from cvpack.precision import autocast
 from cvpack.trainer import Losses
-from lib.loader import normalize
 from lib.models.bias import zero_gradients
 from lib.models.loss import build_loss
+from lib.models.normalize import build_normalize
 from lib.utils import heatmap
 
 
@@ -32,7 +32,7 @@ class BatchLosses:
         self.cfg, self.device, self.unbiased = cfg, device, unbiased
         self.parallel = _parallel(model, device)
         self.counters = FusedCounters(model)
-        self.criterion = build_loss(cfg)
+        self.normalize, self.criterion = build_normalize(cfg).to(device), build_loss(cfg)
 
     def __call__(self, batch: dict[str, torch.Tensor]) -> Losses:
         cfg, device = self.cfg, self.device
@@ -42,7 +42,7 @@ class BatchLosses:
             joints, visibility, cfg.INPUT_SHAPE, cfg.OUTPUT_SHAPE, cfg.DATASET.TRAIN.GAUSSIAN_KERNELS, cfg.CODEC
         )
         with autocast(device.type, cfg.SOLVER.PRECISION), _refusing_single_values(cfg), self.counters:
-            outputs = self.parallel(normalize(image, cfg))
+            outputs = self.parallel(self.normalize(image))
         losses = self.criterion(outputs, visibility, labels)
         if self.unbiased:
             losses['total_loss'] = zero_gradients(losses['total_loss'], self.unbiased)

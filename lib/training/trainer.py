@@ -18,9 +18,9 @@ from cvpack.logger import LOGGER
 from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_schedule
 from cvpack.trainer import TrainStep
 from lib.config import git_revision, to_plain
-from lib.loader import memory_format
 from lib.models.bias import drop_biases
 from lib.models.compiled import compile_blocks
+from lib.models.normalize import memory_format
 from lib.models.own import refuse_other_network
 from lib.models.weights import check_state, load_state
 from lib.training.losses import BatchLosses

@@ -112,7 +112,6 @@ def decode(
     kernel: int,
     shifts: Sequence[float],
     codec: str = 'standard',
-    traced: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Joints and their scores from predicted heatmaps.
 
@@ -122,12 +121,11 @@ def decode(
     kernel:        size of the Gaussian blur before the search, odd, below 2 * DECODE_PADDING
     shifts:        fractions of a cell by which a joint moves from the peak towards each runner-up, in turn (standard)
     codec:         'dark' and 'udp' use a Taylor step to the subpixel position instead
-    traced:        use operations that leave N free in a graph that is exported; slower elsewhere, the same result
 
     Returns keypoints (N, K, 2) in image pixels and scores (N, K, 1): the unblurred map there / 255 + 0.5.
     """
     (height, width), (h, w), lengths = input_shape, heatmaps.shape[2:], CODECS[codec]
-    blurred = _blur_with_margin(heatmaps, kernel, traced)
+    blurred = _blur_with_margin(heatmaps, kernel)
     xy = _subpixel_peaks(blurred, kernel // 2) if lengths.subpixel else _shifted_peaks(blurred, kernel // 2, shifts)
     x, y = xy[..., 0].clamp(0, w - 1), xy[..., 1].clamp(0, h - 1)
 
@@ -146,18 +144,12 @@ def _gaussian(kernel: int, device: torch.device, dtype: torch.dtype) -> torch.Te
     return torch.from_numpy(taps @ taps.T).to(device, dtype)[None, None]
 
 
-def _blur_with_margin(heatmaps: torch.Tensor, kernel: int, traced: bool) -> torch.Tensor:
+def _blur_with_margin(heatmaps: torch.Tensor, kernel: int) -> torch.Tensor:
     """The blur of the maps among empty cells, as far as it reaches: (N, K, h + 2 m, w + 2 m), m = kernel // 2."""
-    margin = kernel // 2
-    if traced:  # a graph's number of groups is a constant
-        maps, weight = heatmaps.flatten(0, 1)[:, None], _gaussian(kernel, heatmaps.device, heatmaps.dtype)
-        return F.conv2d(maps, weight, padding=2 * margin)[:, 0].unflatten(0, heatmaps.shape[:2])
-    # Samples and joints alike are channels of one image, which suits CPUs' blocked layouts best; and the margin is
-    # written out, as oneDNN has no fast depthwise convolution that pads by more than half a kernel.
-    maps = F.pad(heatmaps.flatten(0, 1)[None], (margin,) * 4)
-    count = maps.shape[1]
-    weight = _gaussian(kernel, maps.device, maps.dtype).expand(count, -1, -1, -1)
-    return F.conv2d(maps, weight, padding=margin, groups=count)[0].unflatten(0, heatmaps.shape[:2])
+    margin, joints = kernel // 2, int(heatmaps.shape[1])  # a number in an exported graph, where N is open
+    weight = _gaussian(kernel, heatmaps.device, heatmaps.dtype).expand(joints, -1, -1, -1)
+    # The margin is written out, as oneDNN has no fast depthwise convolution that pads by more than half a kernel.
+    return F.conv2d(F.pad(heatmaps, (margin,) * 4), weight, padding=margin, groups=joints)
 
 
 def _flat_cells(maps: torch.Tensor) -> torch.Tensor:

@@ -34,6 +34,7 @@ from lib.evaluation.evaluator import evenly_spaced, rank
 from lib.evaluation.formats import EVALUATORS
 from lib.evaluation.mpii import SUBMISSION, MpiiEvaluator
 from lib.evaluation.sample_sheet import sample_sheet
+from lib.inference import build_estimator
 from lib.loader import dataset_of
 from lib.models.mspn import build_mspn
 from lib.utils.codec import CODECS
@@ -225,11 +226,13 @@ def test_pictures_of_right_answers_are_those_of_the_truth(synthetic_coco, tmp_pa
     joints = np.stack([_in_crop(cfg, people, index) for index in range(2)])
     maps = encode(torch.from_numpy(joints).float(), torch.ones(2, 17, 1), [320, 256], [80, 64], [5], codec)[:, 0]
     assert (maps.amax(dim=(2, 3)) > 200).all()  # nobody's joint is outside the crop
-    sheet = sample_sheet(cfg, Oracle(maps), people, torch.device('cpu')).astype(int)
+    device = torch.device('cpu')
+    oracle = build_estimator(cfg, Oracle(maps), device)
+    sheet = sample_sheet(cfg, oracle, people, device).astype(int)
     ground_truth, target, predicted, prediction = (sheet[:, i * 256 : (i + 1) * 256] for i in range(4))
     assert np.array_equal(target, predicted)
     people.visibility[:] = 0
-    bare = sample_sheet(cfg, Oracle(maps), people, torch.device('cpu'))[:, :256]
+    bare = sample_sheet(cfg, oracle, people, device)[:, :256]
     one, other = ((panel != bare).any(axis=2) for panel in (ground_truth, prediction))
     assert (one & other).sum() > 0.6 * (one | other).sum() > 600
 

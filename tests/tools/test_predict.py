@@ -19,7 +19,7 @@ from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
 from lib.deploy.predictor import PosePredictor, whole_image
 from lib.evaluation.coco import CocoEvaluator
-from lib.inference import predict, prepare_for_inference
+from lib.inference import build_estimator, predict
 from lib.models.mspn import build_mspn
 from lib.tools.predict.__main__ import main
 from lib.tools.predict.media import open_source
@@ -106,8 +106,8 @@ def test_results_are_those_of_a_test(weights, synthetic_coco, tmp_path):
     model.load_state_dict(checkpoint.load(weights)['model'])
     evaluator = CocoEvaluator(COCO, CocoReader(COCO.at(synthetic_coco)).test_set('val', gt_boxes=False))
     device = torch.device('cpu')
-    network = prepare_for_inference(cfg, model, device)
-    expected = evaluator.rows(*predict(cfg, network, evaluator.records, device))
+    found = predict(cfg, [build_estimator(cfg, model, device)], evaluator.records, device)
+    expected = evaluator.rows(*found)
     assert len(rows) == len(expected) > cfg.TEST.IMS_PER_GPU
     for found in (rows, expected):
         found.sort(key=lambda row: (row['image_id'], row['score']))

@@ -13,11 +13,11 @@ from lib.config import REPOSITORY, override
 from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
 from lib.deploy.saved import load_experiment
-from lib.inference import flip_permutation, predict
+from lib.inference import build_estimator, predict
 from lib.loader import train_samples
 from lib.utils.codec import CODECS, aspect_ratio, trained_codec
 from lib.utils.heatmap import decode, encode, mirror
-from lib.utils.transforms import AugmentationSample, crop_matrix, fit
+from lib.utils.transforms import AugmentationSample, crop_matrix, fit, mirror_permutation
 from tests.support.commands import call, experiment, names_all, refused
 from tests.support.settings import load_config, tiny_settings
 
@@ -233,8 +233,10 @@ def test_a_perfect_network_finds_every_joint_under_udp(synthetic_coco, tmp_path)
     records = CocoReader(COCO.at(synthetic_coco)).test_set('val', gt_boxes=True).records
     joints = np.random.default_rng(0).uniform(14, 49, (len(records), 17, 2))
     by_image = np.argsort(records.paths, kind='stable')  # the loader's order
-    model = Perfect(torch.from_numpy(joints[by_image]), flip_permutation(cfg, torch.device('cpu')))
-    found, _ = predict(cfg, model, records, torch.device('cpu'))
+    permutation = torch.from_numpy(mirror_permutation(17, cfg.DATASET.KEYPOINT.FLIP_PAIRS))
+    device = torch.device('cpu')
+    estimator = build_estimator(cfg, Perfect(torch.from_numpy(joints[by_image]), permutation), device)
+    found, _ = predict(cfg, [estimator], records, device)
     for person, center, scale, own in zip(found, records.center, records.scale, joints):
         matrix = crop_matrix(center, fit(scale * np.float32([1.09, 1.135]), 1), 0.0, (64, 64), 'udp')
         np.testing.assert_allclose(person @ matrix[:, :2].T + matrix[:, 2], own, atol=0.02)

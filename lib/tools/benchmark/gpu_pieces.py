@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -228,16 +229,8 @@ def finish(command: list[str], folder: Path, limit: float) -> tuple[str, int | N
     """
     paths = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get('PYTHONPATH', ''))))
     environment = {**os.environ, 'PYTHONPATH': paths, 'PYTHONUNBUFFERED': '1'}
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors='replace',
-        start_new_session=True,
-    )
+    pipe: dict[str, Any] = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace')
+    process = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **pipe)
     try:
         return process.communicate(timeout=limit)[0], process.returncode
     except subprocess.TimeoutExpired:

@@ -19,8 +19,8 @@ from cvpack.trainer import Outcome
 from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
 from lib.datasets.records import Records, select
-from lib.inference import flip_permutation, predict, predict_heatmaps, prepare_for_inference
-from lib.loader import normalize, test_loader
+from lib.inference import build_estimator, predict
+from lib.loader import test_loader
 from lib.models.mspn import build_mspn
 from lib.tools.benchmark.measure import Options, Row, compare, take_turns
 from lib.training import Trainer, build_schedule
@@ -165,20 +165,20 @@ def tester(options: Options, *settings: str) -> tuple[Callable, Callable]:
     """A network's test: a function that tests records; one that makes, of records, a function that takes their first
     batch through the network alone, as often as there are batches."""
     cfg, device = options.config(*settings), options.device
-    model, permutation = prepare_for_inference(cfg, build_mspn(cfg), device), flip_permutation(cfg, device)
+    estimator = build_estimator(cfg, build_mspn(cfg), device)
 
     def alone(records: Records) -> Callable[[], None]:
         loader = test_loader(cfg, records)
-        images = normalize(next(iter(loader))['image'].to(device), cfg)
+        crops = next(iter(loader))['image'].to(device)
 
         @torch.inference_mode()
         def forward() -> None:
             for _ in range(len(loader)):
-                predict_heatmaps(cfg, model, images, permutation)
+                estimator.heatmaps(crops)
 
         return forward
 
-    return lambda records: predict(cfg, model, records, device), alone
+    return lambda records: predict(cfg, [estimator], records, device), alone
 
 
 def test(options: Options) -> Iterator[Row]:
