@@ -7,6 +7,7 @@ In all functions `content` is the content of the file at `path`, and `report` re
 training and testing, the first fatal one raises InputError.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,11 +93,11 @@ def image_paths(listed: dict[int, dict], folder: Path, source: Path, report: Rep
 
 
 def labelled_people(
-    content: dict, path: Path, listed: dict[int, dict], joints: int, min_keypoints: int, report: Report = refuse
+    content: dict, path: Path, listed: Collection[int], joints: int, min_keypoints: int, report: Report = refuse
 ) -> People:
     """The people in listed images with at least `min_keypoints` labelled joints; no crowds.
 
-    joints: K of a file that does not name its joints
+    listed: the images' ids; joints: K of a file that does not name its joints
     """
     rows = _annotations(content, path, report)
     labelled = of_people(rows.only(has_joints(rows.rows)), content)
@@ -125,8 +126,11 @@ def labelled_people(
     return People(image_ids[good], boxes[good], keypoints[good], people.only(good))
 
 
-def person_boxes(content: Any, path: Path, listed: dict[int, dict], report: Report = refuse) -> Boxes:
-    """A detector's boxes of people in listed images, from COCO's results format, in the file's order."""
+def person_boxes(content: Any, path: Path, listed: Collection[int], report: Report = refuse) -> Boxes:
+    """A detector's boxes of people in listed images, from COCO's results format, in the file's order.
+
+    listed: the images' ids
+    """
     rows = Rows(content, 'box', path, report)
     is_person = rows.integer('category_id') == PERSON
     is_listed = np.isin(rows.integer('image_id'), list(listed))

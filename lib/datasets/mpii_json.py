@@ -12,6 +12,8 @@ from lib.datasets.checks import Issue, Report, Rows, refuse, shown
 
 # A test person's position in the official annotations, from 1; 0 if the json file was not made from them.
 INDICES = ('image_index', 'person_index')
+GROUND_TRUTH = 'gt_json/valid.mat'
+# In valid.mat: (16, n) 0 or 1, (16, 2, n) in pixels from 1, (2, 2, n) corners, in the order of valid.json.
 GROUND_TRUTH_FIELDS = ('jnt_missing', 'pos_gt_src', 'headboxes_src')
 
 
@@ -64,18 +66,36 @@ def read_people(
     return People(names, center[good], scale[good], positions[good], visibility[good], ids[good], rows.only(good))
 
 
-def read_ground_truth(path: Path, people: int) -> dict[str, np.ndarray]:
-    """The fields of valid.mat, float64: jnt_missing (16, n) 0 or 1, pos_gt_src (16, 2, n) in pixels from 1,
-    headboxes_src (2, 2, n) corners.
+@dataclass
+class MpiiGroundTruth:
+    """The ground truth of MPII's evaluation, in the order of valid.json.
 
-    people: n, as in valid.json. Raises InputError for another file.
+    joints:     (n, 16, 2) float64, in image pixels from 1
+    labelled:   (n, 16) bool
+    head_boxes: (n, 2, 2) float64, two corners, x and y in image pixels
     """
+
+    joints: np.ndarray
+    labelled: np.ndarray
+    head_boxes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.joints)
+
+    def select(self, chosen: np.ndarray) -> 'MpiiGroundTruth':
+        """Selects people by a mask (n,) or by indices."""
+        return MpiiGroundTruth(self.joints[chosen], self.labelled[chosen], self.head_boxes[chosen])
+
+
+def read_ground_truth(path: Path, people: int) -> MpiiGroundTruth:
+    """The content of valid.mat. people: n, as in valid.json. Raises InputError for another file."""
     try:
         contents = scipy.io.loadmat(path)
-        ground_truth = {name: np.asarray(contents[name], np.float64) for name in GROUND_TRUTH_FIELDS}
-        counts = {field.shape[-1] for field in ground_truth.values()}
+        missing, joints, heads = (np.asarray(contents[name], np.float64) for name in GROUND_TRUTH_FIELDS)
+        counts = {field.shape[-1] for field in (missing, joints, heads)}
         if len(counts) > 1:
             raise ValueError(f'its fields are of {counts} people')
+        ground_truth = MpiiGroundTruth(joints.transpose(2, 0, 1), missing.T == 0, heads.transpose(2, 0, 1))
     except Exception as error:  # scipy raises all kinds of exceptions for a damaged file
         reason = ' '.join(f'{type(error).__name__}: {error}'.split())
         raise InputError(f'{path} is no MPII ground truth ({reason}): get it again') from None

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from cvpack.errors import InputError, exits_cleanly
 from cvpack.files import read_json
-from lib.datasets.checks import Issue
-from lib.datasets.coco import PREPARE
+from lib.datasets.checks import PREPARE, Issue
 from lib.datasets.description import COCO, MPII
 from lib.evaluation.submission import check_coco, check_mpii
 from lib.tools.arguments import command_parser, positive

@@ -20,8 +20,7 @@ from easydict import EasyDict
 
 from cvpack.errors import InputError, exits_cleanly
 from lib.config import coco_defaults, mpii_defaults, run_config
-from lib.datasets import coco
-from lib.datasets.checks import Issue
+from lib.datasets.checks import PREPARE, Issue
 from lib.datasets.sides import unpaired_sides
 from lib.loader import dataset_of
 from lib.tools.arguments import command_parser, positive
@@ -104,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cfg.DATASET.ROOT = str(args.root.resolve())
     dataset, sheet = dataset_of(cfg), args.sheet
     if not dataset.root.is_dir():
-        raise InputError(f'--root {dataset.root} is not a folder: {coco.PREPARE}')
+        raise InputError(f'--root {dataset.root} is not a folder: {PREPARE}')
     if sheet is not None and not (sheet.suffix in SHEET_SUFFIXES and sheet.absolute().parent.is_dir()):
         raise InputError(f'--sheet {sheet}: name a {" or ".join(SHEET_SUFFIXES)} file in an existing folder')
     if args.split == 'test' and not dataset.test_json:

@@ -13,7 +13,7 @@ from lib.datasets.description import Description
 from lib.datasets.joints import TrainSamples
 from lib.loader import dataset_of, train_samples
 from lib.tools.check_data.records import Group
-from lib.utils.transforms import AugmentationSample, draw
+from lib.utils.transforms import AugmentationSample, sample_augmentation
 from lib.utils.visualize import contact_sheet, draw_skeleton
 
 PERCENTILES = (0, 5, 50, 95, 100)
@@ -88,7 +88,9 @@ def _panel(samples: TrainSamples, index: int, dataset: Description) -> np.ndarra
         rotation=0.0,
         flip=False,
     )
-    augmented = [draw(np.random.default_rng([index, number]), samples.augmentation) for number in range(2)]
+    augmented = [
+        sample_augmentation(np.random.default_rng([index, number]), samples.augmentation) for number in range(2)
+    ]
     crops = []
     for augmentation in (plain, *augmented):
         sample = samples.sample(index, augmentation)

@@ -8,8 +8,8 @@ import numpy as np
 
 from cvpack.errors import InputError
 from cvpack.files import read_json
-from lib.datasets import coco, coco_categories, coco_json, mpii, mpii_json
-from lib.datasets.checks import Issue, Report, Rows
+from lib.datasets import coco_categories, coco_json, mpii_json
+from lib.datasets.checks import PREPARE, Issue, Report, Rows
 from lib.datasets.description import Description
 from lib.utils.transforms import PIXELS_PER_SCALE
 
@@ -56,7 +56,7 @@ def coco_listing(dataset: Description, split: str, report: Report) -> Listing:
     path, joints, folder = dataset.annotations(split), len(dataset.joint_names), dataset.image_folder(split)
     content = _read(path, report)
     listed = coco_json.listed_images(content, path, report, folder) if content is not None else {}
-    names = coco.image_paths(listed, folder, path, report)
+    names = coco_json.image_paths(listed, folder, path, report)
     if not listed:
         return Listing(folder, {})
     sized = {'width', 'height'}
@@ -87,7 +87,7 @@ def mpii_listing(dataset: Description, split: str, report: Report) -> Listing:
     """Reads a split ('train', 'val' or 'test') in MPII's format."""
     path, ground_truth, folder = (
         dataset.annotations(split),
-        dataset.root / mpii.GROUND_TRUTH,
+        dataset.root / mpii_json.GROUND_TRUTH,
         dataset.image_folder(split),
     )
     content = _read(path, report)
@@ -111,7 +111,7 @@ LISTINGS = {'COCO': coco_listing, 'MPII': mpii_listing}
 def _read(path: Path, report: Report) -> Any:
     """The content of a json file; None if it cannot be read."""
     try:
-        return read_json(path, coco.PREPARE)
+        return read_json(path, PREPARE)
     except InputError as error:
         report(Issue.FILE, str(error))
         return None

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from cvpack.device import make_ready
+from cvpack.device import configure_device
 from cvpack.errors import InputError, exits_cleanly
-from cvpack.files import replacing
+from cvpack.files import atomic_write
 from lib.deploy.predictor import PosePredictor
 from lib.tools.arguments import command_parser, writing
 from lib.tools.predict.boxes import DETECTOR_SCORE, BoxFile, Detector, FindPeople, People, whole_images
@@ -63,7 +63,7 @@ def predict(
     """Predicts all frames; writes results.json and the images or video. Returns counts: frames, people, skipped."""
     counts = Counter[str]()
     bar = tqdm(desc='predict', total=len(source) or None, unit=f' {source.unit}s', disable=None)
-    with bar, replacing(output / RESULTS) as file, source.saving(output) as save:
+    with bar, atomic_write(output / RESULTS) as file, source.saving(output) as save:
         for batch in _batches(source, predictor.cfg.TEST.IMS_PER_GPU):
             frames = [frame for frame in batch if not frame.fault]
             found = find_people(frames)
@@ -127,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise InputError(f'--{option.replace("_", "-")} applies to boxes: give --boxes or --detector too')
     source = open_source(args.input, args.output)
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    make_ready(torch.device(device))
+    configure_device(torch.device(device))
     predictor = PosePredictor(args.weights, device, args.ema, args.experiment)
     find_people = _find_people(args, source, predictor.device)
     with writing(args.output, '--output'):

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cvpack.errors import InputError
-from cvpack.files import replacing
+from cvpack.files import atomic_write
 from lib.datasets.checks import Issue
 from lib.datasets.image_files import is_image, load_image
 
@@ -89,7 +89,7 @@ class ImageFiles:
 
         def save(frame: Frame) -> None:
             path = output / frame.name
-            with replacing(path) as file:
+            with atomic_write(path) as file:
                 file.write(_encoded(frame.image, path.suffix))
 
         yield save

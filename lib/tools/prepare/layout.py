@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from cvpack.errors import InputError
-from cvpack.files import replacing
+from cvpack.files import atomic_write
 
 # Name below the target -> what to put there (a path to link to, or bytes to write), and counts to print.
 Files = dict[str, tuple[Path | bytes, str]]
@@ -39,7 +39,7 @@ def place(path: Path, content: Path | bytes) -> str:
         wanted = f'a link to {content}' if isinstance(content, Path) else 'the file that would be written'
         raise InputError(f'{path} exists and is not {wanted}: move it away and run this again')
     if isinstance(content, bytes):
-        with replacing(path) as file:
+        with atomic_write(path) as file:
             file.write(content)
         return 'written'
     path.parent.mkdir(parents=True, exist_ok=True)
