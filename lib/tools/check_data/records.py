@@ -70,8 +70,7 @@ def coco_listing(dataset: Description, split: str, report: Report) -> Listing:
         if split != 'train':
             coco_json.check_ground_truth(content, path, joints, report)
     det_file = dataset.boxes(split) if split != 'train' else None
-    detections = _read(det_file, report) if det_file else None
-    if detections is not None:
+    if det_file and (detections := _read(det_file, report)) is not None:
         found = coco_json.person_boxes(detections, det_file, listed, report)
         listing.boxes = _group(names, found.image_ids, found.boxes, np.empty((len(found.boxes), 0, 3)), found.rows)
     return listing
@@ -120,7 +119,7 @@ def _read(path: Path, report: Report) -> Any:
 def _report_counts(content: dict, people: coco_json.People, path: Path, report: Report) -> None:
     """Reports people whose num_keypoints is wrong; with 0, reading skips them without a message."""
     labelled, counts = (people.keypoints[..., 2] > 0).sum(axis=1), people.rows.integer('num_keypoints')
-    for i in np.flatnonzero(labelled != counts):
+    for i in np.flatnonzero(labelled != counts).tolist():
         text = f'num_keypoints = {counts[i]}, but {labelled[i]} joints are labelled'
         report(Issue.COUNT, f'{people.rows.label(i)}: {text}')
     rows = Rows(content.get('annotations'), 'annotation', path, lambda *_: None)  # reported before

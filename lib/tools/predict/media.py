@@ -161,7 +161,7 @@ class Video:
         def save(frame: Frame) -> None:
             nonlocal written
             height, width = frame.image.shape[:2]
-            if not written and not writer.open(str(path), cv2.VideoWriter_fourcc(*FOURCC), self.fps, (width, height)):
+            if not written and not writer.open(str(path), cv2.VideoWriter.fourcc(*FOURCC), self.fps, (width, height)):
                 raise InputError(f'cannot write {path}: is the disk full, or was OpenCV built without FFmpeg?')
             writer.write(frame.image)
             written += 1

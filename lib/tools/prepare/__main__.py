@@ -12,7 +12,6 @@ and left alone. Each step prints a line with its counts.
 
 import argparse
 import io
-import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,7 +54,7 @@ def prepare_weights(target: Path, backbone: str, file: Path | None) -> None:
 def _download(model: str, target: Path) -> Path:
     """torchvision's ImageNet weights of a model; the file's name ends in the start of its SHA-256."""
     url = torchvision.models.get_model_weights(model).IMAGENET1K_V1.url
-    path, prefix = target / Path(url).name, re.search(r'-([0-9a-f]{8,})\.pth$', url)[1]
+    path, prefix = target / Path(url).name, Path(url).stem.rpartition('-')[2]
     done = 'kept'
     if not path.is_file():
         target.mkdir(parents=True, exist_ok=True)
@@ -103,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         ('weights', prepare_weights, REPOSITORY / 'lib/models'),
         ('toy', prepare_toy, home() / 'dataset/TOY'),
     ):
-        command[name] = commands.add_parser(name, help=function.__doc__.partition('\n')[0])
+        command[name] = commands.add_parser(name, help=(function.__doc__ or '').partition('\n')[0])
         command[name].set_defaults(function=function)
         command[name].add_argument('--target', type=Path, default=target, help=f'default: {target}')
     for name in ('coco', 'mpii'):
