@@ -27,7 +27,7 @@ def person() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Crop, crop with skeleton (H, W, 3) uint8 RGB; targets (5, h, w), the joints' maximum; kernels (5,)."""
     cfg = coco_defaults()
     shape, kernels = cfg.INPUT_SHAPE, cfg.DATASET.TRAIN.GAUSSIAN_KERNELS
-    image, [annotation] = synthetic.draw_image(np.random.default_rng(33))  # one person, every limb in sight
+    image, [annotation] = synthetic.draw_image(np.random.default_rng(171))  # one person, every limb in sight
     x, y, w, h = annotation['bbox']
     size = np.array((w * (1 + cfg.TEST.X_EXTENSION), h * (1 + cfg.TEST.Y_EXTENSION))) / transforms.PIXELS_PER_SCALE
     scale = transforms.fit(size, shape[1] / shape[0])
