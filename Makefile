@@ -17,8 +17,9 @@ install: .venv/installed
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[dev]'
 	touch $@
 
+# A process a core; `python -m pytest` alone takes one.
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 # The fast tests with the lowest versions that requirements.txt allows: 3 GB to fetch, since PyPI has no CPU-only torch
 # of that age. All have wheels for Python 3.10 to 3.12.

@@ -1,4 +1,4 @@
-"""A DataLoader's workers: how a line tells what they ran out of."""
+"""DataLoader workers that run out of shared memory or open files: errors that say so."""
 
 import contextlib
 import errno
@@ -23,19 +23,19 @@ NUMBERS = {errno.ENOSPC: SHARED_MEMORY, errno.EMFILE: OPEN_FILES, errno.ENFILE: 
 
 
 @contextlib.contextmanager
-def starved_workers_end_the_job(fewer: str) -> Iterator[None]:
-    """Turns the errors of a DataLoader whose workers get too little shared memory, or open files, into InputError.
+def reporting_starved_workers(fewer: str) -> Iterator[None]:
+    """Turns the errors of a DataLoader whose workers lack shared memory or open files into InputError.
 
-    Around the whole of a job: torch raises them wherever the main thread is when it learns of a worker's end.
+    Goes around the whole job: torch raises them wherever the main thread is when a worker's end is noticed.
 
-    fewer: how the user has fewer workers, as a clause for the message's end
+    fewer: how the user reduces the number of workers, as the last clause of the message
     """
     try:
         yield
     except (RuntimeError, OSError) as error:
-        told = f'{error} {error.__cause__}'
+        message = f'{error} {error.__cause__}'
         for pattern, text in MESSAGES.items():
-            if re.search(pattern, told):
+            if re.search(pattern, message):
                 raise InputError(f'{text}, or {fewer}') from None
         raise
 
@@ -48,12 +48,12 @@ def starting_workers(fewer: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in NUMBERS:
             raise
-        _drop_what_was_begun(error)
+        _delete_iterator(error)
         raise InputError(f'{NUMBERS[error.errno]}, or {fewer}') from None
 
 
-def _drop_what_was_begun(error: OSError) -> None:
-    """Deletes torch's half-made iterator, which the error's frames hold: that fails once more, and would say so."""
+def _delete_iterator(error: OSError) -> None:
+    """Deletes torch's half-made iterator, held by the error's frames: its destructor fails too and would print that."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         traceback.clear_frames(error.__traceback__)

@@ -1,4 +1,4 @@
-"""Plots the figure of the network, docs/mspn.png, around a crop and its targets: python docs/plot_network.py"""
+"""Plots docs/mspn.png, the README's figure of the network around a crop and its targets: python docs/plot_network.py"""
 
 import sys
 from pathlib import Path

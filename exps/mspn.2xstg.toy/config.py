@@ -32,7 +32,8 @@ cfg.DATASET.TRAIN.PROB_HALF_BODY = 0.0
 # Small batches, for more steps in the same time.
 cfg.SOLVER.IMS_PER_GPU = 8
 cfg.SOLVER.BASE_LR = 1e-3
-cfg.SOLVER.MAX_ITER = 440  # of 8 processes: 1,760 of 2
-cfg.SOLVER.CHECKPOINT_PERIOD = 110
+cfg.SOLVER.REFERENCE_GPUS = 1
+cfg.SOLVER.MAX_ITER = 3520  # of one process: 1,760 of two
+cfg.SOLVER.CHECKPOINT_PERIOD = 880
 cfg.SOLVER.WARMUP_ITERS = 100
 finalize(cfg, __file__)

@@ -7,6 +7,7 @@ In all functions `content` is what the file at `path` holds and `report` gets wh
 training and testing call with `refuse` raise InputError then.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,11 +96,11 @@ def image_paths(listed: dict[int, dict], folder: Path, source: Path, report: Rep
 
 
 def labelled_people(
-    content: dict, path: Path, listed: dict[int, dict], joints: int, min_keypoints: int, report: Report = refuse
+    content: dict, path: Path, listed: Collection[int], joints: int, min_keypoints: int, report: Report = refuse
 ) -> People:
     """The people with at least so many labelled joints, no crowds, in listed images.
 
-    joints: K of a file that does not name its joints
+    listed: the images' ids; joints: K of a file that does not name its joints
     """
     rows = _annotations(content, path, report)
     labelled = of_people(rows.only(has_joints(rows.rows)), content)
@@ -128,8 +129,8 @@ def labelled_people(
     return People(image_ids[good], boxes[good], keypoints[good], people.only(good))
 
 
-def person_boxes(content: Any, path: Path, listed: dict[int, dict], report: Report = refuse) -> Boxes:
-    """A detector's boxes of people, in COCO's results format, that are in listed images; in the file's order."""
+def person_boxes(content: Any, path: Path, listed: Collection[int], report: Report = refuse) -> Boxes:
+    """A detector's boxes of people, in COCO's results format, in the file's order. listed: the ids of the images"""
     rows = Rows(content, 'box', path, report)
     is_person = rows.integer('category_id') == PERSON
     is_listed = np.isin(rows.integer('image_id'), list(listed))

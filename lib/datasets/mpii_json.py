@@ -12,7 +12,9 @@ from lib.datasets.checks import Issue, Report, Rows, refuse, shown
 
 # A test person's place in the official annotations, counted from 1, where the json file was made from them.
 INDICES = ('image_index', 'person_index')
-TRUTH_FIELDS = ('jnt_missing', 'pos_gt_src', 'headboxes_src')
+GROUND_TRUTH = 'gt_json/valid.mat'
+# Of valid.mat: (16, n) 0 or 1, (16, 2, n) pixels from 1, (2, 2, n) corners, of the people of valid.json.
+GROUND_TRUTH_FIELDS = ('jnt_missing', 'pos_gt_src', 'headboxes_src')
 
 
 @dataclass
@@ -62,18 +64,36 @@ def read_people(
     return People(names, center[good], scale[good], positions[good], visibility[good], ids[good], rows.only(good))
 
 
-def read_ground_truth(path: Path, people: int) -> dict[str, np.ndarray]:
-    """The fields of valid.mat, of so many people as valid.json has: jnt_missing (16, n) 0 or 1, pos_gt_src
-    (16, 2, n) pixels from 1, headboxes_src (2, 2, n) corners; float64.
+@dataclass
+class MpiiGroundTruth:
+    """What MPII's people are evaluated against, in the order of valid.json.
 
-    Raises InputError for another file.
+    joints:     (n, 16, 2) float64, in image pixels from 1
+    labelled:   (n, 16) bool
+    head_boxes: (n, 2, 2) float64, two corners, x and y in image pixels
     """
+
+    joints: np.ndarray
+    labelled: np.ndarray
+    head_boxes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.joints)
+
+    def select(self, chosen: np.ndarray) -> 'MpiiGroundTruth':
+        """That of the people whom a mask (n,) or indices choose."""
+        return MpiiGroundTruth(self.joints[chosen], self.labelled[chosen], self.head_boxes[chosen])
+
+
+def read_ground_truth(path: Path, people: int) -> MpiiGroundTruth:
+    """The content of valid.mat, of so many people as valid.json has. Raises InputError for another file."""
     try:
         contents = scipy.io.loadmat(path)
-        ground_truth = {name: np.asarray(contents[name], np.float64) for name in TRUTH_FIELDS}
-        counts = {field.shape[-1] for field in ground_truth.values()}
+        missing, joints, heads = (np.asarray(contents[name], np.float64) for name in GROUND_TRUTH_FIELDS)
+        counts = {field.shape[-1] for field in (missing, joints, heads)}
         if len(counts) > 1:
             raise ValueError(f'its fields are of {counts} people')
+        ground_truth = MpiiGroundTruth(joints.transpose(2, 0, 1), missing.T == 0, heads.transpose(2, 0, 1))
     except Exception as error:  # scipy raises many kinds on a damaged file
         reason = ' '.join(f'{type(error).__name__}: {error}'.split())
         raise InputError(f'{path} is no MPII ground truth ({reason}): get it again') from None

@@ -4,11 +4,10 @@ import cv2
 import numpy as np
 import torch
 from easydict import EasyDict
-from torch import nn
 
 from lib.datasets.joints import Records, TestSamples
-from lib.inference import flip_permutation, predict_batch, predict_heatmaps
-from lib.loader import dataset_of, normalize
+from lib.inference import PoseEstimator
+from lib.loader import dataset_of
 from lib.utils import heatmap
 from lib.utils.transforms import crop_matrix
 from lib.utils.visualize import PANEL_HEIGHT, contact_sheet, draw_skeleton, visible_joints
@@ -18,20 +17,20 @@ FADED = 0.4
 
 
 @torch.inference_mode()
-def sample_sheet(cfg: EasyDict, model: nn.Module, people: Records, device: torch.device) -> np.ndarray:
+def sample_sheet(cfg: EasyDict, estimator: PoseEstimator, people: Records, device: torch.device) -> np.ndarray:
     """(H, W, 3) uint8 BGR: a row a person: the true skeleton, the target heatmaps, the predicted ones, the prediction.
 
     Heatmaps are shown as their highest value over the joints, from nothing (0) to yellow (a target's peak, or more).
 
-    people: with their joints, in image pixels; model: as lib.testing.ready_to_test leaves it
+    people: with their joints, in image pixels; estimator: on the device
     """
     dataset, codec = dataset_of(cfg), cfg.CODEC
     samples = TestSamples(people, cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION, cfg.INPUT_SHAPE, codec)
     crops = [samples[index] for index in range(len(samples))]
     batch = {name: torch.from_numpy(np.stack([crop[name] for crop in crops])).to(device) for name in crops[0]}
-    permutation = flip_permutation(cfg, device)
-    predicted = predict_heatmaps(cfg, model, normalize(batch['image'], cfg), permutation).float().cpu()
-    found = predict_batch(cfg, model, batch, permutation).double().cpu().numpy()
+    heatmaps = estimator.heatmaps(batch['image'])
+    found = estimator.decode(heatmaps, batch['center'], batch['scale']).double().cpu().numpy()
+    predicted = heatmaps.cpu()
     seen = visible_joints(found[..., 2])
     matrices = [crop_matrix(crop['center'], crop['scale'], 0.0, cfg.INPUT_SHAPE, codec) for crop in crops]
     true = np.stack([_moved(joints, matrix) for joints, matrix in zip(people.joints, matrices)])

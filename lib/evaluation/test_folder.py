@@ -18,17 +18,16 @@ from cvpack import dist
 from cvpack.errors import InputError
 from cvpack.files import read_json, sha256, write_json
 from lib.config import git_revision, to_plain
-from lib.datasets.joints import Records
 from lib.evaluation.ensemble import ensemble_name
-from lib.loader import dataset_of, format_of
+from lib.evaluation.evaluator import RESULTS, Evaluator
 
-FINISHED, BEGUN, RESULTS = 'metrics.json', 'unfinished.json', 'results.json'
+FINISHED, BEGUN = 'metrics.json', 'unfinished.json'
 
 # What tests may differ in: facts that metrics.json tells, and parts of the configuration ...
 FACTS = ('weights_sha256', 'ema', 'split', 'boxes_from', 'boxes', 'data_sha256')
 SETTINGS = ('CODEC', 'DATASET', 'INPUT', 'INPUT_SHAPE', 'TEST')
 # ... but for what only training reads, or only speed depends on.
-MOOT = re.compile(r'DATASET\.(TRAIN|KEYPOINT\.(LOAD_MIN_NUM|UPPER_BODY_IDS))|TEST\.(DURING_TRAINING|IMS_PER_GPU)')
+MOOT = re.compile(r'DATASET\.(TRAIN|KEYPOINT\.(LOAD_MIN_NUM|UPPER_BODY_IDS))|TEST\.IMS_PER_GPU')
 # A refusal names so many differences, each value by so many characters.
 SHOWN, LENGTH = 3, 30
 
@@ -47,10 +46,10 @@ def test_folder(cfg: EasyDict, files: Sequence[Path], args: argparse.Namespace) 
     return Path(cfg.TEST_DIR) / '.'.join([name, *variants])
 
 
-def describe(cfg: EasyDict, records: Records, files: Sequence[Path], args: argparse.Namespace) -> dict[str, Any]:
+def describe(cfg: EasyDict, evaluator: Evaluator, files: Sequence[Path], args: argparse.Namespace) -> dict[str, Any]:
     """What metrics.json tells of a test besides what came out of it; arguments as test_folder's."""
-    reader, dataset, split = format_of(cfg), dataset_of(cfg), args.split
-    data = [dataset.annotations(split), reader.ground_truth_file(dataset, split)]
+    dataset, records, split = evaluator.dataset, evaluator.records, args.split
+    data = [dataset.annotations(split), evaluator.test_set.ground_truth_file]
     if records.joints is None and dataset.boxes(split):
         data.append(dataset.boxes(split))
     names, digests = [str(file.resolve()) for file in files], [_digest(file) for file in files]

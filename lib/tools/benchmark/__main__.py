@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from cvpack.errors import InputError, exits_cleanly
-from cvpack.files import replacing
+from cvpack.files import atomic_write
 from lib.config import home
 from lib.tools.arguments import positive
 from lib.tools.benchmark.gpu_table import table
@@ -79,7 +79,7 @@ def _line(row: Row) -> str:
 def _write(file: Path, rows: list[Row]) -> None:
     content = [{**dataclasses.asdict(row), 'met': row.met} for row in rows]
     try:
-        with replacing(file) as stream:
+        with atomic_write(file) as stream:
             stream.write(json.dumps(content, indent=1).encode() + b'\n')
     except OSError as error:
         raise InputError(f'--json {file} cannot be written ({error.strerror}): name another file') from None

@@ -9,10 +9,10 @@ from itertools import count
 import cv2
 import numpy as np
 
-from lib.datasets import coco
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
-from lib.datasets.joints import Records, TrainSamples
-from lib.evaluation.subset import take
+from lib.datasets.joints import TrainSamples
+from lib.datasets.records import Records, select
 from lib.loader import test_loader, train_loader, train_samples
 from lib.tools.benchmark.measure import Options, Row, Run, compare, one_thread, take_turns
 from lib.utils.transforms import PIXELS_PER_SCALE
@@ -65,7 +65,7 @@ def data(options: Options) -> Iterator[Row]:
 
 def _test_sample(options: Options) -> Row:
     """The test's loader, batches included, on images with many boxes each."""
-    people = many_boxes(coco.test_records(COCO.at(options.root), 'val', gt_boxes=True), IMAGES, BOXES)
+    people = many_boxes(CocoReader(COCO.at(options.root)).test_set('val', gt_boxes=True).records, IMAGES, BOXES)
     cfg = options.config('TEST.IMS_PER_GPU=32', 'DATALOADER.NUM_WORKERS=0', 'MODEL.DEVICE=cpu')
     paths = [str(people.root / path.decode()) for path in np.unique(people.paths)]
 
@@ -90,7 +90,7 @@ def many_boxes(people: Records, images: int, boxes: int) -> Records:
     rng = np.random.default_rng(0)
     files = np.unique(people.paths)[:images]
     chosen = [np.resize(np.flatnonzero(people.paths == file), boxes) for file in files]
-    many = take(people, rng.permutation(np.concatenate(chosen)))
+    many = select(people, rng.permutation(np.concatenate(chosen)))
     sides = many.scale * PIXELS_PER_SCALE
     center = many.center + sides * rng.normal(0, 0.1, sides.shape)
     scale = many.scale * rng.uniform(0.8, 1.25, (len(many), 1))

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import torch
 
-from cvpack.device import make_ready
-from cvpack.errors import Ending
+from cvpack.device import configure_device
+from cvpack.errors import CleanExit
 from lib.tools.benchmark.gpu_resume import resumed
 from lib.tools.benchmark.gpu_runs import Failed, gpu_tests, test_run, training
 from lib.tools.benchmark.gpu_steps import COMPILED, EAGER, GRAPH, LEAN, PLAIN, WHOLE, Issue, Known, floors, steps_of
@@ -112,7 +112,7 @@ def gpu(options: Options) -> Iterator[Row]:
                 for row in _rows(piece, options, known, worker, limit):
                     known |= {row.name: row.value}
                     yield row
-            except (Failed, Ending, OSError) as error:
+            except (Failed, CleanExit, OSError) as error:
                 yield Row('gpu', f'{piece.name}: failed: {error}')
 
 
@@ -180,7 +180,7 @@ def _serve(pipe: Connection, device: torch.device, scratch: Path) -> None:
     whether it can go on)."""
     # Compiled anew: what an earlier run left would hide how long that takes.
     os.environ['TORCHINDUCTOR_CACHE_DIR'] = str(scratch / 'compiled')
-    make_ready(device)
+    configure_device(device)
     torch.zeros(1, device=device)  # memory cannot be asked about before
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
@@ -190,7 +190,7 @@ def _serve(pipe: Connection, device: torch.device, scratch: Path) -> None:
                     pipe.send(row)
             except BrokenPipeError:
                 return
-            except Ending as error:
+            except CleanExit as error:
                 reason = str(error)
             except Exception as error:  # whatever a GPU, a compiler or a network may do
                 if not isinstance(error, torch.cuda.OutOfMemoryError):

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from lib.config import REPOSITORY
-from lib.datasets import coco
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
-from lib.datasets.joints import Records
-from lib.inference import predict, prepare_for_inference
+from lib.datasets.records import Records
+from lib.inference import build_estimator, predict
 from lib.models.mspn import build_mspn
 from lib.tools.benchmark.gpu_steps import Known
 from lib.tools.benchmark.measure import Options, Row
@@ -138,13 +138,13 @@ def test_run(
     )
     dataset = COCO.at(options.root)
     file = dataset.boxes('val')
-    people = coco.test_records(dataset, 'val', gt_boxes=file is None or not file.is_file())
-    model = prepare_for_inference(cfg, build_mspn(cfg), options.device)
+    people = CocoReader(dataset).test_set('val', gt_boxes=file is None or not file.is_file()).records
+    estimator = build_estimator(cfg, build_mspn(cfg), options.device)
     few, many = (detected(people, count) for count in counts)
     seconds = []
     for records in (few, few, many):  # the first gets ready
         start = time.perf_counter()
-        predict(cfg, model, records, options.device)
+        predict(cfg, [estimator], records, options.device)
         seconds.append(time.perf_counter() - start)
     _, less, more = seconds
     box = (more - less) / (len(many) - len(few))

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from lib.datasets import coco
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
-from lib.datasets.joints import Records
-from lib.inference import flip_permutation, predict, predict_heatmaps, prepare_for_inference
-from lib.loader import normalize, test_loader
+from lib.datasets.records import Records
+from lib.inference import build_estimator, predict
+from lib.loader import test_loader
 from lib.models.mspn import build_mspn
 from lib.tools.benchmark.measure import Options, Row, take_turns
 
@@ -22,7 +22,7 @@ REACH = {'cpu': '<= 0.1', 'cuda': '<= 0.25'}
 def test(options: Options) -> Iterator[Row]:
     """The test loop with flip test, from JPEGs to joints, against the network's forward passes alone."""
     options.needs_data()
-    people = coco.test_records(COCO.at(options.root), 'val', gt_boxes=True)
+    people = CocoReader(COCO.at(options.root)).test_set('val', gt_boxes=True).records
     records = _repeated(people, BATCHES[options.device.type], options)
     for precision in ('fp32', 'bf16') if options.has_bf16 else ('fp32',):
         yield from _share_of_the_rest(options, records, precision)
@@ -42,15 +42,16 @@ def _repeated(records: Records, batches: int, options: Options) -> Records:
 def _share_of_the_rest(options: Options, records: Records, precision: str) -> Iterator[Row]:
     settings = f'TEST.PRECISION={precision}', f'TEST.IMS_PER_GPU={options.batch}'
     cfg, device = options.config(*settings), options.device
-    model = prepare_for_inference(cfg, build_mspn(cfg), device)
-    permutation = flip_permutation(cfg, device)
-    images = normalize(next(iter(test_loader(cfg, records)))['image'].to(device), cfg)
+    estimator = build_estimator(cfg, build_mspn(cfg), device)
+    crops = next(iter(test_loader(cfg, records)))['image'].to(device)
 
     def forward() -> None:
         for _ in range(BATCHES[device.type]):
-            predict_heatmaps(cfg, model, images, permutation)
+            estimator.heatmaps(crops)
 
-    loop, alone = take_turns(options.repeats, lambda: predict(cfg, model, records, device), forward, device=device)
+    loop, alone = take_turns(
+        options.repeats, lambda: predict(cfg, [estimator], records, device), forward, device=device
+    )
     speed = len(records) / loop
     what = f'{options.stages} stages, {precision}'
     yield Row('test', f'{what}, flip test, images/s', speed)

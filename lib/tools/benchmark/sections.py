@@ -4,7 +4,7 @@ import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
-from cvpack.device import make_ready
+from cvpack.device import configure_device
 from lib.tools.benchmark.codec import decode, loss, targets
 from lib.tools.benchmark.data import data
 from lib.tools.benchmark.gpu import gpu
@@ -27,5 +27,5 @@ def run(name: str, options: Options) -> Iterator[Row]:
 
 
 def _run(name: str, options: Options) -> list[Row]:
-    make_ready(options.device)  # as in training
+    configure_device(options.device)  # as in training
     return list(SECTIONS[name](options))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from easydict import EasyDict
 
-from cvpack.device import give_back_freed_memory, make_ready, peak_memory_gb
+from cvpack.device import configure_device, peak_memory_gb, trim_memory
 from cvpack.trainer import Outcome
 from lib.models.mspn import build_mspn
 from lib.tools.benchmark.measure import Options, Row, compare, take_turns
@@ -67,7 +67,7 @@ def step(options: Options) -> Iterator[Row]:
         reach = GPU_REACH if options.device.type == 'cuda' and speed == best else ''
         yield compare('step', f'{what}, {name}, against the first, images/s', speed, plain, reach)
     del runs
-    give_back_freed_memory()
+    trim_memory()
     many = options.on(options.device, max(options.batch, MEMORY_BATCH))
     efficient, without = (_peak_memory(many, flag) for flag in (True, False))
     what = f'{options.stages} stages, batch {many.batch}, fp32'
@@ -82,7 +82,7 @@ def _peak_memory(options: Options, efficient: bool) -> float:
 
 def _run_and_measure(options: Options, efficient: bool) -> float:
     before = peak_memory_gb(options.device)  # on a CPU: Python and its libraries
-    make_ready(options.device, spare_memory=efficient)
+    configure_device(options.device, spare_memory=efficient)
     steps = Steps(options, (f'RUN_EFFICIENT={efficient}',))
     for _ in range(STEPS_FOR_MEMORY):
         steps()

@@ -1,0 +1,45 @@
+"""Errors that are one line and an exit code, and those that keep their traceback."""
+
+import pytest
+
+from cvpack.errors import InputError, exits_cleanly
+
+
+def test_input_errors_are_one_line(capsys):
+    @exits_cleanly
+    def main():
+        raise InputError('a.json is not json: get it again')
+
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == 'error: a.json is not json: get it again\n'
+
+
+@pytest.mark.parametrize('name', ['n' * 300, 'loop'])
+def test_paths_that_cannot_be_looked_at_are_one_line(capsys, tmp_path, name):
+    (tmp_path / 'loop').symlink_to('loop')
+
+    with pytest.raises(SystemExit) as stop:
+        exits_cleanly(lambda: (tmp_path / name).stat())()
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.startswith(f'error: {tmp_path}') and error.count('\n') == 1
+    assert error.endswith('): name another path\n') and len(error) < 400
+
+
+def test_errors_of_other_files_keep_their_traceback():
+    @exits_cleanly
+    def main():
+        raise OSError(5, 'Input/output error', 'a.json')
+
+    with pytest.raises(OSError, match='Input/output'):
+        main()
+
+
+def test_bugs_keep_their_traceback():
+    @exits_cleanly
+    def main():
+        raise ValueError('a bug')
+
+    with pytest.raises(ValueError, match='a bug'):
+        main()

@@ -1,0 +1,65 @@
+"""Lines of the log, and TensorBoard."""
+
+import errno
+import logging
+import threading
+import time
+
+import pytest
+import torch
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from cvpack.logger import DataTimer, TrainLog
+
+
+def test_train_log(tmp_path, caplog):
+    """A line every 20 iterations and at the end, with everything in it."""
+    logger = logging.getLogger('test_train_log')
+    timer = DataTimer(range(45))
+    log = TrainLog(logger, tmp_path, 0, 45, 32, timer, torch.device('cpu'))
+    with caplog.at_level(logging.INFO):
+        for iteration, _ in enumerate(timer, start=1):
+            log(iteration, 1e-3, {'total_loss': torch.tensor(2.5)})
+    log.close()
+    lines = [record.message for record in caplog.records]
+    assert [line.split(' | ')[0] for line in lines] == ['iter 20/45', 'iter 40/45', 'iter 45/45']
+    assert 'lr 1.000e-03 | total_loss 2.5000 | ' in lines[0]
+    assert 'left 0:00:00' in lines[2]
+    assert timer.seconds > 0
+    assert len(list(tmp_path.glob('events*'))) == 1
+
+
+@pytest.mark.parametrize('told_at', ['the next line', 'the end'])
+def test_tensorboard_on_a_full_disk_is_a_line(tmp_path, monkeypatch, caplog, told_at):
+    """Its thread ends by an exception, which is no traceback."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    tracebacks = []
+    monkeypatch.setattr(threading, 'excepthook', tracebacks.append)
+    log = TrainLog(logging.getLogger('full'), tmp_path, 0, 45, 32, DataTimer(()), torch.device('cpu'))
+    hook = threading.excepthook
+    monkeypatch.setattr(RecordWriter, 'write', full)
+    log.add(1, {'total_loss': 2.5})
+    log.writer.file_writer.event_writer._async_writer._worker.join(10)
+    if told_at == 'the next line':
+        log.add(2, {'total_loss': 2.5})
+    log.close()
+    assert not tracebacks and threading.excepthook != hook
+    assert [record.message for record in caplog.records] == [
+        'TensorBoard cannot write (No space left on device): continuing without it'
+    ]
+    bug = threading.Thread(target=full)
+    bug.start()
+    bug.join()
+    assert len(tracebacks) == 1
+
+
+def test_a_pause_is_not_in_the_speed(tmp_path):
+    log = TrainLog(logging.getLogger('quiet'), tmp_path, 0, 1, 1, type('Timer', (), {'seconds': 0.0}), 'cpu')
+    before = log.mark[1]
+    with log.paused():
+        time.sleep(0.05)
+    assert log.mark[1] - before >= 0.05
+    log.close()
