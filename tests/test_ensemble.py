@@ -131,9 +131,7 @@ def test_scales_are_averaged(experiment, monkeypatch):
 
     seen = []
     real = testing.PoseEstimator.heatmaps
-    monkeypatch.setattr(
-        testing.PoseEstimator, 'heatmaps', lambda self, crops: seen.append(crops) or real(self, crops)
-    )
+    monkeypatch.setattr(testing.PoseEstimator, 'heatmaps', lambda self, crops: seen.append(crops) or real(self, crops))
     test('--weights', one, '--name', 'two', changes=('TEST.SCALES=[0.9, 1.1]', 'TEST.IMS_PER_GPU=99'))
     assert len(seen) == 2 and not torch.equal(*seen)
 

@@ -77,7 +77,9 @@ def test_a_file_is_read_once(people, config, reads, monkeypatch, workers, settin
     assert len(reads()) <= IMAGES + max(workers - 1, 0)
 
     monkeypatch.setattr(np, 'argsort', lambda values, **_: np.arange(len(values)))  # as the records come
-    np.testing.assert_allclose(found, np.concatenate(predict(cfg, [build_estimator(cfg, Brightness(), CPU)], people, CPU), axis=2), rtol=1e-6)
+    np.testing.assert_allclose(
+        found, np.concatenate(predict(cfg, [build_estimator(cfg, Brightness(), CPU)], people, CPU), axis=2), rtol=1e-6
+    )
     assert len(set(map(tuple, found[:, 0]))) == len(people)
 
 
