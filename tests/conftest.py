@@ -121,6 +121,14 @@ def fast_settings(root: Path, output: Path) -> list[str]:
     return [*tiny_settings(root, output), *run, 'DATALOADER.NUM_WORKERS=0', 'TEST.FLIP=False']
 
 
+def earlier(config: dict) -> dict:
+    """A plain configuration as versions wrote it that validated by TEST.DURING_TRAINING, here at every checkpoint."""
+    solver = {key: value for key, value in config['SOLVER'].items() if key != 'REFERENCE_GPUS'}
+    test = {**config['TEST'], 'DURING_TRAINING': 1, 'DURING_TRAINING_IMAGES': 50}
+    others = {key: value for key, value in config.items() if key != 'VALIDATION'}
+    return {**others, 'SOLVER': solver, 'TEST': test, 'DATASET': {**config['DATASET'], 'WHOLE_JOINTS': True}}
+
+
 def call(monkeypatch: pytest.MonkeyPatch, entry: Callable, *arguments: str, name: str = 'mspn.2xstg.coco') -> None:
     """The engine's `train` or `test` of an experiment in this process, with a command line."""
     monkeypatch.setattr(sys, 'argv', ['script.py', *arguments])

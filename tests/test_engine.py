@@ -8,11 +8,11 @@ import pytest
 import refusals
 import torch
 import torch.multiprocessing as mp
-from conftest import call, load_config, run_script, tiny_settings, world
+from conftest import call, earlier, fast_settings, load_config, run_script, tiny_settings, world
 
 from cvpack import checkpoint, dist
 from cvpack.dist import free_port
-from cvpack.files import read_json
+from cvpack.files import read_json, write_json
 from cvpack.solver import scale_schedule
 from lib import engine
 from lib.config import override
@@ -179,6 +179,24 @@ def test_a_resumed_run_is_the_uninterrupted_one(synthetic_coco, tmp_path, monkey
     metrics = read_json(halves / 'test_dir/iter-8.gt_boxes.ema/metrics.json')
     assert metrics['boxes_from'] == 'annotation'
     assert (halves / 'test_dir/iter-3.gt_boxes.ema/results.json').is_file()
+
+
+@pytest.mark.usefixtures('one_layer')
+@pytest.mark.parametrize('how', [('-c', 'last'), ('--resume', 'auto')], ids=' '.join)
+def test_what_an_earlier_version_began_goes_on(synthetic_coco, tmp_path, monkeypatch, how):
+    """Its configuration has other keys, in the checkpoint and in the results of a test, which may be repeated."""
+    settings = ['--set', *fast_settings(synthetic_coco, tmp_path)]
+    call(monkeypatch, engine.train, *settings, 'SOLVER.MAX_ITER=1')
+    state = checkpoint.load(tmp_path / 'iter-1.pth')
+    checkpoint.write(tmp_path / 'iter-1.pth', {**state, 'config': earlier(state['config'])})
+    call(monkeypatch, engine.test, '-i', 'last', *settings)
+    file = tmp_path / 'test_dir/iter-1/metrics.json'
+    metrics = read_json(file)
+    write_json(file, {**metrics, 'config': earlier(metrics['config'])})
+    call(monkeypatch, engine.test, '-i', 'last', *settings)
+    assert read_json(file)['config'] == metrics['config']
+    call(monkeypatch, engine.train, *how, *settings)
+    assert checkpoint.iterations(tmp_path) == [1, 2]
 
 
 @pytest.mark.parametrize(
