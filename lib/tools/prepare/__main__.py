@@ -23,7 +23,7 @@ import torchvision
 from cvpack import checkpoint
 from cvpack.errors import InputError, exits_cleanly
 from cvpack.files import read_json, sha256
-from lib.config import resolve as config
+from lib import config
 from lib.datasets.synthetic import write_dataset
 from lib.models.resnet import BACKBONES
 from lib.models.resnet_names import from_torchvision
