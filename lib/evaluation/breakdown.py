@@ -1,5 +1,6 @@
 """The people in groups: by size, by number of labelled joints, by crowding; and the metrics of a group."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -65,7 +66,7 @@ def crowding(ground_truth: GroundTruth) -> np.ndarray:
     return count
 
 
-def _banded(evaluation: Evaluation, count: np.ndarray, bands: list[tuple], noun: str) -> list[Group]:
+def _banded(evaluation: Evaluation, count: np.ndarray, bands: Sequence[tuple[float, float]], noun: str) -> list[Group]:
     groups = []
     for low, high in bands:
         numbers = f'{low}' if low == high else f'{low} to {high}' if np.isfinite(high) else f'{low} and more'

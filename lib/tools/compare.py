@@ -67,7 +67,7 @@ def read_run(path: Path, moved: Path | None) -> Run:
     now = test.metrics(np.ones(len(test.images), np.int64))
     wrong = ~np.isnan(told) & ~(np.abs(told - now) <= ROUNDING)
     wrong[0] |= np.isnan(told[0]) and not np.isnan(now[0])
-    for i in np.flatnonzero(wrong):
+    for i in np.flatnonzero(wrong).tolist():
         raise InputError(
             f'{results} has {test.names[i]} {100 * now[i]:.2f}, but {path} says otherwise: one of them, or '
             f'{ground_truth}, is of another test: test again'
