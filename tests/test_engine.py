@@ -68,11 +68,12 @@ def test_results_do_not_depend_on_the_number_of_processes(synthetic_coco, tmp_pa
     override(cfg, settings)
     torch.save({'model': build_mspn(cfg).state_dict()}, tmp_path / 'random.pth')
     arguments = ('--weights', str(tmp_path / 'random.pth'), '--set', *settings)
-    alone, together = ((f'OUTPUT_DIR={tmp_path / n}', f'TEST.IMS_PER_GPU={n}') for n in (people - 1, 2))
+    folders = tmp_path / 'alone', tmp_path / 'together'
+    alone, together = ((f'OUTPUT_DIR={f}', f'TEST.IMS_PER_GPU={n}') for f, n in zip(folders, (people - 1, 2)))
     call(monkeypatch, engine.test, *arguments, *alone)
     process = run_script('test.py', *arguments, *together, experiment=EXPERIMENT, launcher=launcher('run'))
     assert process.returncode == 0, process.stderr
-    alone, together = (read_json(tmp_path / f'{n}/test_dir/random/results.json') for n in (people - 1, 2))
+    alone, together = (read_json(folder / 'test_dir/random/results.json') for folder in folders)
     assert len(alone) == people
     for a, b in zip(alone, together, strict=True):
         assert a['image_id'] == b['image_id']

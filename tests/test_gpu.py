@@ -242,7 +242,6 @@ def test_no_weight_changes_once_numbers_go_wrong(synthetic_coco, tmp_path, optio
     assert not all(torch.equal(one, other) for one, other in zip(weights[3], weights[4]))
 
 
-@pytest.mark.parametrize('options', [(), (*GRAPH, 'TEST.CUDA_GRAPH=True')], ids=['eager', 'graph'])
 def make_estimator(cfg) -> PoseEstimator:
     torch.manual_seed(0)
     return build_estimator(cfg, build_mspn(cfg), torch.device('cuda'))
