@@ -7,7 +7,7 @@ import torch
 
 from cvpack import checkpoint
 from cvpack.dist import free_port
-from cvpack.files import read_json
+from cvpack.files import read_json, write_json
 from cvpack.solver import scale_schedule
 from lib import engine
 from lib.config import override
@@ -16,7 +16,7 @@ from lib.models.mspn import build_mspn
 from lib.training import Trainer
 from lib.training import run as training
 from tests.support.commands import call, run_script
-from tests.support.settings import load_config, tiny_settings
+from tests.support.settings import earlier, fast_settings, load_config, tiny_settings
 
 EXPERIMENT = 'mspn.2xstg.coco'
 
@@ -68,11 +68,12 @@ def test_results_do_not_depend_on_the_number_of_processes(synthetic_coco, tmp_pa
     override(cfg, settings)
     torch.save({'model': build_mspn(cfg).state_dict()}, tmp_path / 'random.pth')
     arguments = ('--weights', str(tmp_path / 'random.pth'), '--set', *settings)
-    alone, together = ((f'OUTPUT_DIR={tmp_path / n}', f'TEST.IMS_PER_GPU={n}') for n in (people - 1, 2))
+    folders = tmp_path / 'alone', tmp_path / 'together'
+    alone, together = ((f'OUTPUT_DIR={f}', f'TEST.IMS_PER_GPU={n}') for f, n in zip(folders, (people - 1, 2)))
     call(monkeypatch, engine.test, *arguments, *alone)
     process = run_script('test.py', *arguments, *together, experiment=EXPERIMENT, launcher=launcher('run'))
     assert process.returncode == 0, process.stderr
-    alone, together = (read_json(tmp_path / f'{n}/test_dir/random/results.json') for n in (people - 1, 2))
+    alone, together = (read_json(folder / 'test_dir/random/results.json') for folder in folders)
     assert len(alone) == people
     for a, b in zip(alone, together, strict=True):
         assert a['image_id'] == b['image_id']
@@ -119,6 +120,24 @@ def test_a_resumed_run_is_the_uninterrupted_one(synthetic_coco, tmp_path, monkey
     metrics = read_json(halves / 'test_dir/iter-8.gt_boxes.ema/metrics.json')
     assert metrics['boxes_from'] == 'annotation'
     assert (halves / 'test_dir/iter-3.gt_boxes.ema/results.json').is_file()
+
+
+@pytest.mark.usefixtures('one_layer')
+@pytest.mark.parametrize('how', [('-c', 'last'), ('--resume', 'auto')], ids=' '.join)
+def test_what_an_earlier_version_began_goes_on(synthetic_coco, tmp_path, monkeypatch, how):
+    """Its configuration has other keys, in the checkpoint and in the results of a test, which may be repeated."""
+    settings = ['--set', *fast_settings(synthetic_coco, tmp_path)]
+    call(monkeypatch, engine.train, *settings, 'SOLVER.MAX_ITER=1')
+    state = checkpoint.load(tmp_path / 'iter-1.pth')
+    checkpoint.write(tmp_path / 'iter-1.pth', {**state, 'config': earlier(state['config'])})
+    call(monkeypatch, engine.test, '-i', 'last', *settings)
+    file = tmp_path / 'test_dir/iter-1/metrics.json'
+    metrics = read_json(file)
+    write_json(file, {**metrics, 'config': earlier(metrics['config'])})
+    call(monkeypatch, engine.test, '-i', 'last', *settings)
+    assert read_json(file)['config'] == metrics['config']
+    call(monkeypatch, engine.train, *how, *settings)
+    assert checkpoint.iterations(tmp_path) == [1, 2]
 
 
 def losses(synthetic_coco, tmp_path, *options: str) -> list[float]:

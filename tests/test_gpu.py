@@ -2,11 +2,13 @@
 
 import copy
 import itertools
+import logging
 
 import numpy as np
 import pytest
 import torch
 
+from cvpack import checkpoint
 from cvpack.batch_counters import FusedCounters
 from cvpack.dist import free_port
 from cvpack.errors import InputError, NotFinite
@@ -23,7 +25,7 @@ from lib.loader import test_loader as loader_of
 from lib.loader import train_loader, train_samples
 from lib.models.compiled import compile_blocks
 from lib.models.mspn import build_mspn
-from lib.tools.benchmark.data import many_boxes
+from lib.tools.benchmark.parts import many_boxes
 from lib.training import Trainer
 from lib.utils.codec import CODECS
 from lib.utils.heatmap import decode, encode, mirror
@@ -160,6 +162,28 @@ def test_replayed_steps_are_eager_steps(synthetic_coco, tmp_path, options):
     assert [name for name, value in weights.items() if not torch.equal(value, others[name])] == []
 
 
+def resumed_and_not(synthetic_coco, tmp_path, device: str, *options: str) -> list[dict[str, torch.Tensor]]:
+    """The weights of a run that stopped halfway and went on from its checkpoint, and of one that did not."""
+    ends = []
+    for stops_before in (9, None):
+        trainer, loader = trainer_and_loader(synthetic_coco, tmp_path, *options, iterations=16, device=device)
+        for iteration, batch in enumerate(loader, start=1):
+            if iteration == stops_before:
+                checkpoint.write(tmp_path / 'stopped.pth', trainer.state(iteration - 1))
+                trainer, _ = trainer_and_loader(synthetic_coco, tmp_path, *options, iterations=16, device=device)
+                trainer.resume(tmp_path / 'stopped.pth', logging.getLogger('test'))
+            trainer.step(iteration, batch)
+        ends.append({name: value.cpu().clone() for name, value in trainer.model.state_dict().items()})
+    return ends
+
+
+@pytest.mark.usefixtures('deterministic')
+@pytest.mark.parametrize('options', [(), GRAPH], ids=['eager', 'graph'])
+def test_a_resumed_run_is_an_undisturbed_one(synthetic_coco, tmp_path, options):
+    resumed, undisturbed = resumed_and_not(synthetic_coco, tmp_path, 'cuda', 'SOLVER.PRECISION=bf16', *options)
+    assert [name for name, value in resumed.items() if not torch.equal(value, undisturbed[name])] == []
+
+
 class _Reads(torch.nn.Module):
     """A network that looks at its numbers on the host, which no graph can hold."""
 
@@ -218,7 +242,6 @@ def test_no_weight_changes_once_numbers_go_wrong(synthetic_coco, tmp_path, optio
     assert not all(torch.equal(one, other) for one, other in zip(weights[3], weights[4]))
 
 
-@pytest.mark.parametrize('options', [(), (*GRAPH, 'TEST.CUDA_GRAPH=True')], ids=['eager', 'graph'])
 def make_estimator(cfg) -> PoseEstimator:
     torch.manual_seed(0)
     return build_estimator(cfg, build_mspn(cfg), torch.device('cuda'))

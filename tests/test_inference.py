@@ -18,7 +18,7 @@ from lib.datasets.joints import TestSamples
 from lib.inference import build_estimator, predict, predict_own
 from lib.loader import test_loader as loader_of
 from lib.models.mspn import build_mspn
-from lib.tools.benchmark.data import many_boxes
+from lib.tools.benchmark.parts import many_boxes
 from lib.utils.codec import CODECS
 from tests.support.settings import load_config, tiny_settings
 

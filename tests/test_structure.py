@@ -116,13 +116,13 @@ def test_a_config_ends_with_finalize(file):
     assert ast.unparse(last) == 'finalize(cfg, __file__)'
 
 
-@pytest.mark.parametrize('file', sorted((REPOSITORY / 'tests').rglob('*.py')), ids=lambda file: file.name)
-def test_no_test_imports_another(file):
+def test_no_test_imports_another():
     """What several tests need is in tests/support."""
-    names = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names |= {node.module or '', *(f'{node.module}.{alias.name}' for alias in node.names)}
-    assert not [name for name in names if re.match(r'tests\.(?!support\b)|test_|conftest', name)]
+    for file in (REPOSITORY / 'tests').rglob('*.py'):
+        names = set()
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names |= {f'{node.module}.{alias.name}' for alias in node.names}
+        assert not [name for name in names if re.match(r'tests\.(?!support\b)|test_|conftest', name)], file

@@ -118,21 +118,21 @@ def _limb(rng: np.random.Generator, sign: int, actions: tuple) -> np.ndarray:
 
 def _pose(rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Landmarks (3,) of one body; what is above the hips leans as one."""
-    middle = {'belly': (0, 0.07, 0), 'collar': (0, 0.305, 0), 'nape': (0, 0.345, 0.006), 'crown': (0, 0.435, -0.006)}
-    upper: dict[str, np.ndarray | tuple[float, ...]] = {**middle, 'skull': (0, 0.417, 0.018)}
-    upper |= {'chin': (0, 0.357, 0.036), 'nose': (0, 0.393, 0.103)}
     lower: dict[str, np.ndarray] = {}
+    upper: dict[str, tuple | np.ndarray] = {'skull': (0, 0.417, 0.018), 'chin': (0, 0.357, 0.036)}
+    upper |= {'nose': (0, 0.393, 0.103), 'crown': (0, 0.435, -0.006)}
+    upper |= {'belly': (0, 0.07, 0), 'collar': (0, 0.305, 0), 'nape': (0, 0.345, 0.006)}
     for side, sign in SIDES.items():
         hip, shoulder = np.array((sign * 0.062, 0, 0)), np.array((sign * 0.107, 0.285, 0))
         (thigh, shin), (arm, forearm) = _limb(rng, sign, LEGS), _limb(rng, sign, ARMS)
         knee, elbow = hip + 0.245 * thigh, shoulder + 0.16 * arm
         ankle, wrist = knee + 0.245 * shin, elbow + 0.145 * forearm
-        lower |= {f'{side}_hip': hip, f'{side}_knee': knee, f'{side}_ankle': ankle}
-        lower |= {f'{side}_toe': ankle + (sign * 0.02, -0.025, 0.075)}
+        toe = ankle + (sign * 0.02, -0.025, 0.075)
+        lower |= {f'{side}_hip': hip, f'{side}_knee': knee, f'{side}_ankle': ankle, f'{side}_toe': toe}
         upper |= {f'{side}_shoulder': shoulder, f'{side}_elbow': elbow, f'{side}_wrist': wrist}
         upper |= {f'{side}_hand': wrist + 0.04 * forearm, f'{side}_eye': (sign * 0.03, 0.415, 0.09)}
         upper |= {f'{side}_ear': (sign * 0.086, 0.401, 0.015), f'{side}_lip': (sign * 0.016, 0.359, 0.085)}
-        upper |= {f'{side}_parting': (sign * 0.036, 0.469, 0.052)}
+        upper[f'{side}_parting'] = (sign * 0.036, 0.469, 0.052)
     chest = Rotation.from_euler('ZXY', rng.normal((0, 6, 0), (8, 12, 12)), degrees=True)
     return lower | {name: chest.apply(point) for name, point in upper.items()}
 
@@ -177,8 +177,8 @@ def _annotation(labels: np.ndarray, first: int, person: Person) -> dict | None:
             part = int(labels[y, x]) - first
             visible = 0 <= part < len(person.parts) and joint in person.parts[part].joints
             keypoints[joint] = x, y, 2 if visible else 1
-    labelled, visible = ((keypoints[:, 2] >= least).sum() for least in (1, 2))
-    if labelled < MIN_LABELLED or visible < MIN_VISIBLE:
+    labelled = np.count_nonzero(keypoints[:, 2])
+    if labelled < MIN_LABELLED or np.count_nonzero(keypoints[:, 2] == 2) < MIN_VISIBLE:
         return None
     spheres = np.concatenate([part.spheres for part in person.parts])
     low = np.clip((spheres[:, :2] - spheres[:, 3:]).min(axis=0), 0, (width, height))
@@ -200,14 +200,14 @@ def draw_image(rng: np.random.Generator) -> tuple[np.ndarray, list[dict]]:
     backdrop = np.where(np.arange(height)[:, None, None] < height * rng.uniform(0.5, 0.75), wall, floor)
     backdrop = backdrop + cv2.resize(rng.normal(0, 6, (6, 6, 3)), (width, height), interpolation=cv2.INTER_CUBIC)
     behind, before = ([_thing(rng, height, width) for _ in range(rng.integers(most))] for most in (9, 2))
-    people, annotations = list[Person](), list[dict]()
-    while not people or len(annotations) < len(people):
+    annotations: list[dict | None] = [None]
+    while None in annotations:
         people, image = _people(rng, height, width), np.clip(backdrop, 0, 255).astype(np.uint8)
         labels = _paint(image, [*behind, *(part for person in people for part in person.parts), *before])
         firsts = (1 + len(behind) + k * len(person.parts) for k, person in enumerate(people))
-        annotations = [found for pair in zip(firsts, people) if (found := _annotation(labels, *pair))]
+        annotations = [_annotation(labels, *pair) for pair in zip(firsts, people)]
     grain = rng.uniform(1, 4) * rng.standard_normal((height, width, 1), np.float32)
-    return np.clip(image + grain, 0, 255).astype(np.uint8), annotations
+    return np.clip(image + grain, 0, 255).astype(np.uint8), [one for one in annotations if one]
 
 
 def _detections(people: list[dict], seed: int) -> list[dict]:
@@ -217,13 +217,13 @@ def _detections(people: list[dict], seed: int) -> list[dict]:
         x, y, w, h = person['bbox']
         left, top, right, bottom = rng.uniform(0, 0.06, 4) * (w, h, w, h)
         box = np.round([x + left, y + top, w - left - right, h - top - bottom], 2).tolist()
-        score = round(rng.uniform(0.7, 1), 3)
-        boxes.append({'image_id': person['image_id'], 'category_id': PERSON, 'bbox': box, 'score': score})
+        found = {'image_id': person['image_id'], 'category_id': PERSON, 'bbox': box}
+        boxes.append(found | {'score': round(rng.uniform(0.7, 1), 3)})
     return boxes
 
 
 def _write_split(root: Path, split: str, number: int, count: int, seed: int) -> dict:
-    """Writes a split's images; returns its json. Ids depend on the split and the position alone."""
+    """Writes a split's images; returns its json. An image depends on the seed, its split and its position alone."""
     images, people = [], []
     for i in tqdm(range(count), desc=f'painting {split}', unit='image', disable=None):
         image, annotations = draw_image(np.random.default_rng((seed, number, i)))
@@ -238,10 +238,7 @@ def _write_split(root: Path, split: str, number: int, count: int, seed: int) -> 
 
 
 def write_dataset(root: Path, train_images: int, val_images: int, seed: int = 0) -> dict[str, int]:
-    """Writes images/{train2014,val2014}, gt_json and det_json under `root`, over what is there; returns the counts.
-
-    An image depends on the seed, its split and its position alone. The json files come last.
-    """
+    """Writes images/{train2014,val2014}, gt_json and det_json under `root`, over what is there; returns the counts."""
     train = _write_split(root, 'train2014', 0, train_images, seed)
     val = _write_split(root, 'val2014', 1, val_images, seed)
     contents = {COCO.train_json: train, COCO.val_json: val, COCO.val_boxes: _detections(val['annotations'], seed)}

@@ -15,7 +15,6 @@ from cvpack.files import read_json, sha256
 from lib.datasets.checks import PREPARE
 from lib.datasets.coco import CocoTestSet
 from lib.datasets.coco_categories import PERSON
-from lib.datasets.coco_json import labelled_people
 from lib.datasets.description import Description
 from lib.datasets.records import select
 from lib.evaluation import pck
@@ -50,8 +49,12 @@ class CocoEvaluator(Evaluator):
         """The annotations as arrays."""
         return as_arrays(self.test_set.content, self.test_set.paths, len(self.dataset.joint_names))
 
+    @property
+    def _names(self) -> list[str]:
+        """Of the images of the ground truth, in its order: paths in the image folder."""
+        return [self.test_set.paths[i] for i in self.ground_truth.image_ids.tolist()]
+
     def rows(self, keypoints: np.ndarray, scores: np.ndarray, scoring: Scoring = PUBLISHED) -> Rows:
-        """See Evaluator."""
         records = self.records
         rows = np.concatenate([keypoints, scores], axis=2).round(4).reshape(len(records), -1)
         kept, instance_scores = scored(records, keypoints, scores[..., 0], scoring)
@@ -69,26 +72,22 @@ class CocoEvaluator(Evaluator):
         return metrics
 
     def check_submission(self, results: Path) -> list[str]:
-        """See Evaluator."""
         return check_coco(results, self.test_set.ground_truth_file, len(self.dataset.joint_names))
 
     def sections(self, rows: Rows) -> tuple[list[str], list[Case]]:
-        """See Evaluator."""
         detections = parse_detections(rows, Path(RESULTS), self.ground_truth)
         evaluation = Evaluation(self.ground_truth, detections, np.array(self.dataset.sigmas))
-        names = [self.test_set.paths[i] for i in self.ground_truth.image_ids.tolist()]
-        return oks_sections(evaluation, names, self.dataset.joint_names, self.dataset.flip_pairs)
+        return oks_sections(evaluation, self._names, self.dataset.joint_names, self.dataset.flip_pairs)
 
     def people(self) -> dict[str, np.ndarray]:
-        """See Evaluator."""
-        content, path, paths = self.test_set.content, self.test_set.ground_truth_file, self.test_set.paths
-        if 'annotations' not in content:
+        if 'annotations' not in self.test_set.content:
             return {}
-        people = labelled_people(content, path, paths, len(self.dataset.joint_names), min_keypoints=1)
-        return {paths[i]: people.keypoints[people.image_ids == i] for i in np.unique(people.image_ids).tolist()}
+        counted = ~self.ground_truth.ignored
+        image, keypoints = self.ground_truth.image[counted], self.ground_truth.keypoints[counted]
+        return {self._names[i]: keypoints[image == i] for i in np.unique(image).tolist()}
 
     def subset(self, images: int) -> 'CocoEvaluator':
-        """See Evaluator. Chosen from all images, also those without people: what is found in them are false alarms."""
+        """Chosen from all images, also those without people: what is found in them are false alarms."""
         content, paths = self.test_set.content, self.test_set.paths
         ids = np.array(sorted(paths))
         ids = ids[evenly_spaced(images, len(ids))]
@@ -107,7 +106,6 @@ class CocoEvaluator(Evaluator):
 
     @classmethod
     def resampled(cls, path: Path, content: dict[str, Any], ground_truth: Path, results: Path) -> Resampled:
-        """See Evaluator."""
         try:
             sigmas = np.array(content['sigmas'], np.float64)
         except (TypeError, ValueError):
@@ -115,10 +113,11 @@ class CocoEvaluator(Evaluator):
         annotations = read_json(ground_truth, f'{PREPARE}, or name it with --truth')
         people = parse_ground_truth(annotations, ground_truth, len(sigmas))
         rows = read_json(results, 'test again')
-        names, parts = METRICS, [coco_metrics(Evaluation(people, parse_detections(rows, results, people), sigmas))]
+        names: tuple[str, ...] = METRICS
+        parts = [coco_metrics(Evaluation(people, parse_detections(rows, results, people), sigmas))]
         if pck.METRICS[0] in content['metrics']:
             names += pck.METRICS
-            parts.append(_resampled_pck(annotations, ground_truth, rows, results, people))
+            parts.append(_resampled_pck(rows, results, people))
         return Resampled(
             names,
             lambda weights: np.concatenate([part(weights) for part in parts]),
@@ -127,19 +126,20 @@ class CocoEvaluator(Evaluator):
         )
 
 
-def _resampled_pck(annotations: dict, path: Path, rows: Rows, results: Path, ground_truth: GroundTruth) -> Metrics:
-    """Of rows for the annotated boxes: one for each person, in the order of the annotations."""
-    image_ids, joints = ground_truth.image_ids, ground_truth.keypoints.shape[1]
-    people = labelled_people(annotations, path, image_ids.tolist(), joints, min_keypoints=1)
-    if len(rows) != len(people.boxes):
+def _resampled_pck(rows: Rows, results: Path, ground_truth: GroundTruth) -> Metrics:
+    """Of the rows of results for the annotated boxes: one for each person, in the order of the annotations."""
+    people = np.flatnonzero(~ground_truth.ignored)  # by image, in it in that order
+    if len(rows) != len(people):
         raise InputError(
-            f'{results} has {len(rows)} people, {path} {len(people.boxes)} annotated boxes: one of them is of another '
-            'test: test again'
+            f'{results} has {len(rows)} people, the ground truth {len(people)} annotated boxes: one of them is of '
+            'another test: test again'
         )
-    predictions = np.array([row['keypoints'] for row in rows], np.float64).reshape(-1, joints, 3)
-    keypoints, scale = people.keypoints.astype(np.float32), centers_and_scales(people.boxes)[1]
+    rows = sorted(rows, key=lambda row: row['image_id'])
+    keypoints = ground_truth.keypoints[people].astype(np.float32)
+    predictions = np.array([row['keypoints'] for row in rows], np.float64).reshape(keypoints.shape)
+    scale = centers_and_scales(ground_truth.boxes[people])[1]
     errors = pck.box_errors(predictions, keypoints[..., :2], keypoints[..., 2], scale)
-    return pck.pck_metrics(errors, np.searchsorted(image_ids, people.image_ids), len(image_ids))
+    return pck.pck_metrics(errors, ground_truth.image[people], len(ground_truth.image_ids))
 
 
 def _fastest() -> str:

@@ -33,7 +33,7 @@ class MpiiEvaluator(Evaluator):
         self.test_set: MpiiTestSet = test_set
 
     def rows(self, keypoints: np.ndarray, scores: np.ndarray, scoring: Scoring = PUBLISHED) -> Rows:
-        """See Evaluator. People of MPII have no scores, and all of them are asked for: `scoring` is moot."""
+        """People of MPII have no scores, and all of them are asked for: `scoring` is moot."""
         people = np.concatenate([keypoints, scores], axis=2).tolist()
         return [{'image': path.decode(), 'keypoints': row} for path, row in zip(self.records.paths, people)]
 
@@ -55,7 +55,6 @@ class MpiiEvaluator(Evaluator):
         return path
 
     def evaluate(self, rows: Rows) -> dict[str, float] | None:
-        """PCKh."""
         ground_truth = self.test_set.ground_truth
         if ground_truth is None:
             return None
@@ -63,24 +62,21 @@ class MpiiEvaluator(Evaluator):
         return {name: -1.0 if np.isnan(value) else value for name, value in metrics.items()}
 
     def check_submission(self, results: Path) -> list[str]:
-        """See Evaluator."""
         return check_mpii(results.parent / SUBMISSION, len(self.dataset.joint_names), len(self.records))
 
     def sections(self, rows: Rows) -> tuple[list[str], list[Case]]:
-        """See Evaluator."""
+        assert self.test_set.ground_truth is not None
         names = [row['image'] for row in rows]
         assert self.test_set.ground_truth is not None
         return pckh_sections(self.test_set.ground_truth, _keypoints(rows), names, self.dataset.joint_names)
 
     def people(self) -> dict[str, np.ndarray]:
-        """See Evaluator."""
         people: dict[str, list] = {}
         for path, joints, visibility in zip(self.records.paths, *self.records.labels):
             people.setdefault(path.decode(), []).append(np.column_stack([joints, visibility]))
         return {name: np.stack(rows) for name, rows in people.items()}
 
     def subset(self, images: int) -> 'MpiiEvaluator':
-        """See Evaluator."""
         paths = np.unique(self.records.paths)
         chosen = np.isin(self.records.paths, paths[evenly_spaced(images, len(paths))])
         records, ground_truth = select(self.records, chosen), self.test_set.ground_truth
@@ -90,7 +86,6 @@ class MpiiEvaluator(Evaluator):
 
     @classmethod
     def resampled(cls, path: Path, content: dict[str, Any], ground_truth: Path, results: Path) -> Resampled:
-        """See Evaluator."""
         rows = read_json(results, 'test again')
         try:
             names = [str(row['image']) for row in rows]

@@ -135,27 +135,27 @@ def converted(weights: Weights, to: str, like: Path | None) -> tuple[dict, int, 
 
     like: for mmpose, the file whose names to take. Raises InputError for a conversion that is not possible.
     """
-    state, is_network = weights.state, weights.cfg is not None
-    if weights.cfg is not None and weights.cfg.NETWORK == OWN and to in ('torchvision', 'mmpose'):
+    state, cfg = weights.state, weights.cfg
+    if cfg is not None and cfg.NETWORK == OWN and to in ('torchvision', 'mmpose'):
         raise InputError(f'--to {to} takes an MSPN, and this is a {weights.form}: use --to own or published')
     if to == 'mmpose':
-        if not is_network:
+        if cfg is None:
             raise InputError('--to mmpose takes a whole network, and this file is a ResNet: use --to torchvision')
         if like is None:
             raise InputError('--to mmpose needs --like FILE: an mmpose file of the same network, for its names')
         theirs = to_mmpose(state, tensors(read(like)), like)
         return {'state_dict': theirs, 'meta': {}}, len(theirs), _folded(state)
     if to == 'torchvision':
-        resnet = _stem_and_trunk(state) if is_network else state
+        resnet = state if cfg is None else _stem_and_trunk(state)
         theirs, dropped = to_torchvision(resnet), len(state) - len(resnet)
         return theirs, len(theirs), _folded(resnet) + (f', {dropped} outside the ResNet dropped' if dropped else '')
-    if not is_network:
+    if cfg is None:
         return state, len(state), ', a renamed ResNet for MODEL.WEIGHT'
     content: dict[str, Any] = {'model': state}
     if weights.iteration is not None:
         content['iteration'] = weights.iteration
     if to == 'own':
-        content['config'] = to_plain(weights.cfg)
+        content['config'] = to_plain(cfg)
     return content, len(state), ''
 
 

@@ -62,6 +62,22 @@ def test_the_warm_up_of_mpii_on_64_gpus_is_the_published_one():
     assert (schedule.max_iter, schedule.warmup_iters) == (3600, 2400)
 
 
+@pytest.mark.parametrize(
+    ('experiment', 'processes', 'iterations', 'period'),
+    [
+        ('mspn.1xstg.lspet', 1, 1000, 248),
+        ('mspn.1xstg.lspet', 2, 500, 124),
+        ('mspn.1xstg.lspet', 8, 125, 31),
+        ('mspn.2xstg.toy', 1, 3520, 880),
+        ('mspn.2xstg.toy', 2, 1760, 440),
+        ('mspn.2xstg.toy', 8, 440, 110),
+    ],
+)
+def test_experiments_for_one_machine_mean_what_they_say(experiment, processes, iterations, period):
+    schedule = published_schedule(experiment, processes)
+    assert (schedule.max_iter, schedule.checkpoint_period) == (iterations, period)
+
+
 def test_a_run_shorter_than_its_warm_up():
     schedule = Schedule(base_lr=1.0, max_iter=4, checkpoint_period=4, warmup_iters=4, warmup_factor=0.1)
     assert [schedule.lr(k) for k in range(1, 5)] == pytest.approx([0.325, 0.55, 0.775, 1.0])

@@ -142,8 +142,8 @@ GT, DET = COCO.val_json, COCO.val_boxes
 BOX = {'image_id': 1_000_001, 'category_id': 1, 'bbox': [1, 2, 30, 40], 'score': 0.5}
 
 TEST = {
-    'person numbered 0': (GT, change('annotations', id=0), 'id = 0 would never be found', 'count from 1', CORRECT),
-    'no detections': (DET, instead([]), 'no box of a person', 'among 0 boxes: is it of this data set?'),
+    'person numbered 0': (GT, change('annotations', id=0), 'id = 0 would never be matched', 'count from 1', CORRECT),
+    'no detections': (DET, instead([]), 'no box of a person', 'among 0 boxes'),
     'detections of unknown images': (DET, instead([{**BOX, 'image_id': 9}]), 'no box of a person', 'among 1 boxes'),
     'detections of cats': (DET, instead([{**BOX, 'category_id': 17}]), 'no box of a person (category_id 1)'),
     'detections in an object': (DET, instead({'annotations': []}), "should be a list, not {'annotations': []}"),

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -215,7 +216,9 @@ def test_nothing_found_at_all(tmp_path):
 
 
 def test_a_test_writes_it(synthetic_coco, tmp_path, monkeypatch, capsys):
-    """Beside metrics.json, which names what the page and comparing need."""
+    """Beside metrics.json, which names what the page and comparing need; the ground truth is parsed once for all."""
+    read, reads = Path.read_bytes, []
+    monkeypatch.setattr(Path, 'read_bytes', lambda path: reads.append(path.name) or read(path))
     settings = tiny_settings(synthetic_coco, tmp_path / 'out')
     cfg = load_config('mspn.2xstg.coco')
     override(cfg, settings)
@@ -223,6 +226,7 @@ def test_a_test_writes_it(synthetic_coco, tmp_path, monkeypatch, capsys):
     torch.save({'model': build_mspn(cfg).state_dict()}, weights)
     call(monkeypatch, engine.test, '--weights', str(weights), '--set', *settings)
     folder = tmp_path / 'out/test_dir/small'
+    assert reads.count(Path(COCO.val_json).name) == 1 and 'results.json' not in reads
     printed = capsys.readouterr().out
     assert f'{folder / "report.html"}: where the predictions err, in ' in printed
     metrics = read_json(folder / 'metrics.json')

@@ -133,9 +133,9 @@ def test_the_readmes_network_goes_through_every_command(synthetic_coco, tmp_path
     assert checkpoint.load(tmp_path / 'own.pth')['config']['NETWORK'] == 'own'
 
 
-@pytest.mark.parametrize('form', ['onnx', 'torch-export', 'safetensors'])
+@pytest.mark.parametrize('form', ['onnx', 'safetensors'])
 def test_exported(form, experiment, tmp_path, capsys):
-    pytest.importorskip({'torch-export': 'torch'}.get(form, form), reason="pip install -e '.[export]'")
+    pytest.importorskip(form, reason="pip install -e '.[export]'")
     folder = experiment()
     weights = ['--weights', str(save(folder, tmp_path / 'a.pth')), '--experiment', str(folder)]
     file = tmp_path / f'b.{form}'

@@ -296,7 +296,7 @@ def test_synchronised_statistics_need_gpus(launched, synthetic_coco, tmp_path, m
 
 DETECTIONS = {
     'absent': (..., 'does not exist: get it again'),
-    'none': ([], 'no box of a person', 'among 0 boxes: is it of this data set?'),
+    'none': ([], 'no box of a person', 'among 0 boxes'),
     'of other images': ([box(99), box(4, category_id=3)], 'no box of a person', 'among 2 boxes'),
     'in an object': ({'annotations': []}, "box records should be a list, not {'annotations': []}"),
     'a number': (5, 'box records should be a list, not 5: is it the right file?'),

@@ -167,6 +167,7 @@ def test_another_number_of_gpus_keeps_the_place_in_the_data(synthetic_coco, tmp_
     assert (state['samples'], state['samples_an_iteration']) == (33, 9)
 
 
+@pytest.mark.usefixtures('one_layer')
 def test_accumulated_steps_train_and_resume_exactly(synthetic_coco, tmp_path, monkeypatch):
     """One process with the batch, the learning rate and the iterations of two."""
     settings = ['SOLVER.MAX_ITER=2', 'SOLVER.CHECKPOINT_PERIOD=1', 'SOLVER.ACCUM_STEPS=2']

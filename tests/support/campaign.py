@@ -130,7 +130,7 @@ class Campaign:
     def _kill(self, job: Job, strike: Strike) -> None:
         pids = job.processes()
         if strike.kind == SAVE:
-            job.wait_until(lambda: any(self.killed.glob('iter-*.pth.tmp')))
+            job.wait_until(lambda: any(self.killed.glob('iter-*.pth.tmp')), poll=0.001)
         send(pids, signal.SIGKILL)
 
     def _kill_rank(self, job: Job, strike: Strike) -> None:

@@ -123,15 +123,15 @@ class Job:
         """The iterations reported so far, each with its learning rate and losses as printed."""
         return [(int(number), losses) for number, losses in LINE.findall(self.text())]
 
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 120) -> None:
-        """Raises Fault if the job ends first, or takes longer."""
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 120, poll: float = 0.02) -> None:
+        """Looks every `poll` seconds. Raises Fault if the job ends first, or takes longer."""
         end = time.monotonic() + seconds
         while not condition():
             if self.launcher.poll() is not None and not condition():
                 raise self.fault(f'ended with code {self.launcher.returncode} too soon')
             if time.monotonic() > end:
                 raise self.fault(f'what was waited for did not come in {seconds:g} s')
-            time.sleep(0.001)
+            time.sleep(poll)
 
     def wait(self, seconds: float = 120) -> int:
         """The launcher's exit code. Raises Fault if it does not end."""

@@ -60,7 +60,7 @@ def report_swaps(people: Group, dataset: Description, report: Report) -> None:
             continue
         as_labelled, swapped = length(a, c) + length(b, d), length(a, d) + length(b, c)
         all_labelled = labelled[:, [a, b, c, d]].all(axis=1)
-        for i in np.flatnonzero(all_labelled & (swapped < SWAP_RATIO * as_labelled)):
+        for i in np.flatnonzero(all_labelled & (swapped < SWAP_RATIO * as_labelled)).tolist():
             one, other = (' and '.join(dataset.joint_names[joint] for joint in pair) for pair in ((a, b), (c, d)))
             text = f'swapping {one}, or {other}, would shorten the limbs between them'
             report(Issue.SWAP, f'{people.rows.label(i)}: {text} from {as_labelled[i]:.0f} to {swapped[i]:.0f} pixels')

@@ -95,6 +95,9 @@ def export(
     images: Path | None = None,
 ) -> None:
     """Writes a network in a format of FORMATS; see the top of the file. Raises InputError where it cannot."""
+    if form not in FORMATS:
+        instead = 'torch-export for Python, onnx for C++' if form == 'torchscript' else f'one of {", ".join(FORMATS)}'
+        raise InputError(f'--format {form} is not written: take {instead}')
     if with_decode and form == 'safetensors':
         raise InputError('--with-decode: a safetensors file holds weights and no graph to decode in; leave it out')
     cfg, model = load_experiment(weights, ema, experiment)
@@ -105,7 +108,7 @@ def export(
         outputs = f'keypoints float32 (batch, {joints}, 2) in pixels of the crop, scores float32 (batch, {joints}, 1)'
     metadata = describe(cfg, weights, ema, half, outputs)
     estimator = exported_estimator(cfg, model)
-    graph = Exportable(exported_estimator(cfg, model, half) if half else estimator, with_decode)
+    graph = Exportable(exported_estimator(cfg, model, half) if half else estimator, with_decode).eval()
     job = Export(cfg, model, graph, metadata)
     crops, origin = find_crops(cfg, images, CROPS)
     with _own_faults(cfg, form):
@@ -133,19 +136,12 @@ def _own_faults(cfg: EasyDict, form: str) -> Iterator[None]:
         yield
 
 
-def _form(name: str) -> str:
-    if name in FORMATS:
-        return name
-    instead = 'take onnx for C++, torch-export for Python' if name == 'torchscript' else f'take {", ".join(FORMATS)}'
-    raise argparse.ArgumentTypeError(f'{name} is not a format that is written: {instead}')
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         'python -m lib.tools.export', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--weights', type=Path, required=True, metavar='FILE', help='a checkpoint')
-    parser.add_argument('--format', required=True, type=_form, metavar='FORMAT', dest='form', help=', '.join(FORMATS))
+    parser.add_argument('--format', required=True, metavar='FORMAT', dest='form', help=', '.join(FORMATS))
     parser.add_argument('--output', type=Path, required=True, metavar='FILE', help='what to write')
     parser.add_argument('--with-decode', action='store_true', help='joints instead of heatmaps')
     parser.add_argument('--half', action='store_true', help='float16 inside; what goes in and comes out stays as it is')

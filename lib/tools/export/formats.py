@@ -41,8 +41,7 @@ class Exportable(nn.Module):
     def forward(self, crops: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         if not self.with_decode:
             return self.estimator.heatmaps(crops)
-        joints = self.estimator(crops)
-        return joints[..., :2], joints[..., 2:]
+        return self.estimator(crops).split([2, 1], dim=-1)
 
 
 def exported_estimator(cfg: EasyDict, model: nn.Module, half: bool = False) -> PoseEstimator:

@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         ('weights', prepare_weights, REPOSITORY / 'lib/models'),
         ('toy', prepare_toy, home() / 'dataset/TOY'),
     ):
-        command[name] = commands.add_parser(name, help=str(function.__doc__).partition('\n')[0])
+        command[name] = commands.add_parser(name, help=(function.__doc__ or '').partition('\n')[0])
         command[name].set_defaults(function=function)
         command[name].add_argument('--target', type=Path, default=target, help=f'default: {target}')
     for name in ('coco', 'mpii'):
