@@ -32,10 +32,8 @@ def _resize(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
 @dataclass
 class StageOutput:
     """heatmaps: of the requested levels, coarse to fine, each (N, K, h, w)
-
-    For the next stage; None in the last one:
-    skips:    per level, finest first, the two tensors to add to its trunk
-    features: its input (N, width, h, w)
+    skips:    per level, finest first, the two tensors that the next stage adds to its trunk; None in the last stage
+    features: the next stage's input (N, width, h, w); None in the last stage
     """
 
     heatmaps: list[torch.Tensor]
@@ -94,8 +92,7 @@ class UpsampleUnit(nn.Module):
     def forward(self, level: torch.Tensor, below: torch.Tensor | None, size: torch.Size | None) -> UnitOutput:
         """All of the level's outputs in one call, so that compiling fuses its elementwise work.
 
-        level: (N, in_channels, h', w'), the trunk's features
-        below: (N, channels, h'/2, w'/2), the features of the unit below; None at the coarsest level
+        level: (N, in_channels, h', w'); below: (N, channels, h'/2, w'/2), None at the coarsest level
         size:  (h, w) of the heatmaps; None if they are not wanted
         """
         out = self._run(self.u_skip, level)
