@@ -141,6 +141,7 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
     if cfg.TEST.NMS == 'oks' and evaluator.records.joints is not None:
         raise InputError("TEST.NMS = 'oks' removes people found twice, of whom annotated boxes have none: take 'none'")
     folders = [test_folder(cfg, files, args) for files in tests]
+    # Rank 0 writes the results; the others only predict.
     facts = [describe(cfg, evaluator, files, args) if dist.is_main() else None for files in tests]
     for folder, one in zip(folders, facts):
         refuse_another(folder, one)
@@ -148,12 +149,12 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
         estimators = load_estimators(cfg, build_model, files, args.ema, device, logger)
         refuse_another(folder, one)  # again: another may have begun meanwhile
         with contextlib.ExitStack() as stack:
-            if dist.is_main():
+            if one is not None:
                 with writing(cfg):
                     stack.enter_context(claimed(folder, one))
             with reporting_starved_workers(FEWER_WORKERS):
                 keypoints, scores = predict(cfg, estimators, evaluator.records, device)
-            if not dist.is_main():
+            if one is None:
                 continue
             with writing(cfg):
                 write_results(cfg, evaluator, keypoints, scores, folder, one, logger)

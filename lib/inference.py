@@ -39,9 +39,13 @@ class Decoder(nn.Module):
     input_shape: (H, W) of the crops; kernel, shifts, codec: see heatmap.decode
     """
 
+    center: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, input_shape: Sequence[int], kernel: int, shifts: Sequence[float], codec: str) -> None:
         super().__init__()
-        self.input_shape, self.kernel, self.shifts, self.codec = tuple(input_shape), kernel, shifts, codec
+        height, width = input_shape
+        self.input_shape, self.kernel, self.shifts, self.codec = (height, width), kernel, shifts, codec
         size = torch.tensor([[float(CODECS[codec].length(count)) for count in self.input_shape[::-1]]])
         self.register_buffer('center', size / 2)
         self.register_buffer('scale', size / PIXELS_PER_SCALE)
@@ -53,7 +57,8 @@ class Decoder(nn.Module):
 
         center, scale: (N, 2), of the crops in the images that x and y are in pixels of; None: in pixels of the crops
         """
-        center, scale = (self.center, self.scale) if center is None else (center, scale)
+        if center is None or scale is None:
+            center, scale = self.center, self.scale
         keypoints, scores = heatmap.decode(
             heatmaps, center, scale, self.input_shape, self.kernel, self.shifts, self.codec
         )
@@ -67,6 +72,8 @@ class PoseEstimator(nn.Module):
     permutation: (K,) int64, for every joint the index of its mirror joint, for the flip test; None: no flip test
     precision:   of the network, a name of cvpack.precision
     """
+
+    permutation: torch.Tensor | None
 
     def __init__(
         self,
@@ -156,6 +163,7 @@ def predict_own(
         Prefetch(loader, device), desc='test', total=len(loader), disable=None if dist.is_main() else True
     ):
         rows.append(predict_all(batch))
+    assert loader.batch_sampler is not None
     return [index for batch in loader.batch_sampler for index in batch], torch.cat(rows)
 
 

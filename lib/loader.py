@@ -4,13 +4,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 import torch
 from easydict import EasyDict
 from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from cvpack import dist
 from cvpack.device import c_function, keep_freed_memory, trim_memory
@@ -73,7 +74,7 @@ def _init_worker(_: int) -> None:
 class Loader(DataLoader):
     """A DataLoader; where the system refuses to start its workers a line says why."""
 
-    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+    def __iter__(self) -> _BaseDataLoaderIter:
         with starting_workers(FEWER_WORKERS):
             return super().__iter__()
 

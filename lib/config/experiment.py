@@ -20,8 +20,8 @@ FILE = 'network.py'
 MSPN, OWN = 'mspn', 'own'
 
 
-def set_folder(cfg: EasyDict, folder: Path) -> None:
-    """Notes the folder of the config.py that a configuration was made by."""
+def set_folder(cfg: EasyDict, folder: Path | None) -> None:
+    """Records the folder of the config.py that made a configuration."""
     object.__setattr__(cfg, FOLDER, folder)
 
 

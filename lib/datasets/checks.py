@@ -5,12 +5,13 @@ lib.tools.check_data counts all of them.
 """
 
 import reprlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from cvpack.errors import InputError
 from lib.datasets.image_names import ImageFolder, name_problem
@@ -120,7 +121,7 @@ class Rows:
         subset._wrong = {field: wrong[chosen] for field, wrong in self._wrong.items()}
         return subset
 
-    def label(self, index: int) -> str:
+    def label(self, index: SupportsIndex) -> str:
         """A row's name in a message: the file, its number, its id."""
         row = self.rows[index]
         ids = [f' ({key} {shown(row[key])})' for key in ('id', 'image_id', 'image') if key in row]
@@ -131,7 +132,7 @@ class Rows:
         nothing = np.zeros(len(self), bool)
         return self._wrong.get(field, nothing) | self._wrong.get('', nothing)
 
-    def require(self, mask: np.ndarray | Sequence[bool], field: str, issue: Issue, text: Callable[[int], str]) -> None:
+    def require(self, mask: ArrayLike, field: str, issue: Issue, text: Callable[[int], str]) -> None:
         """Reports the rows where the mask (n,) is false with text(index), unless the field was reported before."""
         for i in np.flatnonzero(~np.asarray(mask, bool) & ~self.wrong(field)).tolist():
             self._add(i, field, issue, text(i))

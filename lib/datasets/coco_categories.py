@@ -55,11 +55,12 @@ def _plain(name: str) -> str:
 def _joint_names(content: dict) -> list[tuple[int, list[str]]]:
     """(id, joint names) of the categories that name their joints; a repeated id is repeated here."""
     categories = content.get('categories')
-    named = []
+    named: list[tuple[int, list[str]]] = []
     for category in categories if isinstance(categories, list) else []:
         names = category.get('keypoints') if isinstance(category, dict) else None
-        is_named = names and isinstance(names, list) and all(isinstance(name, str) for name in names)
-        if is_named and isinstance(category.get('id'), (int, float)):
+        if not names or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            continue
+        if isinstance(category.get('id'), (int, float)):
             named.append((category['id'], names))
     return named
 

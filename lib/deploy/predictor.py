@@ -74,18 +74,18 @@ class PosePredictor:
         """
         for image in images:
             _check_image(image)
-        boxes = [whole_image(image) for image in images] if boxes is None else boxes
-        if len(boxes) != len(images):
-            raise InputError(f'boxes: {len(boxes)} arrays for {len(images)} images: give one each, (0, 4) for nobody')
-        boxes = [_checked_boxes(own) for own in boxes]
-        people, parts = self._people(images, boxes), [torch.empty(0, len(self.joint_names), 3, device=self.device)]
-        while batch := list(islice(people, self.cfg.TEST.IMS_PER_GPU)):
-            batch = {name: value.to(self.device) for name, value in default_collate(batch).items()}
+        given = [whole_image(image) for image in images] if boxes is None else boxes
+        if len(given) != len(images):
+            raise InputError(f'boxes: {len(given)} arrays for {len(images)} images: give one each, (0, 4) for nobody')
+        checked = [_checked_boxes(own) for own in given]
+        people, parts = self._people(images, checked), [torch.empty(0, len(self.joint_names), 3, device=self.device)]
+        while crops := list(islice(people, self.cfg.TEST.IMS_PER_GPU)):
+            batch = {name: value.to(self.device) for name, value in default_collate(crops).items()}
             parts.append(self.estimator(batch['image'], batch['center'], batch['scale']))
         rows = torch.cat(parts).double().cpu().numpy()
         if not np.isfinite(rows).all():
             raise InputError(f'{self.weights}: its network gives numbers that are not finite: take another checkpoint')
-        found = np.split(rows, np.cumsum([len(own) for own in boxes])[:-1]) if len(boxes) else []
+        found = np.split(rows, np.cumsum([len(own) for own in checked])[:-1]) if checked else []
         return [(own[..., :2], own[..., 2]) for own in found]
 
     def _people(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:

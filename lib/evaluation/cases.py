@@ -62,7 +62,7 @@ def picture(case: Case, folder: Path, skeleton: Sequence[tuple[int, int]], joint
     good, data = cv2.imencode('.jpg', np.hstack(sides)[:, GAP:-GAP], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not good:
         raise RuntimeError('OpenCV cannot write JPEGs')
-    return 'data:image/jpeg;base64,' + base64.b64encode(data).decode()
+    return 'data:image/jpeg;base64,' + base64.b64encode(data.tobytes()).decode()
 
 
 def _crop(image: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:

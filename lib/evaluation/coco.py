@@ -29,7 +29,7 @@ from lib.evaluation.precision import coco_metrics
 from lib.evaluation.submission import check_coco
 from lib.utils.transforms import centers_and_scales
 
-METRICS = ('AP', 'AP50', 'AP75', 'APM', 'APL', 'AR', 'AR50', 'AR75', 'ARM', 'ARL')
+METRICS: tuple[str, ...] = ('AP', 'AP50', 'AP75', 'APM', 'APL', 'AR', 'AR50', 'AR75', 'ARM', 'ARL')
 SLOW, FAST = 'pycocotools', 'faster-coco-eval'
 
 

@@ -67,6 +67,7 @@ class MpiiEvaluator(Evaluator):
     def sections(self, rows: Rows) -> tuple[list[str], list[Case]]:
         assert self.test_set.ground_truth is not None
         names = [row['image'] for row in rows]
+        assert self.test_set.ground_truth is not None
         return pckh_sections(self.test_set.ground_truth, _keypoints(rows), names, self.dataset.joint_names)
 
     def people(self) -> dict[str, np.ndarray]:

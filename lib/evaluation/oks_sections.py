@@ -60,7 +60,7 @@ def _curves(tallied: Tally) -> str:
     lines = {f'OKS {t:g}: AP {percent(precision[row].mean())}': precision[row] for t, row in zip(CURVES, rows)}
     text = 'How pure the detections are when so many people are found. A line drops where no more are.'
     lines = {name: np.nan_to_num(line) for name, line in lines.items()}
-    return page.section('Precision and recall', text, page.curves(RECALLS, lines, ('recall', 'precision')))
+    return page.section('Precision and recall', text, page.curves(RECALLS.tolist(), lines, ('recall', 'precision')))
 
 
 def _errors(tallied: Tally, changed: dict[str, Tally], diagnosis: Diagnosis) -> str:

@@ -50,8 +50,8 @@ def describe(cfg: EasyDict, evaluator: Evaluator, files: Sequence[Path], args: a
     """What metrics.json tells of a test besides what came out of it; arguments as test_folder's."""
     dataset, records, split = evaluator.dataset, evaluator.records, args.split
     data = [dataset.annotations(split), evaluator.test_set.ground_truth_file]
-    if records.joints is None and dataset.boxes(split):
-        data.append(dataset.boxes(split))
+    if records.joints is None and (boxes := dataset.boxes(split)):
+        data.append(boxes)
     names, digests = [str(file.resolve()) for file in files], [_digest(file) for file in files]
     return {
         'experiment': cfg.EXPERIMENT,
@@ -79,7 +79,7 @@ def _digest(file: Path) -> str | None:
 
 def refuse_another(folder: Path, test: dict[str, Any] | None) -> None:
     """Raises InputError, on every rank, if the folder holds results of another test than rank 0's."""
-    found = dist.broadcast(_another(folder, test) if dist.is_main() else None)
+    found = dist.broadcast(_another(folder, test) if test is not None else None)
     if found:
         raise InputError(
             f'{folder} holds {found}: move that away, or have this test write elsewhere: '
@@ -116,7 +116,7 @@ def _identity(test: dict[str, Any]) -> dict[str, Any]:
 
 
 def _flat(section: dict[str, Any], prefix: str = '') -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in section.items():
         flat |= _flat(value, f'{prefix}{name}.') if isinstance(value, dict) else {f'{prefix}{name}': value}
     return flat

@@ -91,7 +91,7 @@ class Validation:
         with self.log.paused(), torch.random.fork_rng([device] if device.type == 'cuda' else []):
             estimator = build_estimator(self.cfg, self.trainer.network_to_test(), device)
             keypoints, scores = predict(self.cfg, [estimator], self.records, device)
-            if dist.is_main():
+            if self.people is not None:
                 sheet = sample_sheet(self.cfg, estimator, self.people, device)
                 self.log.add(iteration, {}, {'samples': np.ascontiguousarray(sheet[..., ::-1])})
             dist.on_main(lambda: self._evaluate(iteration, keypoints, scores))
@@ -102,11 +102,13 @@ class Validation:
 
         When the disk is full a line says so: training goes on.
         """
+        assert self.writer is not None and self.evaluator is not None
         self.writer.wait()  # the checkpoint is whole, or it was told why not: evaluation mutes the console
         try:
             results = self.evaluator.rows(keypoints, scores)
             self.evaluator.write(results, self.folder)
             metrics = self.evaluator.evaluate(results)
+            assert metrics is not None  # __init__ has seen the ground truth
             row = {'iteration': iteration, 'samples': self.trainer.samples(iteration), 'boxes': len(self.records)}
             self.rows.append({**row, 'boxes_from': self.records.boxes_from, 'metrics': metrics})
             self._write()
@@ -124,7 +126,7 @@ class Validation:
         rows = [row for row in self.rows if row['boxes'] == len(self.records)]
         here = {row['samples']: rank(row['metrics'], self.main_metrics) for row in rows}
         ranked = {saved: here[saved.samples] for saved in in_order(self.output) if saved.samples in here}
-        return max(ranked, key=ranked.get, default=None)
+        return max(ranked, key=ranked.__getitem__, default=None)
 
     def _mark_best(self) -> None:
         best = self.best()

@@ -16,6 +16,9 @@ class Normalize(nn.Module):
     dtype:         of the result; computed in float32
     """
 
+    factor: torch.Tensor
+    offset: torch.Tensor
+
     def __init__(
         self,
         means: list[float],

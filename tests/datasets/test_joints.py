@@ -67,7 +67,7 @@ def test_test_crops_are_the_published_ones(shared, shared_golden, name):
 
 @pytest.mark.parametrize('name', EXPERIMENTS)
 def test_training_crops_are_the_published_ones(shared, shared_golden, name):
-    """Under the recorded sampled: rotation, mirroring, scale; visibility and targets too."""
+    """Under the recorded augmentations: rotation, mirroring, scale; visibility and targets too."""
     cfg = config_on(shared, name)
     expected = np.load(shared_golden / f'crops.train.{name}.npz')
     samples = train_samples(cfg)

@@ -60,8 +60,8 @@ def test_crops_show_the_same_in_the_same_place(orientation, sampling, tmp_path):
             center, scale = np.float32([size / 2 + [3.3, -2.6]]), reduction * np.float32([[WIDTH, HEIGHT]]) / 200
             records = Records(tmp_path, pack_paths(['a.jpg']), center, scale, joints, np.ones((1, 4), np.float32))
             arguments = records, UNTOUCHED, [(0, 1)], (), (HEIGHT, WIDTH), 0, 'standard'
-            draws = plain_sample(flip=flip, rotation=20.0 if flip else 0.0)
-            whole, reduced = (TrainSamples(*arguments, option).sample(0, draws) for option in (False, True))
+            sampled = plain_sample(flip=flip, rotation=20.0 if flip else 0.0)
+            whole, reduced = (TrainSamples(*arguments, option).sample(0, sampled) for option in (False, True))
             found = read_reduced(path, 1 / reduction)
             assert (found.width, len(found.pixels)) == (size[0], -(-size[1] // reduction))
             assert whole['image'].max() > 100

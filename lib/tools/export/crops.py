@@ -29,8 +29,8 @@ def find_crops(cfg: EasyDict, folder: Path | None, count: int) -> tuple[np.ndarr
     except InputError as error:
         return _drawn(cfg, count), f'drawn people, since the test set cannot be read ({error})'
     samples = TestSamples(records, cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION, cfg.INPUT_SHAPE, cfg.CODEC)
-    chosen = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int)) if len(samples) else []
-    if not len(chosen):
+    chosen = np.unique(np.linspace(0, max(len(samples) - 1, 0), count).round().astype(int))[: len(samples)].tolist()
+    if not chosen:
         return _drawn(cfg, count), f'drawn people, since the test set in {reader.dataset.root} is empty'
     return np.stack([samples[i]['image'] for i in chosen]), f'test crops of {reader.dataset.root}'
 
@@ -47,7 +47,7 @@ def _of_folder(cfg: EasyDict, folder: Path, count: int) -> tuple[np.ndarray, str
 
 
 def _drawn(cfg: EasyDict, count: int) -> np.ndarray:
-    rng, crops = np.random.default_rng(0), []
+    rng, crops = np.random.default_rng(0), list[np.ndarray]()
     while len(crops) < count:
         image, people = draw_image(rng)
         crops += [_crop(cfg, image, person['bbox']) for person in people]

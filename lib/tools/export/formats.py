@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -106,13 +107,13 @@ def write_onnx(export: Export) -> bytes:
     """An ONNX file, its metadata in metadata_props."""
     onnx = optional.load('onnx', EXTRA)
     # The exporter by tracing: the newer one needs two more packages. torch 2.4 has no other, nor the word for it.
-    choice = {'dynamo': False} if 'dynamo' in inspect.signature(torch.onnx.export).parameters else {}
+    choice: dict[str, Any] = {'dynamo': False} if 'dynamo' in inspect.signature(torch.onnx.export).parameters else {}
     buffer = io.BytesIO()
     with _tracing():
         torch.onnx.export(
             export.graph,
             (export.example,),
-            buffer,
+            buffer,  # type: ignore[arg-type]  # what the exporter by tracing takes
             opset_version=OPSET,
             input_names=['crops'],
             output_names=list(export.outputs),
