@@ -3,7 +3,7 @@
     def build_model(cfg):  # the finalized configuration -> nn.Module
         ...
 
-README.md, "A new network", says what such a network takes and returns. Code is taken only from a folder that the user
+docs/own_network.md says what such a network takes and returns. Code is taken only from a folder that the user
 names or whose script runs: all that a checkpoint says is that its network is its experiment's own.
 """
 
