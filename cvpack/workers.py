@@ -1,13 +1,20 @@
-"""DataLoader workers that run out of shared memory or open files: errors that say so."""
+"""DataLoader workers: signals and memory; errors that say so where they lack shared memory or open files."""
 
 import contextlib
 import errno
+import os
 import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 
+from cvpack.device import c_function, keep_freed_memory, trim_memory
 from cvpack.errors import InputError
+
+# Linux's prctl.h
+PR_SET_PDEATHSIG = 1
 
 SHARED_MEMORY = (
     'the workers that load data ran out of shared memory (/dev/shm): give it more, in Docker with --shm-size=8g or '
@@ -59,3 +66,28 @@ def _delete_iterator(error: OSError) -> None:
         traceback.clear_frames(error.__traceback__)
     finally:
         sys.unraisablehook = hook
+
+
+def _obey_parent_alone() -> None:
+    """Ends the process at a SIGTERM from its parent, which has no more use for it; others mean the parent."""
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+        pass
+    os._exit(0)
+
+
+def configure_worker() -> None:
+    """To be called by a worker when it starts.
+
+    It works on when the process group is asked to stop, for its trainer finishes the iteration, and dies with that.
+    """
+    if hasattr(signal, 'SIGUSR1'):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if hasattr(signal, 'SIGBUS'):
+        signal.signal(signal.SIGBUS, signal.SIG_DFL)  # too little shared memory: the trainer tells that, once
+    if hasattr(signal, 'sigwaitinfo'):
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_obey_parent_alone, daemon=True).start()
+    if prctl := c_function('prctl'):
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    trim_memory()
+    keep_freed_memory()

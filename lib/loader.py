@@ -1,9 +1,7 @@
 """Data loaders: from a configuration to batches of samples."""
 
 import os
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 
 import cv2
@@ -14,9 +12,8 @@ from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from cvpack import dist
-from cvpack.device import c_function, keep_freed_memory, trim_memory
 from cvpack.samplers import TrainBatchSampler, shard, worker_by_worker
-from cvpack.workers import starting_workers
+from cvpack.workers import configure_worker, starting_workers
 from lib.config import home
 from lib.datasets.coco import CocoReader
 from lib.datasets.description import Description
@@ -25,9 +22,6 @@ from lib.datasets.mpii import MpiiReader
 from lib.datasets.records import Reader, Records
 from lib.utils.transforms import Augmentation
 from lib.utils.views import View
-
-# Linux's prctl.h
-PR_SET_PDEATHSIG = 1
 
 FORMATS: dict[str, type[Reader]] = {'COCO': CocoReader, 'MPII': MpiiReader}
 
@@ -45,30 +39,10 @@ def reader_of(cfg: EasyDict) -> Reader:
     return FORMATS[cfg.DATASET.FORMAT](dataset_of(cfg))
 
 
-def _obey_parent_alone() -> None:
-    """Ends the process at a SIGTERM from its parent, which has no more use for it; others mean the parent."""
-    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
-        pass
-    os._exit(0)
-
-
 def _init_worker(_: int) -> None:
-    """A worker is one thread: OpenCV's own pool would have the workers fight for the cores.
-
-    It works on when the process group is asked to stop, for its trainer finishes the iteration, and dies with that.
-    """
+    """A worker is one thread: OpenCV's own pool would have the workers fight for the cores."""
     cv2.setNumThreads(0)
-    if hasattr(signal, 'SIGUSR1'):
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    if hasattr(signal, 'SIGBUS'):
-        signal.signal(signal.SIGBUS, signal.SIG_DFL)  # too little shared memory: the trainer tells that, once
-    if hasattr(signal, 'sigwaitinfo'):
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        threading.Thread(target=_obey_parent_alone, daemon=True).start()
-    if prctl := c_function('prctl'):
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    trim_memory()
-    keep_freed_memory()
+    configure_worker()
 
 
 class Loader(DataLoader):

@@ -16,7 +16,7 @@ from easydict import EasyDict
 from cvpack.errors import InputError
 from lib.config.experiment import OWN
 from lib.loader import train_samples
-from lib.models.mspn import count_cost
+from lib.models.cost import count_cost
 from lib.models.own import check_outputs, network_of
 from lib.training import build_schedule
 

@@ -15,12 +15,9 @@ import torch
 import torch.nn.functional as F
 from easydict import EasyDict
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from lib.models.resnet import ConvBNReLU, ResNetStem, ResNetTrunk, run_block
-
-# Batch size in count_cost: with one image, a coarsest level of 1x1 would leave BatchNorm without statistics.
-BATCH = 2
+from lib.models.recompute import run_block
+from lib.models.resnet import ConvBNReLU, ResNetStem, ResNetTrunk
 
 Skips = list[tuple[torch.Tensor, torch.Tensor]]
 
@@ -230,21 +227,3 @@ def build_mspn(cfg: EasyDict) -> MSPN:
         width=cfg.MODEL.WIDTH,
         efficient=cfg.RUN_EFFICIENT,
     )
-
-
-def count_cost(
-    cfg: EasyDict, build_model: Callable[[EasyDict], nn.Module] = build_mspn, device: str = 'meta'
-) -> tuple[int, int, int]:
-    """Number of parameters; multiply-adds per image in train mode, with all heads, and in eval mode.
-
-    device: on 'meta', which MSPN supports, nothing is computed or allocated
-    """
-    with torch.device(device):
-        model = build_model(cfg).to(device)
-        images = torch.empty(BATCH, 3, *cfg.INPUT_SHAPE)
-        macs = []
-        for training in (True, False):
-            with FlopCounterMode(display=False) as counter, torch.no_grad():
-                model.train(training)(images)
-            macs.append(counter.get_total_flops() // 2 // BATCH)
-    return sum(p.numel() for p in model.parameters()), *macs

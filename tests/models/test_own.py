@@ -17,7 +17,8 @@ from lib.config.experiment import importing_from
 from lib.deploy.predictor import PosePredictor
 from lib.deploy.saved import load_experiment
 from lib.models import own as network
-from lib.models.mspn import build_mspn, count_cost
+from lib.models.cost import count_cost
+from lib.models.mspn import build_mspn
 from lib.models.own import network_of
 from lib.models.resnet import ConvBNReLU, fold_batch_norm
 from lib.tools import convert

@@ -25,7 +25,8 @@ from lib.config import REPOSITORY
 from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
 from lib.datasets.records import select
-from lib.models.mspn import build_mspn, count_cost
+from lib.models.cost import count_cost
+from lib.models.mspn import build_mspn
 from lib.tools.benchmark.measure import Options, Row, compare, take_turns
 from lib.tools.benchmark.network import GPU_REACH, Steps, tester
 from lib.tools.benchmark.parts import BOXES, many_boxes
