@@ -64,7 +64,7 @@ def test_one_thread_gives_the_threads_back():
     [
         (['date'], 'date is none of data, targets'),
         (['gpu', '--minutes', 'nan'], 'nan is not a number of minutes above 0'),
-        (['targets', '--repeats', '0'], '0 is not a number from 1'),
+        (['targets', '--repeats', '0'], 'argument --repeats: 0 is not'),
         (['data', '--root', 'nowhere'], 'nowhere has no data set in the published layout: prepare COCO'),
         (['targets', '--json', __file__ + '/rows.json'], 'rows.json cannot be written ('),
     ],
