@@ -50,8 +50,8 @@ def describe(cfg: EasyDict, evaluator: Evaluator, files: Sequence[Path], args: a
     """What metrics.json tells of a test besides what came out of it; arguments as test_folder's."""
     dataset, records, split = evaluator.dataset, evaluator.records, args.split
     data = [dataset.annotations(split), evaluator.test_set.ground_truth_file]
-    if records.joints is None and dataset.boxes(split):
-        data.append(dataset.boxes(split))
+    if records.joints is None and (boxes := dataset.boxes(split)):
+        data.append(boxes)
     names, digests = [str(file.resolve()) for file in files], [_digest(file) for file in files]
     return {
         'experiment': cfg.EXPERIMENT,
