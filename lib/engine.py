@@ -175,5 +175,5 @@ def _test_parser() -> argparse.ArgumentParser:
     parser.add_argument('--split', choices=('val', 'test'), default='val', help='test: write the submission file')
     parser.add_argument('--ema', action='store_true', help="the weights' moving average (SOLVER.EMA)")
     parser.add_argument('--name', help="added to the name of the results' folder, to tell another way of testing apart")
-    parser.add_argument('--pictures', type=int, default=0, metavar='N', help='draw N images, truth beside prediction')
+    parser.add_argument('--pictures', type=int, default=0, metavar='N', help='draw N images with their ground truth')
     return parser

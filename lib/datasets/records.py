@@ -64,7 +64,7 @@ def select(records: Records, chosen: np.ndarray) -> Records:
 
 @dataclass
 class TestSet:
-    """What was read of a split to test. Each format adds its ground truth, so that a test reads the files once.
+    """What was read of a split to test. Each format adds its ground truth, so that a test reads each file once.
 
     ground_truth_file: what the split is evaluated against, whether it exists or not
     """
