@@ -26,7 +26,7 @@ from lib.datasets.sides import unpaired_sides
 from lib.evaluation.ensemble import load_estimators
 from lib.evaluation.formats import evaluator_of
 from lib.evaluation.results import save_pictures, write_results
-from lib.evaluation.test_folder import claimed, describe, refuse_another, test_folder
+from lib.evaluation.test_folder import claimed, describe, refuse_other_test, test_folder
 from lib.evaluation.validation import Validation, check_validation, save_curves
 from lib.inference import predict
 from lib.loader import FEWER_WORKERS, reader_of, train_samples
@@ -144,10 +144,10 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
     # Rank 0 writes the results; the others only predict.
     facts = [describe(cfg, evaluator, files, args) if dist.is_main() else None for files in tests]
     for folder, one in zip(folders, facts):
-        refuse_another(folder, one)
+        refuse_other_test(folder, one)
     for files, folder, one in zip(tests, folders, facts):
         estimators = load_estimators(cfg, build_model, files, args.ema, device, logger)
-        refuse_another(folder, one)  # again: another may have begun meanwhile
+        refuse_other_test(folder, one)  # again: another may have begun meanwhile
         with contextlib.ExitStack() as stack:
             if one is not None:
                 with writing(cfg):
