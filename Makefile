@@ -1,5 +1,5 @@
 # Two commands for a bare machine:
-#   make quickstart   environment, install, draw people, train, test, picture
+#   make quickstart   environment, install, synthetic people, train, test, picture
 #   make test         environment, install, all tests
 # Without a GPU a smaller torch will do: make test PIP_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'
 
@@ -21,8 +21,8 @@ install: .venv/installed
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-# The fast tests with the lowest versions that requirements.txt allows: 3 GB to fetch, since no smaller torch of that age
-# is on PyPI. Python 3.10 to 3.12 have files of them all.
+# The fast tests with the lowest versions that requirements.txt allows: 3 GB to fetch, since PyPI has no CPU-only torch
+# of that age. All have wheels for Python 3.10 to 3.12.
 test-lowest: .venv-lowest/installed
 	.venv-lowest/bin/python -m pytest -m 'not slow'
 
@@ -33,13 +33,13 @@ test-lowest: .venv-lowest/installed
 	.venv-lowest/bin/python -m pip install --quiet $(PIP_ARGS) --constraint .venv-lowest/lowest.txt --editable . pytest==8.0
 	touch $@
 
-# All figures of a GPU, the most important first: make gpu ROOT=DATA MINUTES=8
+# All measurements of a GPU, the most important first: make gpu ROOT=DATA MINUTES=8
 ROOT ?= dataset/COCO
 MINUTES ?= 8
 gpu: install
 	$(BIN)/python -m lib.tools.benchmark gpu --root $(ROOT) --minutes $(MINUTES) --json gpu.json
 
-# Can be repeated: drawn people are kept, and training goes on from its last checkpoint.
+# Can be repeated: synthetic people are kept, and training goes on from its last checkpoint.
 quickstart: install
 	$(BIN)/python -m lib.tools.prepare toy
 	cd exps/mspn.2xstg.toy && $(BIN)/python -m torch.distributed.launch --nproc_per_node=2 train.py \

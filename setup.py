@@ -16,7 +16,7 @@ setup(
     install_requires=(Path(__file__).parent / 'requirements.txt').read_text().split(),
     extras_require={
         'curves': CURVES,
-        'dev': ['pytest>=8', 'pytest-xdist>=3.5', 'ruff==0.17.*', *CURVES, *EVAL, *EXPORT],
+        'dev': ['pytest>=8', 'pytest-xdist>=3.5', 'ruff==0.17.*', 'mypy==2.4.*', *CURVES, *EVAL, *EXPORT],
         'eval': EVAL,
         'export': EXPORT,
     },

@@ -1,1 +1,1 @@
-"""A small training toolkit that knows nothing of its task: torch with tensorboard, tqdm and the standard library."""
+"""A small, task-agnostic training toolkit: torch with numpy and tensorboard, tqdm, the standard library."""

@@ -1,8 +1,8 @@
-"""Checkpoints: written whole or not at all, read as data and never as code.
+"""Checkpoints: written atomically; read as data, never as code.
 
-A folder of checkpoints holds `iter-N.pth` and the links `iter-last.pth` to the newest and, where a run is validated,
-`iter-best.pth` to the best; on a file system without links these are text files that hold the name.
-A checkpoint whose name a newer one needs becomes `iter-N.earlier-1.pth` (cvpack/order.py tells which is newer).
+A folder of checkpoints holds `iter-N.pth`, the link `iter-last.pth` to the newest and, where a run is validated,
+`iter-best.pth` to the best; on a file system without links these are text files with the name. If a new checkpoint
+needs the name of an older one, that becomes `iter-N.earlier-1.pth` (cvpack/checkpoint_order.py says which is newer).
 """
 
 import itertools
@@ -17,24 +17,24 @@ from typing import Any
 
 import torch
 
+from cvpack.checkpoint_order import LATEST, in_order, newest, newest_saved, samples, samples_of
 from cvpack.errors import InputError
-from cvpack.files import follow, point, replacing
-from cvpack.order import LATEST, in_order, newest, newest_saved, samples, samples_of
-from cvpack.stand_ins import settled, stand_ins_for
+from cvpack.files import atomic_write, follow, point
+from cvpack.stand_ins import stand_ins_for, without_stand_ins
 
 BEST = 'iter-best.pth'
 NO_DATA = 'which is not data'
 
 
-class NotPointed(OSError):
-    """A checkpoint is whole, but `iter-last.pth` could not be pointed at it."""
+class LinkError(OSError):
+    """A checkpoint was written, but `iter-last.pth` could not be pointed at it."""
 
 
 def save(folder: Path, iteration: int, state: dict[str, Any]) -> Path:
-    """Writes `iter-N.pth`, whole or not at all, then points `iter-last.pth` at it.
+    """Writes `iter-N.pth` atomically, then points `iter-last.pth` at it.
 
-    Another place of the run under this name (batches had another size) is renamed. Raises OSError if it cannot write,
-    NotPointed if the checkpoint is whole and only the second step failed.
+    A file of that name at another position of the run (the batch size has changed) is renamed. Raises OSError if it
+    cannot write, LinkError if only the link failed.
     """
     path = folder / f'iter-{iteration}.pth'
     if path.exists() and samples(path) != samples_of(state):
@@ -43,12 +43,12 @@ def save(folder: Path, iteration: int, state: dict[str, Any]) -> Path:
     try:
         point(folder / LATEST, path)
     except OSError as error:
-        raise NotPointed(f'{path} is saved, but {LATEST} cannot be pointed at it ({error.strerror or error})') from None
+        raise LinkError(f'{path} is saved, but {LATEST} cannot be pointed at it ({error.strerror or error})') from None
     return path
 
 
 def _rename(path: Path) -> None:
-    """Makes room for another checkpoint of this name. One that cannot be read is out of the way for good."""
+    """Makes way for another checkpoint of this name. An unreadable file gets a name that nothing looks for."""
     if math.isinf(samples(path)):
         names = (f'{path.name}.unreadable-{number}' for number in itertools.count(1))
     else:
@@ -61,22 +61,22 @@ def _rename(path: Path) -> None:
 
 
 def write(path: Path, state: dict[str, Any]) -> None:
-    """Writes a file for `load`, whole or not at all. Raises OSError if it cannot."""
+    """Writes a file for `load`, atomically. Raises OSError if it cannot."""
     try:
-        with replacing(path) as file:
+        with atomic_write(path) as file:
             torch.save(state, file)
-    except RuntimeError as error:  # torch's zip writer covers up the file's own error
+    except RuntimeError as error:  # torch's zip writer hides the file's own error
         raise error.__context__ if isinstance(error.__context__, OSError) else OSError(None, str(error)) from None
 
 
 class Writer:
-    """Saves checkpoints in the background, from copies in host memory: training waits for the copy alone.
+    """Saves checkpoints in the background from copies in host memory: training waits only for the copy.
 
-    keep:   of the checkpoints up to the one just written, so many of the newest stay, and the best; 0: all. What cannot
-            be read stays too
-    report: is told in a line what went wrong. The earlier checkpoints are whole then, and the next save may succeed.
+    keep:   how many of the newest checkpoints stay, besides the best and unreadable ones; 0: all. Those newer than the
+            one just written do not count
+    report: called with a line about what went wrong; earlier checkpoints are intact then, and the next save may succeed
 
-    What an earlier run that was killed left half-written is removed.
+    Temporary files of an earlier run that was killed are removed.
     """
 
     def __init__(self, folder: Path, keep: int, report: Callable[[str], None]) -> None:
@@ -87,14 +87,14 @@ class Writer:
             unfinished.unlink()
 
     def save(self, iteration: int, state: dict[str, Any]) -> None:
-        """Copies the state and has it written once the checkpoint before is; returns after the copy."""
+        """Copies the state, waits for the previous checkpoint, and starts writing this one."""
         copy = _on_host(state)
         self.wait()
         self.thread = threading.Thread(target=self._write, args=(iteration, copy))
         self.thread.start()
 
     def wait(self) -> None:
-        """Returns when nothing is being written any more."""
+        """Returns when nothing is being written."""
         if self.thread is not None:
             self.thread.join()
             self.thread = None
@@ -110,7 +110,7 @@ class Writer:
         self.failure = f'{path} was not written'
         try:
             save(self.folder, iteration, state)
-        except NotPointed as error:
+        except LinkError as error:
             self.report(str(error))
         except OSError as error:
             reason = error.strerror or error
@@ -134,7 +134,7 @@ class Writer:
 
 
 def _on_host(value: Any) -> Any:
-    """The value with every tensor in it copied to host memory."""
+    """A copy with every tensor in host memory."""
     if isinstance(value, torch.Tensor):
         return value.detach().to('cpu', copy=True)
     if isinstance(value, dict):
@@ -145,11 +145,10 @@ def _on_host(value: Any) -> Any:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Reads a file written by torch.save onto the CPU: tensors, plain values and numpy arrays.
+    """Reads a file written by torch.save onto the CPU: tensors, plain values and numpy arrays. Links are followed.
 
-    Objects of other packages, as other projects keep beside their weights, become Foreign ones, which do nothing; what
-    could do harm is refused by its name, and nothing in the file is run. Of a link, and of the text file in its place,
-    the file that it stands for.
+    Objects of other packages, which other projects store beside their weights, become Foreign objects that do nothing;
+    names that could do harm are refused. Nothing in the file is run.
 
     Raises InputError for a file that is absent, damaged, or not made of data.
     """
@@ -159,7 +158,7 @@ def load(path: Path) -> dict[str, Any]:
         raise InputError(f'{path} {what}: name a file written by train.py or torch.save')
     try:
         content = _read(path)
-    except Exception as error:  # a damaged file makes torch raise a dozen kinds
+    except Exception as error:  # torch raises a dozen kinds for a damaged file
         reason = _reason(error)
         remedy = 'save its tensors alone' if reason.endswith(NO_DATA) else 'get it again'
         raise InputError(f'{path} is not a readable checkpoint ({reason[:150]}): {remedy}') from None
@@ -173,33 +172,33 @@ def _read(path: Path) -> Any:
         return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError:
         with stand_ins_for(path):
-            return settled(torch.load(path, map_location='cpu', weights_only=True))
+            return without_stand_ins(torch.load(path, map_location='cpu', weights_only=True))
 
 
 def _reason(error: Exception) -> str:
-    """An error of torch.load in a line, without its advice and its codes for terminals."""
+    """An error of torch.load in a line, without its advice and terminal escapes."""
     text = re.sub(r'\x1b\[[\d;]*m', '', str(error)).rpartition('WeightsUnpickler error: ')[2].strip()
-    # A name that is refused; or a class, made from dict or list, say, whose content is.
+    # A refused name; or a class, derived from dict or list, say, whose content is refused.
     match = re.search(r"GLOBAL (\S+)|\ACan only .*<class '(.+)'>|\A'(\S+)' object does not support", text)
     if match:
-        return f'it names {match[match.lastindex]}, {NO_DATA}'
+        return f'it names {next(filter(None, match.groups()))}, {NO_DATA}'
     return f'{type(error).__name__}: {text}'.split('\n')[0]
 
 
 def iterations(folder: Path) -> list[int]:
-    """The numbers of the checkpoints in the folder, rising."""
+    """The iterations of the checkpoints in the folder, ascending."""
     names = (re.fullmatch(r'iter-(\d+)\.pth', path.name) for path in folder.glob('iter-*.pth'))
     return sorted(int(match[1]) for match in names if match)
 
 
 def find(folder: Path, iteration: str) -> Path:
-    """The checkpoint of an iteration given as on a command line: a number, 'last' (the newest) or 'best'.
+    """The checkpoint of an iteration as given on a command line: a number, 'last' (the newest) or 'best'.
 
-    Raises InputError that lists the ones there are.
+    Raises InputError that lists the available ones.
     """
     name = folder / f'iter-{iteration}.pth'
     path = newest(folder) if iteration == 'last' else follow(name)
     if path is not None and path.is_file():
         return path
-    there = ', '.join(map(str, iterations(folder))) or 'none'
-    raise InputError(f'no checkpoint {name.name} in {folder}; iterations there: {there}')
+    available = ', '.join(map(str, iterations(folder))) or 'none'
+    raise InputError(f'no checkpoint {name.name} in {folder}; iterations there: {available}')

@@ -1,4 +1,4 @@
-"""The device that a process computes on: made ready, and how much of its memory was used."""
+"""The compute device's settings for this process, and the memory used."""
 
 import ctypes
 import math
@@ -10,16 +10,16 @@ import torch
 try:
     import resource
 except ImportError:  # Windows
-    resource = None
+    resource = None  # type: ignore[assignment]
 
 # glibc's malloc.h
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
-def make_ready(device: torch.device, spare_memory: bool = False) -> None:
-    """Settings of this process with which the device computes fastest; no result depends on them.
+def configure_device(device: torch.device, spare_memory: bool = False) -> None:
+    """Settings of this process for speed; results do not depend on them.
 
-    spare_memory: where the memory that a CPU would use for that is needed
+    spare_memory: do not trade a CPU's memory for speed
     """
     torch.backends.cudnn.benchmark = True
     if device.type == 'cpu' and not spare_memory:
@@ -27,28 +27,28 @@ def make_ready(device: torch.device, spare_memory: bool = False) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Has this process, and what it forks, use again the memory that it frees; nothing where malloc is not glibc's.
+    """Makes malloc keep freed memory for reuse, in this process and its forks. Does nothing without glibc.
 
-    glibc gives large blocks back to the system, and a step that takes the same blocks as the last one has them cleared
-    again, page by page: nearly half of its time on a CPU. What lies free between blocks takes up to a quarter
-    more memory, with activation checkpointing 40 %.
+    By default glibc returns large blocks to the system, which has to clear them, page by page, when the next step
+    allocates the same blocks again: nearly half of a step's time on a CPU. Fragmentation costs up to 25 % more memory,
+    with activation checkpointing 40 %.
     """
     if mallopt := c_function('mallopt'):
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)
 
 
-def give_back_freed_memory() -> None:
-    """Gives up what is free by now, once: in a forked process its share of what its parent had freed.
+def trim_memory() -> None:
+    """Returns free memory to the system, once: in a forked process, the pages that its parent had freed.
 
-    As long as they share a page, the parent's next write to it is a copy.
+    The parent's next write to a page that is still shared would have to copy it.
     """
     if malloc_trim := c_function('malloc_trim'):
         malloc_trim(0)
 
 
 def c_function(name: str) -> Callable | None:
-    """A function of the system's C library; None where it has none of that name, or cannot be asked, as on Windows."""
+    """A function of the system's C library; None if there is no such function, or no such library (Windows)."""
     try:
         return getattr(ctypes.CDLL(None), name, None)
     except (OSError, TypeError):
@@ -56,9 +56,9 @@ def c_function(name: str) -> Callable | None:
 
 
 def peak_memory_gb(device: torch.device) -> float:
-    """Peak memory of this process in GB (1e9 bytes): the GPU's allocations, or the resident set on a CPU.
+    """Peak memory of this process in GB (1e9 bytes): a GPU's allocations, or the resident set on a CPU.
 
-    NaN where the system does not tell, as on Windows.
+    NaN where the system does not report it (Windows).
     """
     if device.type == 'cuda':
         return torch.cuda.max_memory_allocated(device) / 1e9

@@ -1,13 +1,12 @@
-"""Processes and devices. One process is world size 1, not another code path.
+"""Processes and devices. A single process has world size 1, and takes the same code path.
 
 The launcher (torchrun, `python -m torch.distributed.launch`, Slurm wrappers) describes the world in environment
-variables; without them the world is this process alone. The global rank decides shards of data and who writes
-files; the local rank decides the device.
+variables; without them the world is this process alone. The global rank determines the shard of the data, and rank 0
+writes the files; the local rank determines the device.
 """
 
 import argparse
 import contextlib
-import ipaddress
 import os
 import random
 import re
@@ -16,27 +15,27 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as torch_dist
 
-from cvpack.errors import Ending, InputError, PeerLost
+from cvpack.errors import CleanExit, InputError, PeerLost
 
 # Seconds.
 DEFAULT_TIMEOUT = 600
 POLL = 0.5
-# Below the ports that systems give to outgoing connections, one of which could take it first.
+# Below the ports of outgoing connections, one of which could take it first.
 FREE_PORTS = range(20000, 30000)
-# How gloo, nccl and the store say that the other side is gone.
+# How gloo, nccl and the store report that the other side is gone.
 LOST = re.compile(r'timed? ?out|closed by peer|connection (reset|refused|closed)|broken pipe|nccl', re.IGNORECASE)
 
-# Where GPUs have nccl between them: the same processes, joined by gloo.
+# On GPUs, whose processes use nccl: the same processes, joined by gloo.
 _host_group: torch_dist.ProcessGroup | None = None
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on, for processes that are about to meet there."""
+    """A port of this machine that nobody listens on, for processes about to use it as MASTER_PORT."""
     while True:
         port = random.choice(FREE_PORTS)
         with contextlib.suppress(OSError), socket.create_server(('127.0.0.1', port)):
@@ -44,21 +43,22 @@ def free_port() -> int:
 
 
 def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
-    """Accepts the rank argument that torch.distributed.launch passes, in both of its spellings."""
+    """Accepts the rank argument of torch.distributed.launch, in both spellings."""
     parser.add_argument('--local-rank', '--local_rank', type=int, help=argparse.SUPPRESS)
 
 
 def setup(device_type: str, local_rank: int | None = None, timeout: float = DEFAULT_TIMEOUT) -> torch.device:
     """Joins the process group that the launcher described, if it did, and returns this process's device.
 
-    device_type: 'cuda' or 'cpu'; nccl serves the first, gloo the second.
-    local_rank:  the launcher's argument; the environment's LOCAL_RANK goes before it.
-    timeout:     seconds that a process waits for the others before it gives them up
-    Raises InputError where the others cannot be met.
+    device_type: 'cuda' (with nccl) or 'cpu' (with gloo)
+    local_rank:  the launcher's argument; the environment's LOCAL_RANK takes precedence
+    timeout:     seconds to wait for another process before giving up
+
+    Raises InputError if the other processes cannot be reached.
     """
     global _host_group
     index = int(os.environ.get('LOCAL_RANK', local_rank or 0))
-    device = torch.device(device_type, index if device_type == 'cuda' else None)
+    device = torch.device('cuda', index) if device_type == 'cuda' else torch.device(device_type)
     if device.type == 'cuda':
         if index >= torch.cuda.device_count():
             raise InputError(
@@ -71,48 +71,22 @@ def setup(device_type: str, local_rank: int | None = None, timeout: float = DEFA
         limit = timedelta(seconds=timeout)
         try:
             torch_dist.init_process_group(
-                'nccl' if on_gpu else 'gloo',
-                timeout=limit,
-                device_id=device if on_gpu else None,
-                **_meeting_point(limit),
+                'nccl' if on_gpu else 'gloo', timeout=limit, device_id=device if on_gpu else None
             )
-        except (RuntimeError, ValueError, OSError) as error:
+        except (RuntimeError, ValueError) as error:
             address = f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}'
             reason = str(error).strip().partition('\n')[0][:200]
             raise InputError(
                 f'MASTER_ADDR:MASTER_PORT = {address}: cannot meet the other processes ({reason}): '
                 'check that all were started, and that the port is free'
             ) from None
-        _host_group = torch_dist.new_group(backend='gloo', timeout=limit) if on_gpu else None
+        if on_gpu:  # every rank is in it
+            _host_group = cast(torch_dist.ProcessGroup, torch_dist.new_group(backend='gloo', timeout=limit))
     return device
 
 
-def _meeting_point(timeout: timedelta) -> dict[str, Any]:
-    """Arguments of init_process_group by which rank 0 listens at the address MASTER_ADDR alone.
-
-    None, so that torch does as it does, which is to listen on every network: under torchrun, whose agent listens
-    already, and where MASTER_ADDR is a host's name, which may mean another address on that host itself.
-    """
-    environ = os.environ
-    host = environ['MASTER_ADDR'].replace('localhost', '127.0.0.1')
-    try:
-        version = ipaddress.ip_address(host).version
-    except ValueError:
-        return {}
-    if environ.get('TORCHELASTIC_USE_AGENT_STORE') == 'True':
-        return {}
-    address, rank, world_size = (host, int(environ['MASTER_PORT'])), int(environ['RANK']), int(environ['WORLD_SIZE'])
-    listener = None
-    if rank == 0:
-        family = socket.AF_INET6 if version == 6 else socket.AF_INET
-        listener = socket.create_server(address, family=family).detach()
-    # torch 2.4's default kind of store takes no socket.
-    store = torch_dist.TCPStore(*address, world_size, rank == 0, timeout, master_listen_fd=listener, use_libuv=False)
-    return {'store': store, 'rank': rank, 'world_size': world_size}
-
-
 def is_distributed() -> bool:
-    """Whether a launcher started this process, be it the only one of its world."""
+    """Whether a launcher started this process, even as the only one."""
     return torch_dist.is_available() and torch_dist.is_initialized()
 
 
@@ -127,30 +101,18 @@ def world_size() -> int:
 
 
 def is_main() -> bool:
-    """Whether this process writes the files and speaks to the user."""
+    """Whether this process writes the files and the messages."""
     return rank() == 0
 
 
 def barrier() -> None:
-    """Waits until every process is here."""
+    """Waits until every process has arrived here."""
     if is_distributed():
         torch_dist.barrier()
 
 
-@contextlib.contextmanager
-def main_first() -> Iterator[None]:
-    """Its body runs on rank 0 alone, then on the others, which find what that one left on the disk."""
-    if not is_main():
-        barrier()
-    try:
-        yield
-    finally:
-        if is_main():
-            barrier()
-
-
 def any_rank(*flags: bool) -> tuple[bool, ...]:
-    """For each flag whether it is set on any rank, the same on all. Waits for the hosts, not for their GPUs."""
+    """For each flag, whether it is set on any rank; the same on all ranks. Waits for the hosts, not for their GPUs."""
     if not is_distributed():
         return flags
     states = torch.tensor(flags, dtype=torch.uint8)
@@ -168,8 +130,8 @@ def broadcast(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def lost_peers_end_the_job(remedy: str) -> Iterator[None]:
-    """Turns the many errors of a collective whose other side died or hangs into PeerLost, which ends in `remedy`."""
+def reporting_lost_peers(remedy: str) -> Iterator[None]:
+    """Turns the errors of a collective whose other side died or hangs into PeerLost, whose message ends in `remedy`."""
     try:
         yield
     except RuntimeError as error:
@@ -177,12 +139,12 @@ def lost_peers_end_the_job(remedy: str) -> Iterator[None]:
         if not is_distributed() or not LOST.search(str(error)):
             raise
         raise PeerLost(
-            f'rank {rank()}: another process died or hangs ({reason[:200]}): see what that one said; {remedy}'
+            f'rank {rank()}: another process died or hangs ({reason[:200]}): see its output; {remedy}'
         ) from None
 
 
 def gather(value: Any) -> list[Any]:
-    """Every process's value, in order of rank, on rank 0; an empty list on the others."""
+    """Every process's value, by rank, on rank 0; an empty list on the others."""
     if not is_distributed():
         return [value]
     values: list[Any] = [None] * world_size() if is_main() else []
@@ -191,9 +153,9 @@ def gather(value: Any) -> list[Any]:
 
 
 def on_main(work: Callable[[], Any]) -> Any:
-    """What `work` returns, which rank 0 alone does, however long it takes; None on the others.
+    """Runs `work` on rank 0 alone, however long it takes; returns its result there, None on the others.
 
-    Meanwhile all ranks meet every `POLL` seconds, so that nobody waits in vain for as long as the timeout.
+    Meanwhile all ranks exchange a flag every `POLL` seconds, so that none runs into the timeout.
     """
     if not is_distributed():
         return work()
@@ -205,13 +167,13 @@ def on_main(work: Callable[[], Any]) -> Any:
 
 
 def agree(work: Callable[[], Any]) -> Any:
-    """What `work`, which rank 0 alone does, returns or raises as an Ending: the same on every rank."""
+    """Runs `work` on rank 0 alone; every rank returns its result or raises its CleanExit."""
     result, error = None, None
     if is_main():
         try:
             result = work()
-        except Ending as ending:
-            error = ending
+        except CleanExit as raised:
+            error = raised
     result, error = broadcast((result, error))
     if error is not None:
         raise error
@@ -219,10 +181,10 @@ def agree(work: Callable[[], Any]) -> Any:
 
 
 def cleanup() -> None:
-    """Leaves the process group, so that the launcher sees a clean end.
+    """Leaves the process group.
 
-    gloo's thread may still have a tensor to free, for which it needs Python's lock. torch 2.4 holds that while it waits
-    for the thread, forever: a moment without the lock lets the thread end before.
+    gloo's thread may still have to free a tensor, for which it needs the GIL. torch 2.4 holds the GIL while it waits
+    for that thread, forever: sleeping first, without the GIL, lets the thread finish.
     """
     if is_distributed():
         time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights of a network in training."""
+"""The exponential moving average (EMA) of a network's weights."""
 
 import copy
 
@@ -7,9 +7,11 @@ from torch import nn
 
 
 class EMA:
-    """Exponential moving average of a network's parameters and floating-point buffers; other buffers are copied.
+    """EMA of a network's parameters and floating-point buffers; other buffers are copied.
 
-    module: the averaged network; updates: how many there were, the first of which copies
+    module:  the network with the averaged weights
+    updates: how many there were; the first one copies
+
     The host never waits for the device.
     """
 
@@ -18,9 +20,9 @@ class EMA:
 
     @torch.no_grad()
     def update(self, gate: torch.Tensor) -> None:
-        """The caller adds to `updates`.
+        """The caller increments `updates`.
 
-        gate: float32 scalar on the network's device, 1, or from the second update on 0 for no change of the parameters
+        gate: float32 scalar on the network's device: 1; from the second update on 0 leaves the average unchanged
         """
         pairs = list(zip(_tensors(self.module), _tensors(self.model), strict=True))
         averaged, values = _split([pair for pair in pairs if pair[0].is_floating_point()])

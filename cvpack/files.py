@@ -1,4 +1,4 @@
-"""Files, read and written: a user's json; our own, whole or not at all."""
+"""Reading and writing files: json, digests, atomic writes, links."""
 
 import contextlib
 import hashlib
@@ -15,7 +15,7 @@ MAX_POINTER_BYTES = 256
 
 
 def read_json(path: Path, remedy: str = 'get it again') -> Any:
-    """The content of a json file. Raises InputError, which ends in `remedy`, where it is absent or damaged."""
+    """The content of a json file. Raises InputError, ending in `remedy`, if it is absent or damaged."""
     try:
         return json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
@@ -41,8 +41,8 @@ def sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes path's place once it is whole and on the disk; until then path stays as it is."""
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which replaces `path` once it is complete and on disk; until then `path` is untouched."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f'{path.name}.tmp')
     try:
@@ -56,9 +56,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def point(link: Path, path: Path) -> None:
-    """Makes `link` one to a file beside it, in one step: there is never none. Raises OSError if it cannot.
+    """Makes `link` a link to a file in the same folder, atomically. Raises OSError if it cannot.
 
-    Where the file system has no links, it becomes a text file that holds the name, for `follow`.
+    On a file system without links it becomes a text file with the name, which `follow` understands.
     """
     temporary = link.with_name(f'{link.name}.tmp')
     temporary.unlink(missing_ok=True)
@@ -66,16 +66,16 @@ def point(link: Path, path: Path) -> None:
         temporary.symlink_to(path.name)
         os.replace(temporary, link)
     except (OSError, NotImplementedError):
-        with replacing(link) as file:
+        with atomic_write(link) as file:
             file.write(f'{path.name}\n'.encode())
 
 
 def follow(path: Path) -> Path:
-    """The file that a link, or the text file in its place, stands for; any other path as it is."""
+    """The file that a link, or a text file in its place, points to; any other path unchanged."""
     try:
         if path.is_symlink():
             return path.parent / path.readlink()
         name = path.read_text().strip() if path.stat().st_size <= MAX_POINTER_BYTES else ''
-    except (OSError, ValueError):  # absent, or no text
+    except (OSError, ValueError):  # absent, or not text
         return path
     return path.with_name(name) if re.fullmatch(rf'[\w.-]+{re.escape(path.suffix)}', name) else path

@@ -1,6 +1,6 @@
-"""Progress to the console, a file and TensorBoard; only rank 0 speaks.
+"""Progress on the console, in a file and in TensorBoard, by rank 0 alone.
 
-The line that a run leaves every `PERIOD` iterations:
+The line written every `PERIOD` iterations:
     iter 2400/96000 | lr 4.000e-03 | total_loss 101.3 | 310 img/s | data 2% | mem 9.8 GB | left 11:32:10
 """
 
@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -35,7 +35,7 @@ class _ConsoleHandler(logging.Handler):
 
 
 def get_logger(file: Path | None = None) -> logging.Logger:
-    """The run's logger: console and, when given, a file that is appended to. Silent on ranks but 0."""
+    """The run's logger, to the console and, if given, a file that is appended to. Silent on ranks other than 0."""
     logger = logging.getLogger(LOGGER)
     logger.propagate = False
     logger.setLevel(logging.INFO if dist.is_main() else logging.ERROR)
@@ -94,14 +94,14 @@ class TrainLog:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """The time that its body takes is no training time: it is left out of the speed."""
+        """Leaves the time spent inside out of the speed."""
         begin = time.perf_counter()
         yield
         iteration, last_time, wait = self.mark
         self.mark = (iteration, last_time + time.perf_counter() - begin, wait)
 
     def __call__(self, iteration: int, lr: float, losses: dict[str, float]) -> None:
-        """To be called of every iteration (1, 2, ...), once its losses are known."""
+        """To be called for every iteration (1, 2, ...), once its losses are known."""
         self.bar.update()
         if not dist.is_main() or (iteration % PERIOD and iteration != self.max_iter):
             return
@@ -113,32 +113,25 @@ class TrainLog:
         data_share = (wait - last_wait) / elapsed
         memory = peak_memory_gb(self.device)
         left = timedelta(seconds=round((self.max_iter - iteration) * elapsed / count))
-        told = 'unknown' if math.isnan(memory) else f'{memory:.1f} GB'
         terms = ' | '.join(f'{name} {value:.4f}' for name, value in losses.items())
         self.logger.info(
-            f'iter {iteration}/{self.max_iter} | lr {lr:.3e} | {terms} | {speed:.1f} img/s | '
-            f'data {data_share:.0%} | mem {told} | left {left}'
+            f'iter {iteration}/{self.max_iter} | lr {lr:.3e} | {terms} | {speed:.1f} img/s | data {data_share:.0%} | '
+            f'mem {"unknown" if math.isnan(memory) else f"{memory:.1f} GB"} | left {left}'
         )
-        scalars = {
-            **losses,
-            'lr': lr,
-            'images_per_second': speed,
-            'data_share': data_share,
-            'memory_gb': memory,
-        }
-        self.add(iteration, scalars)
+        scalars = {'lr': lr, 'images_per_second': speed, 'data_share': data_share, 'memory_gb': memory}
+        self.add(iteration, losses | scalars)
 
-    def add(self, iteration: int, scalars: dict[str, float], pictures: dict[str, Any] | None = None) -> None:
-        """To TensorBoard, on rank 0: numbers, and pictures, numpy (H, W, 3) uint8 RGB, by their names there."""
+    def add(self, iteration: int, scalars: dict[str, float], images: dict[str, np.ndarray] | None = None) -> None:
+        """Adds scalars and images, (H, W, 3) uint8 RGB, to TensorBoard, on rank 0."""
         if self.writer is None:
             return
         try:
             for name, value in scalars.items():
                 self.writer.add_scalar(name, value, iteration)
-            for name, picture in (pictures or {}).items():
-                self.writer.add_image(name, picture, iteration, dataformats='HWC')
-        except OSError as error:  # a full disk is no reason to stop training
-            self._go_without(error)
+            for name, image in (images or {}).items():
+                self.writer.add_image(name, image, iteration, dataformats='HWC')
+        except OSError as error:  # training continues on a full disk
+            self._disable(error)
 
     def close(self) -> None:
         """Ends the bar and flushes TensorBoard's file."""
@@ -147,15 +140,15 @@ class TrainLog:
             try:
                 self.writer.close()
             except OSError as error:
-                self._go_without(error)
+                self._disable(error)
         threading.excepthook = self.thread_hook
 
-    def _go_without(self, error: OSError) -> None:
-        self.logger.error(f'TensorBoard cannot write ({error.strerror}): going on without it')
+    def _disable(self, error: OSError) -> None:
+        self.logger.error(f'TensorBoard cannot write ({error.strerror}): continuing without it')
         self.writer = None
 
-    def _thread_failed(self, failure: Any) -> None:
-        """In threading.excepthook's place: what ends TensorBoard's thread is raised by its next use, too."""
+    def _thread_failed(self, failure: threading.ExceptHookArgs) -> None:
+        """As threading.excepthook: silent about an OSError in TensorBoard's thread, which its next use raises too."""
         is_its = type(failure.thread).__module__.startswith('tensorboard.')
         if not is_its or not issubclass(failure.exc_type, OSError):
             self.thread_hook(failure)

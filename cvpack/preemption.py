@@ -1,4 +1,4 @@
-"""Being asked to stop: the signals of schedulers, remembered until the iteration is over."""
+"""Requests to stop: schedulers' signals, remembered until the iteration is over."""
 
 import signal
 from types import FrameType, TracebackType
@@ -8,10 +8,10 @@ SIGNALS = tuple(getattr(signal, name) for name in ('SIGTERM', 'SIGUSR1') if hasa
 
 
 class StopRequest:
-    """In its `with` block the process's SIGTERM and SIGUSR1 do nothing but set `requested`.
+    """In its `with` block SIGTERM and SIGUSR1 only set `requested`.
 
-    After a request they do nothing afterwards either: a launcher that asks again would end the process before its exit
-    code said that all is saved.
+    After a request they stay ignored: a launcher that repeats it would kill the process before its exit code says that
+    everything is saved.
     """
 
     def __init__(self) -> None:

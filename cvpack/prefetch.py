@@ -1,4 +1,4 @@
-"""Batches brought to a GPU beside its work."""
+"""Copying batches to a GPU while it computes."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -7,9 +7,9 @@ import torch
 
 
 class Prefetch:
-    """Iterates over a loader's batches, dictionaries of tensors, brought to the device.
+    """Iterates over a loader's batches (dictionaries of tensors), moved to the device.
 
-    To a GPU, from pinned memory, they are copied on a stream of their own, while it is still at the iteration before.
+    On a GPU, batches in pinned memory are copied on a separate stream, while the previous iteration is still running.
     """
 
     def __init__(self, loader: Iterable[dict[str, torch.Tensor]], device: torch.device) -> None:

@@ -1,7 +1,7 @@
-"""Which sample comes when, as a pure function of the seed and the position in the run.
+"""The order of samples, as a pure function of the seed and the position in the run.
 
-There is no sampler state to save: a run that continues at iteration k asks for the positions from k on and gets
-what an uninterrupted run would have got, with any number of workers.
+There is no sampler state to save: a run that resumes at iteration k asks for the positions from k on and gets what an
+uninterrupted run would have got, with any number of workers.
 """
 
 import functools
@@ -21,22 +21,22 @@ def epoch_order(seed: int, epoch: int, length: int) -> list[int]:
     return torch.randperm(length, generator=generator).tolist()
 
 
-class TrainBatchSampler(Sampler):
-    """So many of one rank's batches, from the position `first` of the run on.
+class TrainBatchSampler(Sampler[list[tuple[int, int]]]):
+    """One rank's batches, from position `first` of the run on.
 
-    The run is one endless row of positions, epoch after epoch; `batch_size * world_size` of them after each other
-    make a batch on every rank, a block of `batch_size` each. A batch is a list of (index in the data set, position
-    in the run): the position seeds the sample's augmentation.
+    The run is an endless sequence of positions, epoch after epoch. Each iteration takes the next
+    `batch_size * world_size` of them, a block of `batch_size` for each rank. A batch is a list of (index in the data
+    set, position in the run); the position seeds the sample's augmentation.
+
+    batches: how many
     """
 
     def __init__(
         self, length: int, batch_size: int, first: int, batches: int, seed: int, rank: int, world_size: int
     ) -> None:
-        self.length = length
-        self.batch_size = batch_size
+        self.length, self.batch_size = length, batch_size
         self.first, self.batches = first, batches
-        self.seed = seed
-        self.rank, self.world_size = rank, world_size
+        self.seed, self.rank, self.world_size = seed, rank, world_size
 
     def __len__(self) -> int:
         return self.batches
@@ -45,7 +45,7 @@ class TrainBatchSampler(Sampler):
         return map(self.batch, range(self.batches))
 
     def batch(self, number: int) -> list[tuple[int, int]]:
-        """The batch of this number, from 0."""
+        """Batch `number`, counted from 0."""
         first = self.first + (number * self.world_size + self.rank) * self.batch_size
         return [
             (epoch_order(self.seed, position // self.length, self.length)[position % self.length], position)
@@ -54,16 +54,16 @@ class TrainBatchSampler(Sampler):
 
 
 def shard(length: int, rank: int, world_size: int) -> range:
-    """This rank's contiguous part of range(length): the parts hold every index exactly once."""
+    """This rank's contiguous shard of range(length); the shards contain every index exactly once."""
     return range(length * rank // world_size, length * (rank + 1) // world_size)
 
 
 def worker_by_worker(batches: Sequence[Batch], workers: int) -> list[Batch]:
-    """The batches in such an order that each worker of a DataLoader, which take turns, gets a contiguous part of them.
+    """Reorders batches so that each worker of a DataLoader, which deals them out in turn, gets contiguous ones.
 
     workers: 0 if there are none
     """
     workers = max(workers, 1)
-    least, longer = divmod(len(batches), workers)  # of the parts the first ones are longer by one
+    size, longer = divmod(len(batches), workers)  # the first `longer` workers get one more
     turns = (divmod(number, workers) for number in range(len(batches)))
-    return [batches[worker * least + min(worker, longer) + turn] for turn, worker in turns]
+    return [batches[worker * size + min(worker, longer) + turn] for turn, worker in turns]

@@ -1,4 +1,4 @@
-"""The optimiser and the learning rate, the latter a pure function of the iteration."""
+"""The optimiser, and the learning rate as a pure function of the iteration."""
 
 import warnings
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ class Schedule:
     warmup_factor: float
 
     def lr(self, iteration: int) -> float:
-        """Learning rate in use at iteration 1, 2, ..., max_iter."""
+        """The learning rate of iteration 1, 2, ..., max_iter."""
         if iteration < self.warmup_iters:
             factor = self.warmup_factor + (1 - self.warmup_factor) * iteration / self.warmup_iters
         else:
@@ -41,12 +41,13 @@ def scale_schedule(
     gpus: int,
     reference_gpus: int,
 ) -> Schedule:
-    """The linear batch rule: the LR grows with the number of GPUs, the iterations shrink, the warm-up stays.
+    """Linear scaling: the learning rate grows with the number of GPUs, the iterations shrink, the warm-up stays.
 
-    A warm-up of more than two thirds of the iterations is shortened to these, or the LR would never decay.
+    A warm-up of more than two thirds of the iterations is shortened to that, or the learning rate would never decay.
 
-    base_lr is a GPU's; max_iter and checkpoint_period are those of `reference_gpus`.
-    gpus: a GPU that accumulates the gradients of n batches counts for n
+    base_lr:                     for one GPU
+    max_iter, checkpoint_period: for `reference_gpus`
+    gpus:                        a GPU that accumulates the gradients of n batches counts as n
     """
     iterations = max(max_iter * reference_gpus // gpus, 1)
     return Schedule(
@@ -63,45 +64,46 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Adam (betas 0.9, 0.999, eps 1e-8) or SGD, both with L2 weight decay on all parameters; fused.
 
-    The learning rate is set before every step from the Schedule; the one given here is never used.
-    capturable: for steps in a CUDA graph: the learning rate is a float32 tensor on the parameters' device
+    The learning rate is set from the Schedule before every step.
+
+    capturable: for steps in a CUDA graph; the learning rate is then a float32 tensor on the parameters' device
     """
     parameters = list(parameters)
     lr = torch.zeros((), device=parameters[0].device) if capturable else 0.0
     if name == 'Adam':
-        # Steps before the capture make it warn.
+        # Raised by the eager steps before the capture.
         warnings.filterwarnings('ignore', 'This instance was constructed with capturable=True')
         return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, fused=True, capturable=capturable)
     if name == 'SGD':
         optimizer = torch.optim.SGD(parameters, lr=lr, weight_decay=weight_decay, momentum=momentum, fused=True)
         if momentum:
-            # torch would leave them uninitialised where the first step is left out, or has no gradient for one.
+            # torch would leave them uninitialised if the first step is skipped, or lacks a gradient.
             optimizer.state |= {p: {'momentum_buffer': torch.zeros_like(p)} for p in parameters}
         return optimizer
     raise ValueError(f'optimizer {name!r} is none of {OPTIMIZERS}')
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict, path: Path, setting: str = 'the optimiser') -> None:
-    """Takes the moments and steps of a saved optimiser; the options (weight decay, fused, ...) stay this run's.
+    """Restores a saved optimiser's moments and steps; the options (weight decay, fused, ...) stay this run's.
 
-    setting: what the user chooses the kind of optimiser by
-    Raises InputError, by path, for another kind of optimiser, or one of another number of parameters.
+    setting: the option that selects the optimiser, for the message
+
+    Raises InputError, naming the path, for another optimiser, or one of another number of parameters.
     """
     options = [{name: group[name] for name in group if name != 'params'} for group in optimizer.param_groups]
-    groups = state.get('param_groups') if isinstance(state, dict) else None
-    fits = isinstance(groups, list) and all(isinstance(group, dict) and 'params' in group for group in groups)
-    if not fits or not isinstance(state.get('state'), dict):
-        raise InputError(f"{path}: its 'optimizer' is not the state of one: get the file again")
+    groups = state.get('param_groups') if isinstance(state, dict) and isinstance(state.get('state'), dict) else None
+    if not isinstance(groups, list) or not all(isinstance(group, dict) and 'params' in group for group in groups):
+        raise InputError(f"{path}: its 'optimizer' is not the state of an optimiser: get the file again")
     if [len(group['params']) for group in groups] != [len(group['params']) for group in optimizer.param_groups]:
         raise InputError(f'{path} holds the optimiser of another number of parameters: is it of the same network?')
     if [('betas' in group) for group in groups] != [('betas' in group) for group in options]:
-        raise InputError(f'{path} was trained with another optimiser: set {setting} to that one')
+        raise InputError(f'{path} was trained with another optimiser: set {setting} to the same')
     merged = [{**old, **new} for old, new in zip(groups, options)]
     optimizer.load_state_dict({**state, 'param_groups': merged})
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Sets the learning rate of every parameter group; of one that is a tensor the content."""
+    """Sets the learning rate of every parameter group; a tensor is changed in place."""
     for group in optimizer.param_groups:
         if isinstance(group['lr'], torch.Tensor):
             group['lr'].fill_(lr)

@@ -1,8 +1,8 @@
-"""Objects of other projects in checkpoint files: read as data, without importing or calling anything that a file names.
+"""Objects of other projects in checkpoint files: read as data; nothing that a file names is imported or called.
 
-torch.load with weights_only builds what is on its own list and refuses the rest, so that a numpy array in a file's
-metadata hides the weights. Here it is given a stand-in of ours for every other name in the file: numpy's makes the
-array, and those of other packages do nothing.
+torch.load with weights_only builds what is on its own list and refuses the rest, so a numpy array in a file's metadata
+hides the weights. Here every other name in the file gets a stand-in: numpy's build the array, and those of other
+packages do nothing.
 """
 
 import contextlib
@@ -13,24 +13,24 @@ import zipfile
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal
 
-import torch
+import numpy as np
 from torch import serialization
 
-# Of Python's own library a sound file may name these; the others are what attacks are made of, and stay refused.
+# The names of Python's own library that harmless files contain. Attacks are made of the others, which stay refused.
 HARMLESS = re.compile(
     r'builtins\.(getattr|bytes|bytearray|set|frozenset|complex|range|slice)|_codecs\.encode|argparse\.Namespace|'
     r'(datetime|pathlib)\.\w+'
 )
 PLAIN_DTYPE = re.compile(r'[<>|=]?[?biufcSUVmM]\d*')
 OBJECT_DTYPE = re.compile(r'\|?O\d*')
-# Before torch 1.6 a file was a row of pickles, of which the last of these has the content.
+# Before torch 1.6 a file was a sequence of pickles; the last of these holds the content.
 OLD_PICKLES = 4
 
 
 class Foreign:
-    """A class, function or object of another project: its name is all that is known of it, and it does nothing."""
+    """A class, function or object of another project, of which only the name is known; it does nothing."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> 'Foreign':
         return super().__new__(cls)
@@ -44,7 +44,7 @@ class Foreign:
 
 
 class DType:
-    """For numpy.dtype, which would take over any flags from a file: here only the letter and the byte order count."""
+    """In place of numpy.dtype, which would accept any flags from a file: only the type code and byte order are used."""
 
     def __init__(self, code: str, *_: Any) -> None:
         self.code, self.is_object = code, bool(OBJECT_DTYPE.fullmatch(code))
@@ -55,25 +55,19 @@ class DType:
         if state[1] in ('<', '>'):
             self.code = state[1] + self.code.lstrip('<>|=')
 
-    def array(self, shape: tuple, content: bytes, order: str = 'C') -> Any:
-        """A numpy array. Raises ValueError unless the content is as large as its shape."""
-        content = bytearray(memoryview(content))
-        flat = torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)
-        return flat.numpy().view(self.code).reshape(shape, order=order)
+    def array(self, shape: tuple[int, ...], content: bytes, order: Literal['C', 'F'] = 'C') -> np.ndarray:
+        """Raises TypeError unless the content is bytes, and as many as the shape needs."""
+        return np.ndarray(shape, self.code, bytearray(memoryview(content)), order=order)
 
 
 class Array:
-    """For numpy.ndarray. value: the array; if it is of objects, the flat list of them."""
+    """In place of numpy.ndarray. value: the array; for an array of objects the flat list of them."""
 
-    value: Any = None
+    value: np.ndarray | list | None = None
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, is_fortran, content = state
         self.value = content if dtype.is_object else dtype.array(shape, content, 'F' if is_fortran else 'C')
-
-
-def _new_array(*_: Any) -> Array:
-    return Array()
 
 
 def _scalar(dtype: DType, content: Any) -> Any:
@@ -82,25 +76,25 @@ def _scalar(dtype: DType, content: Any) -> Any:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """How pickles keep bytes; but for empty ones, which they call."""
+    """How pickles store bytes, other than empty ones."""
     if encoding != 'latin1':
         raise ValueError(f'bytes encoded as {encoding!r} are not read')
     return text.encode(encoding)
 
 
-def _named(path: str, stand_in: Callable) -> Callable:
-    """The stand-in under the module and name that torch knows it by."""
+def _named(path: str, stand_in: Any) -> Callable[..., Any]:
+    """The stand-in under the module and name by which torch looks it up."""
     stand_in.__module__, _, stand_in.__name__ = path.rpartition('.')
     stand_in.__qualname__ = stand_in.__name__
     return stand_in
 
 
-def _known() -> dict[str, Callable]:
-    """The stand-ins that give values."""
-    known = {'numpy.dtype': DType, 'numpy.ndarray': Array}
+def _known() -> dict[str, Callable[..., Any]]:
+    """The stand-ins that return values."""
+    known: dict[str, Callable[..., Any]] = {'numpy.dtype': DType, 'numpy.ndarray': Array}
     known |= {'_codecs.encode': lambda *args: _encode(*args), 'builtins.bytes': lambda: b''}
     for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):  # before numpy 2, and since
-        known[f'{module}._reconstruct'] = lambda *args: _new_array(*args)
+        known[f'{module}._reconstruct'] = lambda *_: Array()
         known[f'{module}.scalar'] = lambda *args: _scalar(*args)
     return {path: _named(path, stand_in) for path, stand_in in known.items()}
 
@@ -110,9 +104,9 @@ KNOWN = _known()
 
 def _names(path: Path) -> set[str]:
     """The classes and functions that a file written by torch.save names, as module.name; none in a damaged file."""
-    named = set()
+    names = set()
     with path.open('rb') as file, contextlib.ExitStack() as stack, contextlib.suppress(ValueError):
-        pickles = [file] * OLD_PICKLES
+        pickles: list[IO[bytes]] = [file] * OLD_PICKLES
         if zipfile.is_zipfile(file):
             archive = stack.enter_context(zipfile.ZipFile(file))
             members = [name for name in archive.namelist() if name.endswith('/data.pkl')]
@@ -121,19 +115,18 @@ def _names(path: Path) -> set[str]:
             file.seek(0)
         for step, argument, _ in chain.from_iterable(map(pickletools.genops, pickles)):
             if step.name == 'GLOBAL':
-                named.add(re.sub(r'\A__builtin__\b', 'builtins', argument).replace(' ', '.'))
-    return named
+                names.add(re.sub(r'\A__builtin__\b', 'builtins', str(argument)).replace(' ', '.'))
+    return names
 
 
 @contextlib.contextmanager
 def stand_ins_for(path: Path) -> Iterator[None]:
-    """While its body runs torch.load reads what the file names by stand-ins; `settled` makes plain values of them."""
+    """Inside, torch.load builds stand-ins for what the file names; `without_stand_ins` makes plain values of them."""
     own = sys.stdlib_module_names
     names = [name for name in _names(path) if name.partition('.')[0] not in own or HARMLESS.fullmatch(name)]
     names = [name for name in names if not name.startswith('torch.')]
     before = list(serialization.get_safe_globals())
-    new = [KNOWN.get(name) or _named(name, type('Foreign', (Foreign,), {})) for name in names]
-    serialization.add_safe_globals(new)
+    serialization.add_safe_globals([KNOWN.get(name) or _named(name, type('Foreign', (Foreign,), {})) for name in names])
     try:
         yield
     finally:
@@ -141,15 +134,15 @@ def stand_ins_for(path: Path) -> Iterator[None]:
         serialization.add_safe_globals(before)
 
 
-def settled(value: Any) -> Any:
-    """What was read with stand-ins, in place: with numpy's arrays for theirs."""
+def without_stand_ins(value: Any) -> Any:
+    """What was read, changed in place: numpy arrays instead of their stand-ins."""
     if isinstance(value, Array):
-        return settled(value.value)
+        return without_stand_ins(value.value)
     if isinstance(value, dict):
         for key in value:
-            value[key] = settled(value[key])
+            value[key] = without_stand_ins(value[key])
     elif isinstance(value, list):
-        value[:] = map(settled, value)
+        value[:] = map(without_stand_ins, value)
     elif type(value) is tuple:
-        return tuple(map(settled, value))
+        return tuple(map(without_stand_ins, value))
     return value

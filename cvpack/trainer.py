@@ -1,4 +1,4 @@
-"""The training loop, in plain sight."""
+"""The training loop and the training step."""
 
 import contextlib
 import math
@@ -17,19 +17,19 @@ from cvpack.solver import Schedule, set_lr
 
 Losses = dict[str, torch.Tensor]
 
-# Iterations that a GPU may be behind the host: while it computes one, the host launches the next.
+# How many iterations a GPU may lag behind the host: while it computes one, the host launches the next.
 GPU_LAG = 1
 
 
 class Outcome:
-    """What an iteration gave. The device may still be at it: reading waits for that, nothing else does.
+    """The result of an iteration, which the device may still be computing; only reading it waits for that.
 
-    values: the losses by `names`, then 0, or NaN if the run's numbers are no longer finite
+    values: the losses, named by `names`, then 0, or NaN once any number of the run was not finite
     """
 
     def __init__(self, iteration: int, names: list[str], values: torch.Tensor) -> None:
         self.iteration, self.names = iteration, names
-        self.values = values.to('cpu', non_blocking=True, copy=True)  # of a GPU's: into pinned memory
+        self.values = values.to('cpu', non_blocking=True, copy=True)  # from a GPU into pinned memory
         self.done = None
         if values.is_cuda:
             self.done = torch.cuda.Event()
@@ -47,7 +47,7 @@ class Outcome:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether a loss or gradient was not finite, in this iteration or before: the update was left out."""
+        """Whether a loss or gradient was not finite, now or earlier; the update was skipped."""
         return math.isnan(self._read()[-1])
 
 
@@ -61,18 +61,20 @@ def train_loop(
     accumulate: int,
     stop: StopRequest,
 ) -> None:
-    """Takes `step` through the iterations `start` + 1 to `schedule.max_iter`, each of `accumulate` batches.
+    """Runs `step` for iterations `start` + 1 to `schedule.max_iter`, each of `accumulate` batches.
 
-    log: of every iteration; save: every checkpoint period, at the end, and before stopping
-    Raises NotFinite on all ranks when a loss or gradient of any rank was not finite, which has changed no weight; and
-    Preempted, after saving, when any rank was asked to stop.
+    log:  called for every iteration
+    save: called every checkpoint period, at the end, and before stopping
 
-    A GPU's outcomes are read `step.lag` iterations later, so that it never waits for the host. Before a save all are.
+    A GPU's outcomes are read `step.lag` iterations late, so that it never waits for the host; before a save all are.
+
+    Raises NotFinite on all ranks if a loss or gradient of any rank was not finite, before it changed a weight; and
+    Preempted on all ranks, after saving, if any was asked to stop.
     """
     unread: deque[Outcome] = deque()
 
     def read(leave: int) -> bool:
-        """Reads the outcomes but for the last `leave`; whether to stop."""
+        """Reads all but the last `leave` outcomes; returns whether to stop."""
         stopping = False
         while len(unread) > leave:
             outcome = unread.popleft()
@@ -94,19 +96,20 @@ def train_loop(
 
 
 class TrainStep:
-    """One iteration: gradients of one or more batches, then the optimiser and the moving average.
+    """One iteration: the gradients of one or more batches, then the optimiser and the EMA.
 
-    Nothing in it waits for the device, but what the network itself does, as SyncBatchNorm. Once a loss or gradient is
-    not finite, the updates are left out for good, on the device itself, and the outcome says so.
+    It never waits for the device, unless the network does. Once a loss or gradient is not finite, all further updates
+    are skipped, by the device itself, and the outcome says so.
 
-    compute_losses: batch -> losses, with the one to minimise under 'total_loss'; runs the network under its
-                    own autocast
-    optimizer:      a fused one, which can leave out an update
-    scaler:         scales float16 gradients, and leaves out updates by ones that overflow; disabled for others
-    model:          the network, in DistributedDataParallel where there is a process group
-    average:        moving average of the weights, or None
+    compute_losses: batch -> losses, with the one to minimise under 'total_loss'; has its own autocast
+    optimizer:      a fused one, which can skip an update
+    scaler:         scales float16 gradients, and skips updates whose gradients overflow; disabled for other dtypes
+    model:          the network, in DistributedDataParallel if there is a process group
+    ema:            the EMA of the weights, or None
+    seed:           of the random numbers that the network draws
 
-    lag: iterations after which outcomes are best read; compute: what is done on the device, which may be replayed
+    lag:     after how many iterations an outcome is best read
+    compute: the work on the device, which may be replaced by a CudaGraph of it
     """
 
     def __init__(
@@ -125,14 +128,14 @@ class TrainStep:
         self.ema, self.seed = ema, seed
         device = optimizer.param_groups[0]['params'][0].device
         self.lag = GPU_LAG if device.type == 'cuda' else 0
-        # 0 as long as all numbers were finite, else NaN: what is not finite leaves that of any sum, times 0.
+        # 0 while all numbers are finite, then NaN: 0 times anything that is not finite.
         self.taint = torch.zeros((), device=device)
         self.skipped = torch.zeros((), device=device)
         self.names: list[str] = []
         self.compute: Callable[..., torch.Tensor] = self._compute
 
     def __call__(self, iteration: int, *batches: Any) -> Outcome:
-        # What a network draws (dropout, say) follows from the place in the run too, so that resuming repeats it.
+        # The network's random numbers (dropout) follow from the iteration, so that resuming repeats them.
         torch.manual_seed((self.seed * 1_000_003 + iteration) * dist.world_size() + dist.rank())
         set_lr(self.optimizer, self.schedule.lr(iteration))
         values = self.compute(*batches)
@@ -141,7 +144,7 @@ class TrainStep:
         return Outcome(iteration, self.names, values)
 
     def _compute(self, *batches: Any) -> torch.Tensor:
-        """An iteration's work on the device; what Outcome reads. Host state changes only as it would on every call."""
+        """An iteration's work on the device; returns what Outcome reads. A replay leaves host state unchanged."""
         losses = self._gradients(batches)
         self._update()
         if self.scaler.is_enabled():
@@ -150,33 +153,34 @@ class TrainStep:
         return torch.stack([*(value.to(losses['total_loss'].dtype) for value in losses.values()), self.taint])
 
     def _gradients(self, batches: tuple[Any, ...]) -> Losses:
-        """Forward and backward of every batch: the mean gradient, exchanged once; the mean losses."""
-        self.optimizer.zero_grad(set_to_none=True)  # first: the old gradients' memory is free for the activations
-        parts = []
+        """Forward and backward pass of every batch: the mean gradient, exchanged once. Returns the mean losses."""
+        self.optimizer.zero_grad(set_to_none=True)  # now, to free their memory for the activations
+        sums: Losses = {}
         for number, batch in enumerate(batches, start=1):
-            waits = self.parallel is not None and number < len(batches)
-            with self.parallel.no_sync() if waits else contextlib.nullcontext():
+            is_last = number == len(batches)
+            with contextlib.nullcontext() if self.parallel is None or is_last else self.parallel.no_sync():
                 losses = self.compute_losses(batch)
                 total = losses['total_loss']
                 self.taint += 0 * total.detach()
-                # A factor of 1, or NaN: then so is every gradient, on all ranks, and all leave out the update.
+                # A factor of 1; or NaN, which makes every gradient NaN, on all ranks, and all skip the update.
                 self.scaler.scale(total / len(batches) * (1 + self.taint)).backward()
-            parts.append({name: value.detach() for name, value in losses.items()})
-        return {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0) + value.detach()
+        return {name: value / len(batches) for name, value in sums.items()}
 
     def _update(self) -> None:
-        """The optimiser, then the moving average; neither changes a weight if the gradients are not finite.
+        """The optimiser, then the EMA; neither changes a weight if the gradients are not finite.
 
-        A gradient scaler leaves out steps whose float16 gradients overflow, which is no reason to stop.
+        A gradient scaler skips steps whose float16 gradients overflow, which is no reason to stop.
         """
         gradients = [p.grad for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
-        # One kernel for many tensors, as torch.nn.utils.clip_grad_norm_ has it.
+        # One kernel for many tensors, as in torch.nn.utils.clip_grad_norm_.
         size = torch.stack(torch._foreach_norm(gradients)).sum()
         if self.scaler.is_enabled():
             self.skipped += ~size.isfinite()
         else:
             self.taint += 0 * size
-            self.optimizer.found_inf = self.taint.isnan().float()
+            self.optimizer.found_inf = self.taint.isnan().float()  # type: ignore[attr-defined]  # read by fused ones
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.ema is not None:

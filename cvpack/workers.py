@@ -1,13 +1,20 @@
-"""A DataLoader's workers: how a line tells what they ran out of."""
+"""DataLoader workers: signals and memory; errors that say so where they lack shared memory or open files."""
 
 import contextlib
 import errno
+import os
 import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 
+from cvpack.device import c_function, keep_freed_memory, trim_memory
 from cvpack.errors import InputError
+
+# Linux's prctl.h
+PR_SET_PDEATHSIG = 1
 
 SHARED_MEMORY = (
     'the workers that load data ran out of shared memory (/dev/shm): give it more, in Docker with --shm-size=8g or '
@@ -23,19 +30,19 @@ NUMBERS = {errno.ENOSPC: SHARED_MEMORY, errno.EMFILE: OPEN_FILES, errno.ENFILE: 
 
 
 @contextlib.contextmanager
-def starved_workers_end_the_job(fewer: str) -> Iterator[None]:
-    """Turns the errors of a DataLoader whose workers get too little shared memory, or open files, into InputError.
+def reporting_starved_workers(fewer: str) -> Iterator[None]:
+    """Turns the errors of a DataLoader whose workers lack shared memory or open files into InputError.
 
-    Around the whole of a job: torch raises them wherever the main thread is when it learns of a worker's end.
+    Goes around the whole job: torch raises them wherever the main thread is when a worker's end is noticed.
 
-    fewer: how the user has fewer workers, as a clause for the message's end
+    fewer: how the user reduces the number of workers, as the last clause of the message
     """
     try:
         yield
     except (RuntimeError, OSError) as error:
-        told = f'{error} {error.__cause__}'
+        message = f'{error} {error.__cause__}'
         for pattern, text in MESSAGES.items():
-            if re.search(pattern, told):
+            if re.search(pattern, message):
                 raise InputError(f'{text}, or {fewer}') from None
         raise
 
@@ -48,14 +55,39 @@ def starting_workers(fewer: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in NUMBERS:
             raise
-        _drop_what_was_begun(error)
+        _delete_iterator(error)
         raise InputError(f'{NUMBERS[error.errno]}, or {fewer}') from None
 
 
-def _drop_what_was_begun(error: OSError) -> None:
-    """Deletes torch's half-made iterator, which the error's frames hold: that fails once more, and would say so."""
+def _delete_iterator(error: OSError) -> None:
+    """Deletes torch's half-made iterator, held by the error's frames: its destructor fails too and would print that."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         traceback.clear_frames(error.__traceback__)
     finally:
         sys.unraisablehook = hook
+
+
+def _obey_parent_alone() -> None:
+    """Ends the process at a SIGTERM from its parent, which has no more use for it; others mean the parent."""
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+        pass
+    os._exit(0)
+
+
+def configure_worker() -> None:
+    """To be called by a worker when it starts.
+
+    It works on when the process group is asked to stop, for its trainer finishes the iteration, and dies with that.
+    """
+    if hasattr(signal, 'SIGUSR1'):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if hasattr(signal, 'SIGBUS'):
+        signal.signal(signal.SIGBUS, signal.SIG_DFL)  # too little shared memory: the trainer tells that, once
+    if hasattr(signal, 'sigwaitinfo'):
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_obey_parent_alone, daemon=True).start()
+    if prctl := c_function('prctl'):
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    trim_memory()
+    keep_freed_memory()

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Trains an experiment under Slurm, one task a GPU, and goes on by itself after the time limit:
+# Trains an experiment under Slurm, one task per GPU, and resumes by itself after the time limit:
 #
 #     sbatch docs/slurm.sh exps/mspn.4xstg.coco --set SOLVER.PRECISION=bf16
 #
-# Submit it from the repository, on a file system that all nodes share. Expect one slurm-JOB.out for all starts.
+# Submit it from the repository, on a file system that all nodes share. All starts write to one slurm-JOB.out.
 #SBATCH --job-name=mspn
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=8
@@ -13,7 +13,7 @@
 #SBATCH --output=slurm-%j.out
 #SBATCH --open-mode=append
 #SBATCH --requeue
-# Two minutes before the limit, to the tasks, which are the Python processes. B:USR1 would reach this shell alone.
+# Two minutes before the limit, to the tasks, which are the Python processes. B:USR1 would only reach this shell.
 #SBATCH --signal=USR1@120
 set -euo pipefail
 
@@ -27,8 +27,8 @@ export MASTER_ADDR MASTER_PORT
 MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 MASTER_PORT=$((20000 + SLURM_JOB_ID % 10000))
 
-# `exec`, lest a shell be what gets the signal. No --kill-on-bad-exit: the first process to end with 75 would have the
-# others killed, and srun's code would be theirs; --wait ends those that a dead one left behind a minute later.
+# `exec`, so that no shell gets the signal instead. No --kill-on-bad-exit: the first process to exit with 75 would have
+# the others killed, and srun's code would be theirs; --wait ends those that a dead one leaves behind after a minute.
 code=0
 # shellcheck disable=SC2016  # a task's own variables
 srun --kill-on-bad-exit=0 --wait=60 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" bash -c '

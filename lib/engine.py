@@ -1,40 +1,39 @@
 """What an experiment runs: train(cfg, build_model) and test(cfg, build_model).
 
 An experiment hands over a callable that builds its network from the configuration; a new network is one more file in
-its folder, network.py, whose build_model then takes that callable's place (lib/network.py).
+its folder, network.py, whose build_model then takes that callable's place (lib/models/own.py).
 """
 
 import argparse
 import contextlib
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from easydict import EasyDict
 
 from cvpack import checkpoint, dist
-from cvpack.device import make_ready
-from cvpack.errors import InputError, NotFinite, Preempted, exits_cleanly
+from cvpack.checkpoint import Writer
+from cvpack.checkpoint_order import LATEST
+from cvpack.device import configure_device
+from cvpack.errors import InputError, Preempted, exits_cleanly
 from cvpack.files import follow
-from cvpack.logger import DataTimer, TrainLog, get_logger
-from cvpack.order import LATEST
+from cvpack.logger import TrainLog, get_logger
 from cvpack.preemption import StopRequest
-from cvpack.prefetch import Prefetch
-from cvpack.trainer import train_loop
-from cvpack.workers import starved_workers_end_the_job
-from lib.config import git_revision, override
+from cvpack.workers import reporting_starved_workers
+from lib.config import git_revision, override, writing
 from lib.datasets.sides import unpaired_sides
-from lib.evaluation.ensemble import load_network
-from lib.evaluation.results import report, save_pictures
+from lib.evaluation.ensemble import load_estimators
+from lib.evaluation.formats import evaluator_of
+from lib.evaluation.results import save_pictures, write_results
 from lib.evaluation.test_folder import claimed, describe, refuse_another, test_folder
 from lib.evaluation.validation import Validation, check_validation, save_curves
 from lib.inference import predict
-from lib.loader import FEWER_WORKERS, dataset_of, format_of, train_loader, train_samples
-from lib.models.own import BuildModel, choose_network
-from lib.training import Trainer, build_schedule, keep_config
+from lib.loader import FEWER_WORKERS, reader_of, train_samples
+from lib.models.own import BuildModel, select_network
+from lib.training import Trainer, build_schedule
 from lib.training.begin import begin
-from lib.training.not_finite import explain
+from lib.training.run import run
 
 GO_ON = '--resume auto'
 
@@ -59,7 +58,7 @@ def _start(cfg: EasyDict, args: argparse.Namespace) -> tuple[torch.device, loggi
     wants_cuda = cfg.MODEL.DEVICE == 'cuda'
     device_type = 'cuda' if wants_cuda and torch.cuda.is_available() else 'cpu'
     device = dist.setup(device_type, args.local_rank, cfg.SOLVER.TIMEOUT)
-    with _writing(cfg):
+    with writing(cfg):
         logger = get_logger(Path(cfg.OUTPUT_DIR) / 'log.txt')
     if wants_cuda and device.type == 'cpu':
         logger.info("MODEL.DEVICE is 'cuda' but this machine has no CUDA device: going on with the CPU")
@@ -69,17 +68,6 @@ def _start(cfg: EasyDict, args: argparse.Namespace) -> tuple[torch.device, loggi
     for line in unpaired_sides(cfg)[:1]:  # the others: lib.tools.check_data
         logger.warning(f'warning: {line}: mirrored images will confuse the two')
     return device, logger
-
-
-@contextlib.contextmanager
-def _writing(cfg: EasyDict) -> Iterator[None]:
-    """Its body writes into the output folder. Raises InputError where that cannot be done."""
-    try:
-        yield
-    except OSError as error:
-        path = error.filename or cfg.OUTPUT_DIR
-        reason = error.strerror or error
-        raise InputError(f'cannot write {path} ({reason}): make room, or choose a folder with OUTPUT_DIR') from None
 
 
 # ---------------------------------------------------------------------------------------------------- training
@@ -106,82 +94,28 @@ def train(cfg: EasyDict, build_model: BuildModel) -> None:
     )
     args = parser.parse_args()
     device, logger = _start(cfg, args)
-    make_ready(device, spare_memory=cfg.RUN_EFFICIENT)
-    build_model = choose_network(cfg, build_model, device, training=True, logger=logger)
+    configure_device(device, spare_memory=cfg.RUN_EFFICIENT)
+    build_model = select_network(cfg, build_model, device, training=True, logger=logger)
     torch.manual_seed(cfg.SOLVER.SEED)
-    peers = dist.lost_peers_end_the_job(f'started again with {GO_ON} the run goes on')
-    with StopRequest() as stop, peers, starved_workers_end_the_job(FEWER_WORKERS):
+    peers = dist.reporting_lost_peers(f'started again with {GO_ON} the run goes on')
+    with StopRequest() as stop, peers, reporting_starved_workers(FEWER_WORKERS):
         trainer = Trainer(cfg, build_model(cfg), build_schedule(cfg), device)
-        begin(cfg, args, trainer, logger)
+        begin(trainer, args, logger)
+        samples = train_samples(cfg)
+        check_validation(cfg)
+
+        def validation(log: TrainLog, writer: Writer | None) -> Validation:
+            return Validation(cfg, trainer, log, writer, logger)
+
         try:
-            _train(cfg, trainer, device, logger, stop)
+            run(trainer, samples, logger, stop, validation if cfg.VALIDATION.PERIOD else None)
         except Preempted as error:
             dist.barrier()  # a process that ends now would have the launcher end the one that is still writing
             raise Preempted(error.iteration, f'go on with {GO_ON}') from None
-        finally:
-            trainer.close()
+        if dist.is_main():
+            save_curves(trainer, logger)
+        logger.info(f'trained: {Path(cfg.OUTPUT_DIR) / LATEST}')
         dist.cleanup()
-
-
-def _train(cfg: EasyDict, trainer: Trainer, device: torch.device, logger: logging.Logger, stop: StopRequest) -> None:
-    """Trains to the end, or until the numbers go wrong or the process is asked to stop; what was begun is saved."""
-    folder, schedule, start = Path(cfg.OUTPUT_DIR), trainer.schedule, trainer.start
-    accumulate = cfg.SOLVER.ACCUM_STEPS
-    samples = train_samples(cfg)
-    check_validation(cfg)
-    plan = f'iterations {start + 1} to {schedule.max_iter}, warm-up to {schedule.warmup_iters}'
-    logger.info(f'{len(samples)} people to train on; {plan}')
-    with _writing(cfg):
-        keep_config(cfg)
-    loader = train_loader(cfg, samples, trainer.first, max(schedule.max_iter - start, 0) * accumulate)
-    timer = DataTimer(loader)
-    images = trainer.samples_an_iteration
-    with _writing(cfg):
-        log = TrainLog(logger, Path(cfg.TENSORBOARD_DIR), start, schedule.max_iter, images, timer, device)
-    writer = checkpoint.Writer(folder, cfg.SOLVER.KEEP_CHECKPOINTS, logger.error) if dist.is_main() else None
-    with _writing(cfg):
-        validation = Validation(cfg, trainer, log, writer, logger) if cfg.TEST.DURING_TRAINING else None
-
-    def save(iteration: int) -> None:
-        if writer is not None:
-            writer.save(iteration, trainer.state(iteration))
-        if validation is not None and not dist.any_rank(stop.requested)[0]:
-            validation(iteration)
-
-    try:
-        if validation is not None:
-            validation(start)  # what a run that ended between saving and validating left undone
-        train_loop(trainer.step, Prefetch(timer, device), start, schedule, log, save, accumulate, stop)
-    except NotFinite as error:
-        dist.on_main(lambda: writer.wait())
-        raise explain(trainer, error, loader) from None
-    except Preempted as stopped:
-        _finish_saving(writer, f'stopped after iteration {stopped.iteration} as asked, but not saved: ')
-        raise
-    finally:
-        log.close()
-        if writer is not None:
-            writer.wait()  # whatever ended training: what was begun is saved
-    _finish_saving(writer)
-    if dist.is_main():
-        save_curves(trainer, logger)
-    logger.info(f'trained: {folder / LATEST}')
-
-
-def _finish_saving(writer: checkpoint.Writer | None, ending: str = '') -> None:
-    """Waits, on every rank, for the last checkpoint. Raises InputError on all of them if it could not be written.
-
-    A process that ended before would have the launcher end the one that is still writing.
-    """
-
-    def close() -> None:
-        try:
-            writer.close()
-        except InputError as error:
-            raise InputError(f'{ending}{error}') from None
-
-    dist.on_main(lambda: writer.wait())
-    dist.agree(close)
 
 
 # ---------------------------------------------------------------------------------------------------- testing
@@ -195,39 +129,39 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
     """
     args = _test_parser().parse_args()
     device, logger = _start(cfg, args)
-    make_ready(device)
-    build_model = choose_network(cfg, build_model, device, training=False, logger=logger)
+    configure_device(device)
+    build_model = select_network(cfg, build_model, device, training=False, logger=logger)
     output = Path(cfg.OUTPUT_DIR)
     # Training may go on meanwhile: what is last or best is looked up once.
     tests = dist.agree(lambda: [[checkpoint.find(output, i)] for i in args.iter] or [list(map(follow, args.weights))])
-    reader, dataset = format_of(cfg), dataset_of(cfg)
-    if not getattr(dataset, f'{args.split}_json'):
+    reader = reader_of(cfg)
+    if not getattr(reader.dataset, f'{args.split}_json'):
         raise InputError(f'--split {args.split}: config: DATASET.{args.split.upper()}_JSON names no file: set it')
-    records = reader.test_records(dataset, args.split, args.gt_boxes)
-    if cfg.TEST.NMS == 'oks' and records.joints is not None:
+    evaluator = evaluator_of(reader.dataset, reader.test_set(args.split, args.gt_boxes))
+    if cfg.TEST.NMS == 'oks' and evaluator.records.joints is not None:
         raise InputError("TEST.NMS = 'oks' removes people found twice, of whom annotated boxes have none: take 'none'")
     folders = [test_folder(cfg, files, args) for files in tests]
-    facts = [describe(cfg, records, files, args) if dist.is_main() else None for files in tests]
+    # Rank 0 writes the results; the others only predict.
+    facts = [describe(cfg, evaluator, files, args) if dist.is_main() else None for files in tests]
     for folder, one in zip(folders, facts):
         refuse_another(folder, one)
     for files, folder, one in zip(tests, folders, facts):
-        network = load_network(cfg, build_model, files, args.ema, device, logger)
+        estimators = load_estimators(cfg, build_model, files, args.ema, device, logger)
         refuse_another(folder, one)  # again: another may have begun meanwhile
         with contextlib.ExitStack() as stack:
-            if dist.is_main():
-                with _writing(cfg):
+            if one is not None:
+                with writing(cfg):
                     stack.enter_context(claimed(folder, one))
-            with starved_workers_end_the_job(FEWER_WORKERS):
-                keypoints, scores = predict(cfg, network, records, device)
-            if not dist.is_main():
+            with reporting_starved_workers(FEWER_WORKERS):
+                keypoints, scores = predict(cfg, estimators, evaluator.records, device)
+            if one is None:
                 continue
-            with _writing(cfg):
-                report(cfg, records, keypoints, scores, folder, one, logger)
+            with writing(cfg):
+                write_results(cfg, evaluator, keypoints, scores, folder, one, logger)
         if args.pictures > 0:
             picture = folder / 'predictions.jpg'
-            ground_truth = reader.ground_truth(dataset, args.split)
-            save_pictures(records, ground_truth, keypoints, scores, dataset, args.pictures, picture)
-            logger.info(f'{picture}: truth left, prediction right')
+            save_pictures(evaluator, keypoints, scores, args.pictures, picture)
+            logger.info(f'{picture}: ground truth left, prediction right')
     dist.barrier()
     dist.cleanup()
 
@@ -241,5 +175,5 @@ def _test_parser() -> argparse.ArgumentParser:
     parser.add_argument('--split', choices=('val', 'test'), default='val', help='test: write the submission file')
     parser.add_argument('--ema', action='store_true', help="the weights' moving average (SOLVER.EMA)")
     parser.add_argument('--name', help="added to the name of the results' folder, to tell another way of testing apart")
-    parser.add_argument('--pictures', type=int, default=0, metavar='N', help='draw N images, truth beside prediction')
+    parser.add_argument('--pictures', type=int, default=0, metavar='N', help='draw N images with their ground truth')
     return parser

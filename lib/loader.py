@@ -1,37 +1,29 @@
 """Data loaders: from a configuration to batches of samples."""
 
-import functools
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from types import ModuleType
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 import torch
 from easydict import EasyDict
 from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from cvpack import dist
-from cvpack.device import c_function, give_back_freed_memory, keep_freed_memory
 from cvpack.samplers import TrainBatchSampler, shard, worker_by_worker
-from cvpack.workers import starting_workers
+from cvpack.workers import configure_worker, starting_workers
 from lib.config import home
-from lib.datasets import coco, mpii
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import Description
-from lib.datasets.joints import Records, TestSamples, TrainSamples
+from lib.datasets.joints import TestSamples, TrainSamples
+from lib.datasets.mpii import MpiiReader
+from lib.datasets.records import Reader, Records
 from lib.utils.transforms import Augmentation
 from lib.utils.views import View
 
-# Linux's prctl.h
-PR_SET_PDEATHSIG = 1
-
-# With fewer channels, channels last, PyTorch 2.14's 1x1 convolutions of stride 2 crash in the backward pass on a CPU.
-MIN_WIDTH = 16
-
-FORMATS = {'COCO': coco, 'MPII': mpii}
+FORMATS: dict[str, type[Reader]] = {'COCO': CocoReader, 'MPII': MpiiReader}
 
 FEWER_WORKERS = 'set DATALOADER.NUM_WORKERS to fewer (0: none)'
 
@@ -42,41 +34,21 @@ def dataset_of(cfg: EasyDict) -> Description:
     return dataset.at(home() / dataset.root)
 
 
-def format_of(cfg: EasyDict) -> ModuleType:
-    """The module for the format of the configuration's data set: it reads people, writes results, evaluates."""
-    return FORMATS[cfg.DATASET.FORMAT]
-
-
-def _obey_parent_alone() -> None:
-    """Ends the process at a SIGTERM from its parent, which has no more use for it; others mean the parent."""
-    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
-        pass
-    os._exit(0)
+def reader_of(cfg: EasyDict) -> Reader:
+    """What reads the files of the configuration's data set."""
+    return FORMATS[cfg.DATASET.FORMAT](dataset_of(cfg))
 
 
 def _init_worker(_: int) -> None:
-    """A worker is one thread: OpenCV's own pool would have the workers fight for the cores.
-
-    It works on when the process group is asked to stop, for its trainer finishes the iteration, and dies with that.
-    """
+    """A worker is one thread: OpenCV's own pool would have the workers fight for the cores."""
     cv2.setNumThreads(0)
-    if hasattr(signal, 'SIGUSR1'):
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    if hasattr(signal, 'SIGBUS'):
-        signal.signal(signal.SIGBUS, signal.SIG_DFL)  # too little shared memory: the trainer tells that, once
-    if hasattr(signal, 'sigwaitinfo'):
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        threading.Thread(target=_obey_parent_alone, daemon=True).start()
-    if prctl := c_function('prctl'):
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    give_back_freed_memory()
-    keep_freed_memory()
+    configure_worker()
 
 
 class Loader(DataLoader):
     """A DataLoader; where the system refuses to start its workers a line says why."""
 
-    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+    def __iter__(self) -> _BaseDataLoaderIter:
         with starting_workers(FEWER_WORKERS):
             return super().__iter__()
 
@@ -98,7 +70,7 @@ def train_samples(cfg: EasyDict) -> TrainSamples:
     keypoint = cfg.DATASET.KEYPOINT
     ranges = {name.lower(): value for name, value in cfg.DATASET.TRAIN.items() if name != 'GAUSSIAN_KERNELS'}
     return TrainSamples(
-        format_of(cfg).train_records(dataset_of(cfg), keypoint.LOAD_MIN_NUM),
+        reader_of(cfg).train_records(keypoint.LOAD_MIN_NUM),
         Augmentation(**ranges),
         keypoint.FLIP_PAIRS,
         keypoint.UPPER_BODY_IDS,
@@ -139,25 +111,3 @@ def test_loader(cfg: EasyDict, records: Records, views: Sequence[View] = ()) -> 
     order = np.argsort(records.paths, kind='stable')[own.start : own.stop].tolist()
     batches = [order[first : first + size] for first in range(0, len(order), size)]
     return Loader(samples, batch_sampler=worker_by_worker(batches, options['num_workers']), **options)
-
-
-@functools.lru_cache(maxsize=8)
-def _factor_and_offset(
-    means: tuple[float, ...], stds: tuple[float, ...], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(3,) each: x * factor + offset is (x / 255 - mean) / std. Kept, so that no step waits for a copy."""
-    mean, std = (torch.tensor(values, device=device) for values in (means, stds))
-    return 1 / (255 * std), -mean / std
-
-
-def normalize(images: torch.Tensor, cfg: EasyDict) -> torch.Tensor:
-    """(N, H, W, 3) uint8 BGR crops -> the network's input (N, 3, H, W) float32, (x / 255 - mean) / std."""
-    factor, offset = _factor_and_offset(tuple(cfg.INPUT.MEANS), tuple(cfg.INPUT.STDS), images.device)
-    normalized = torch.addcmul(offset, images.float(), factor).permute(0, 3, 1, 2)
-    return normalized.contiguous(memory_format=memory_format(cfg))
-
-
-def memory_format(cfg: EasyDict) -> torch.memory_format:
-    """How the network and its input lie in memory; narrow networks never channels last."""
-    fits = cfg.MODEL.WIDTH >= MIN_WIDTH
-    return torch.channels_last if cfg.SOLVER.CHANNELS_LAST and fits else torch.contiguous_format

@@ -35,7 +35,7 @@ def golden() -> Path:
 
 @pytest.fixture(scope='session')
 def synthetic_coco(tmp_path_factory) -> Path:
-    """A small drawn data set in COCO's layout: 12 images to train on, 5 to test."""
+    """A small synthetic data set in COCO's layout: 12 images to train on, 5 to test."""
     root = tmp_path_factory.mktemp('drawn') / 'people in cafés'
     write_dataset(root, train_images=12, val_images=5, seed=1)
     return root

@@ -7,15 +7,16 @@ import torch
 
 from cvpack import checkpoint
 from cvpack.dist import free_port
-from cvpack.files import read_json
+from cvpack.files import read_json, write_json
 from cvpack.solver import scale_schedule
 from lib import engine
 from lib.config import override
 from lib.loader import train_loader, train_samples
 from lib.models.mspn import build_mspn
 from lib.training import Trainer
+from lib.training import run as training
 from tests.support.commands import call, run_script
-from tests.support.settings import load_config, tiny_settings
+from tests.support.settings import earlier, fast_settings, load_config, tiny_settings
 
 EXPERIMENT = 'mspn.2xstg.coco'
 
@@ -87,7 +88,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(synthetic_coco, tmp_path, monkey
     torch.manual_seed(1)
     call(monkeypatch, engine.train, '--set', *tiny_settings(synthetic_coco, whole), *options)
 
-    real_loop = engine.train_loop
+    real_loop = training.train_loop
 
     class Killed(Exception):
         pass
@@ -100,10 +101,10 @@ def test_a_resumed_run_is_the_uninterrupted_one(synthetic_coco, tmp_path, monkey
 
         real_loop(step, loader, start, schedule, dying_log, save, *rest)
 
-    monkeypatch.setattr(engine, 'train_loop', killed_after_3)
+    monkeypatch.setattr(training, 'train_loop', killed_after_3)
     with pytest.raises(Killed):
         call(monkeypatch, engine.train, '--set', *tiny_settings(synthetic_coco, halves), *options)
-    monkeypatch.setattr(engine, 'train_loop', real_loop)
+    monkeypatch.setattr(training, 'train_loop', real_loop)
     more = [*tiny_settings(synthetic_coco, halves), *options, 'DATALOADER.NUM_WORKERS=0']
     call(monkeypatch, engine.train, '-c', 'last', '--set', *more)
 
@@ -119,6 +120,24 @@ def test_a_resumed_run_is_the_uninterrupted_one(synthetic_coco, tmp_path, monkey
     metrics = read_json(halves / 'test_dir/iter-8.gt_boxes.ema/metrics.json')
     assert metrics['boxes_from'] == 'annotation'
     assert (halves / 'test_dir/iter-3.gt_boxes.ema/results.json').is_file()
+
+
+@pytest.mark.usefixtures('one_layer')
+@pytest.mark.parametrize('how', [('-c', 'last'), ('--resume', 'auto')], ids=' '.join)
+def test_what_an_earlier_version_began_goes_on(synthetic_coco, tmp_path, monkeypatch, how):
+    """Its configuration has other keys, in the checkpoint and in the results of a test, which may be repeated."""
+    settings = ['--set', *fast_settings(synthetic_coco, tmp_path)]
+    call(monkeypatch, engine.train, *settings, 'SOLVER.MAX_ITER=1')
+    state = checkpoint.load(tmp_path / 'iter-1.pth')
+    checkpoint.write(tmp_path / 'iter-1.pth', {**state, 'config': earlier(state['config'])})
+    call(monkeypatch, engine.test, '-i', 'last', *settings)
+    file = tmp_path / 'test_dir/iter-1/metrics.json'
+    metrics = read_json(file)
+    write_json(file, {**metrics, 'config': earlier(metrics['config'])})
+    call(monkeypatch, engine.test, '-i', 'last', *settings)
+    assert read_json(file)['config'] == metrics['config']
+    call(monkeypatch, engine.train, *how, *settings)
+    assert checkpoint.iterations(tmp_path) == [1, 2]
 
 
 def losses(synthetic_coco, tmp_path, *options: str) -> list[float]:
@@ -166,7 +185,7 @@ def test_a_moving_average_can_begin_when_a_run_goes_on(synthetic_coco, tmp_path,
     more = [*settings, 'SOLVER.MAX_ITER=2', 'SOLVER.EMA=0.5', 'SOLVER.WEIGHT_DECAY=0.0']
     call(monkeypatch, engine.train, '-c', 'iter-8.pth', '--set', *more)
     printed = capsys.readouterr().out
-    assert 'has no moving average of the weights: it begins here' in printed
+    assert 'has no EMA of the weights: it begins here' in printed
     assert 'was trained under another max_iter' in printed
     state = checkpoint.load(tmp_path / 'iter-16.pth')
     assert state['ema_updates'] == 8

@@ -2,12 +2,14 @@
 
 import copy
 import itertools
+import logging
 
 import numpy as np
 import pytest
 import torch
 
-from cvpack.counters import CountedTogether
+from cvpack import checkpoint
+from cvpack.batch_counters import FusedCounters
 from cvpack.dist import free_port
 from cvpack.errors import InputError, NotFinite
 from cvpack.files import read_json
@@ -16,14 +18,14 @@ from cvpack.prefetch import Prefetch
 from cvpack.solver import scale_schedule
 from cvpack.trainer import train_loop
 from lib.config import override
-from lib.datasets import coco
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
-from lib.inference import Member, flip_permutation, predict_heatmaps, predict_own, prepare_for_inference
+from lib.inference import PoseEstimator, build_estimator, predict_own
 from lib.loader import test_loader as loader_of
 from lib.loader import train_loader, train_samples
 from lib.models.compiled import compile_blocks
 from lib.models.mspn import build_mspn
-from lib.tools.benchmark.data import many_boxes
+from lib.tools.benchmark.parts import many_boxes
 from lib.training import Trainer
 from lib.utils.codec import CODECS
 from lib.utils.heatmap import decode, encode, mirror
@@ -40,7 +42,7 @@ NCCL = ('-m', 'torch.distributed.run', '--nproc_per_node=1', f'--master_port={fr
 def trainer_and_loader(
     synthetic_coco, tmp_path, *options: str, iterations: int, device: str = 'cuda', wrap=lambda network: network
 ):
-    """A run of so many iterations on drawn people; wrap: the network -> another one."""
+    """A run of so many iterations on synthetic people; wrap: the network -> another one."""
     cfg = load_config(EXPERIMENT)
     override(cfg, [*tiny_settings(synthetic_coco, tmp_path), 'DATALOADER.NUM_WORKERS=0', *options])
     torch.manual_seed(0)
@@ -150,9 +152,7 @@ def test_replayed_steps_are_eager_steps(synthetic_coco, tmp_path, options):
         accumulate = trainer.cfg.SOLVER.ACCUM_STEPS
         batches = zip(*[iter(loader)] * accumulate)
         losses = [trainer.step(i, *pair).losses['total_loss'] for i, pair in enumerate(batches, start=1)]
-        assert (trainer.step.compute.inputs is not None) == (
-            warm_up < len(losses)
-        ) and not trainer.step.compute.is_eager
+        assert (trainer.step.compute.graph is not None) == (warm_up < len(losses)) and not trainer.step.compute.is_eager
         state = trainer.state(len(losses))
         weights = {**state['model'], **{f'ema.{name}': value for name, value in state.get('ema', {}).items()}}
         return losses, {name: value.cpu().clone() for name, value in weights.items()}
@@ -160,6 +160,28 @@ def test_replayed_steps_are_eager_steps(synthetic_coco, tmp_path, options):
     (eager, weights), (replayed, others) = train(99), train(3)
     assert replayed == eager
     assert [name for name, value in weights.items() if not torch.equal(value, others[name])] == []
+
+
+def resumed_and_not(synthetic_coco, tmp_path, device: str, *options: str) -> list[dict[str, torch.Tensor]]:
+    """The weights of a run that stopped halfway and went on from its checkpoint, and of one that did not."""
+    ends = []
+    for stops_before in (9, None):
+        trainer, loader = trainer_and_loader(synthetic_coco, tmp_path, *options, iterations=16, device=device)
+        for iteration, batch in enumerate(loader, start=1):
+            if iteration == stops_before:
+                checkpoint.write(tmp_path / 'stopped.pth', trainer.state(iteration - 1))
+                trainer, _ = trainer_and_loader(synthetic_coco, tmp_path, *options, iterations=16, device=device)
+                trainer.resume(tmp_path / 'stopped.pth', logging.getLogger('test'))
+            trainer.step(iteration, batch)
+        ends.append({name: value.cpu().clone() for name, value in trainer.model.state_dict().items()})
+    return ends
+
+
+@pytest.mark.usefixtures('deterministic')
+@pytest.mark.parametrize('options', [(), GRAPH], ids=['eager', 'graph'])
+def test_a_resumed_run_is_an_undisturbed_one(synthetic_coco, tmp_path, options):
+    resumed, undisturbed = resumed_and_not(synthetic_coco, tmp_path, 'cuda', 'SOLVER.PRECISION=bf16', *options)
+    assert [name for name, value in resumed.items() if not torch.equal(value, undisturbed[name])] == []
 
 
 class _Reads(torch.nn.Module):
@@ -220,9 +242,9 @@ def test_no_weight_changes_once_numbers_go_wrong(synthetic_coco, tmp_path, optio
     assert not all(torch.equal(one, other) for one, other in zip(weights[3], weights[4]))
 
 
-def network_to_test(cfg) -> torch.nn.Module:
+def make_estimator(cfg) -> PoseEstimator:
     torch.manual_seed(0)
-    return prepare_for_inference(cfg, build_mspn(cfg), torch.device('cuda'))
+    return build_estimator(cfg, build_mspn(cfg), torch.device('cuda'))
 
 
 @pytest.mark.parametrize('workers', [0, 2])
@@ -230,13 +252,13 @@ def network_to_test(cfg) -> torch.nn.Module:
 def test_the_host_never_waits_in_a_test(synthetic_coco, tmp_path, codec, workers):
     """Of an ensemble at several scales: it launches a batch's kernels while the GPU is still at those of the last."""
     plain = [*tiny_settings(synthetic_coco, tmp_path), f'CODEC={codec}', f'DATALOADER.NUM_WORKERS={workers}']
-    members = []
+    configs = []
     for settings in (['TEST.SCALES=[0.9,1,1.1]', 'TEST.IMS_PER_GPU=8'], ['INPUT_SHAPE=[96,96]']):
         cfg = load_config(EXPERIMENT)
         override(cfg, [*plain, *settings])
-        members.append(Member(cfg, network_to_test(cfg)))
-    cfg, device = members[0].cfg, torch.device('cuda')
-    people = many_boxes(coco.test_records(COCO.at(synthetic_coco), 'val', gt_boxes=True), images=2, boxes=20)
+        configs.append(cfg)
+    estimators, cfg, device = list(map(make_estimator, configs)), configs[0], torch.device('cuda')
+    people = many_boxes(CocoReader(COCO.at(synthetic_coco)).test_set('val', gt_boxes=True).records, images=2, boxes=20)
     assert len(loader_of(cfg, people)) == 5
     calls = itertools.count()
 
@@ -244,9 +266,9 @@ def test_the_host_never_waits_in_a_test(synthetic_coco, tmp_path, codec, workers
         if next(calls) == len(cfg.TEST.SCALES):  # the second batch: what is kept from batch to batch is made
             torch.cuda.set_sync_debug_mode('error')
 
-    members[0].model.register_forward_pre_hook(strict)
+    estimators[0].network.register_forward_pre_hook(strict)
     try:
-        indices, rows = predict_own(cfg, members, people, device)
+        indices, rows = predict_own(cfg, estimators, people, device)
     finally:
         torch.cuda.set_sync_debug_mode('default')
     assert len(indices) == len(people) and rows.isfinite().all()
@@ -256,11 +278,11 @@ def test_flips_together_are_those_one_by_one(synthetic_coco, tmp_path):
     cfg = load_config(EXPERIMENT)
     override(cfg, tiny_settings(synthetic_coco, tmp_path))
     device, sizes = torch.device('cuda'), []
-    model, images, permutation = network_to_test(cfg), torch.randn(3, 3, 64, 64).cuda(), flip_permutation(cfg, device)
-    model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    estimator, crops = make_estimator(cfg), torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8, device=device)
+    estimator.network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     with torch.inference_mode():
-        together = predict_heatmaps(cfg, model, images, permutation)
-        one_by_one = (model(images) + mirror(model(images.flip(-1)), permutation)) / 2
+        together, network, images = estimator.heatmaps(crops), estimator.network, estimator.normalize(crops)
+        one_by_one = (network(images) + mirror(network(images.flip(-1)), estimator.permutation)) / 2
     assert sizes == [6, 3, 3]
     torch.testing.assert_close(together, one_by_one, rtol=1e-2, atol=1e-2 * one_by_one.abs().max().item())  # TF32
 
@@ -273,12 +295,12 @@ def test_a_replayed_test_is_an_eager_one(synthetic_coco, tmp_path, codec):
         cfg, [*tiny_settings(synthetic_coco, tmp_path), f'CODEC={codec}', 'TEST.IMS_PER_GPU=6', 'TEST.PRECISION=bf16']
     )
     device = torch.device('cuda')
-    people = many_boxes(coco.test_records(COCO.at(synthetic_coco), 'val', gt_boxes=True), images=2, boxes=20)
-    members = [Member(cfg, network_to_test(cfg))]
+    people = many_boxes(CocoReader(COCO.at(synthetic_coco)).test_set('val', gt_boxes=True).records, images=2, boxes=20)
+    estimators = [make_estimator(cfg)]
     cfg.TEST.CUDA_GRAPH = True
-    _, replayed = predict_own(cfg, members, people, device)
+    _, replayed = predict_own(cfg, estimators, people, device)
     cfg.TEST.CUDA_GRAPH = False
-    _, eager = predict_own(cfg, members, people, device)
+    _, eager = predict_own(cfg, estimators, people, device)
     assert torch.equal(replayed, eager)
 
 
@@ -301,7 +323,7 @@ def test_compiled_blocks_on_the_gpu_are_the_eager_ones(precision, tolerance):
 
 def test_counters_in_a_replayed_graph():
     model = torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.BatchNorm1d(4)).cuda()
-    together, x = CountedTogether(model), torch.randn(8, 4, device='cuda')
+    together, x = FusedCounters(model), torch.randn(8, 4, device='cuda')
     with together:
         model(x)
     graph = torch.cuda.CUDAGraph()

@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from cvpack import dist
 from lib import inference as testing
 from lib.config import override
-from lib.datasets import coco, joints
+from lib.datasets import joints
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
 from lib.datasets.joints import TestSamples
-from lib.inference import Member, flip_permutation, predict, predict_heatmaps, predict_own, prepare_for_inference
+from lib.inference import build_estimator, predict, predict_own
 from lib.loader import test_loader as loader_of
 from lib.models.mspn import build_mspn
-from lib.tools.benchmark.data import many_boxes
+from lib.tools.benchmark.parts import many_boxes
 from lib.utils.codec import CODECS
 from tests.support.settings import load_config, tiny_settings
 
@@ -35,7 +36,7 @@ class Brightness(torch.nn.Module):
 @pytest.fixture
 def people(synthetic_coco):
     """20 boxes in each of 5 images, mixed as a detector's."""
-    return many_boxes(coco.test_records(COCO.at(synthetic_coco), 'val', gt_boxes=True), IMAGES, BOXES)
+    return many_boxes(CocoReader(COCO.at(synthetic_coco)).test_set('val', gt_boxes=True).records, IMAGES, BOXES)
 
 
 @pytest.fixture
@@ -72,12 +73,14 @@ def test_a_file_is_read_once(people, config, reads, monkeypatch, workers, settin
     """However many boxes it has, or twice where two workers' parts meet; the rows keep the records' order."""
     monkeypatch.setattr('os.sched_getaffinity', lambda _: range(8), raising=False)
     cfg = config(f'DATALOADER.NUM_WORKERS={workers}', *settings)
-    found = np.concatenate(predict(cfg, Brightness(), people, CPU), axis=2)
+    found = np.concatenate(predict(cfg, [build_estimator(cfg, Brightness(), CPU)], people, CPU), axis=2)
     assert len(people) == BOXES * IMAGES and len(set(reads())) == IMAGES
     assert len(reads()) <= IMAGES + max(workers - 1, 0)
 
     monkeypatch.setattr(np, 'argsort', lambda values, **_: np.arange(len(values)))  # as the records come
-    np.testing.assert_allclose(found, np.concatenate(predict(cfg, Brightness(), people, CPU), axis=2), rtol=1e-6)
+    np.testing.assert_allclose(
+        found, np.concatenate(predict(cfg, [build_estimator(cfg, Brightness(), CPU)], people, CPU), axis=2), rtol=1e-6
+    )
     assert len(set(map(tuple, found[:, 0]))) == len(people)
 
 
@@ -103,7 +106,8 @@ def test_ranks_share_out_the_people_by_image(people, config, monkeypatch):
 
 
 def test_nobody_to_test(people, config):
-    keypoints, scores = predict(config(), Brightness(), joints.Records(people.root, *([people.paths[:0]] * 3)), CPU)
+    cfg, nobody = config(), joints.Records(people.root, *([people.paths[:0]] * 3))
+    keypoints, scores = predict(cfg, [build_estimator(cfg, Brightness(), CPU)], nobody, CPU)
     assert keypoints.shape == (0, 17, 2) and scores.shape == (0, 17, 1)
 
 
@@ -111,13 +115,13 @@ def test_nobody_to_test(people, config):
 def test_flips_together_are_those_one_by_one(config, monkeypatch, precision):
     cfg = config(f'TEST.PRECISION={precision}')
     torch.manual_seed(0)
-    model, sizes = prepare_for_inference(cfg, build_mspn(cfg), CPU), []
-    model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    images, permutation = torch.randn(3, 3, 64, 64), flip_permutation(cfg, CPU)
+    estimator, sizes = build_estimator(cfg, build_mspn(cfg), CPU), []
+    estimator.network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    crops = torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8)
     with torch.inference_mode():
-        one_by_one = predict_heatmaps(cfg, model, images, permutation)
+        one_by_one = estimator.heatmaps(crops)
         monkeypatch.setattr(testing, 'FLIPS_TOGETHER', ('cpu',))
-        together = predict_heatmaps(cfg, model, images, permutation)
+        together = estimator.heatmaps(crops)
     assert sizes == [3, 3, 6]
     torch.testing.assert_close(together, one_by_one)
 
@@ -129,6 +133,7 @@ def test_no_batch_is_looked_at_by_the_host(people, config, monkeypatch, codec, t
     monkeypatch.setattr(testing, 'autocast', lambda *_: contextlib.nullcontext())  # knows no such device
     monkeypatch.setattr(testing, 'FLIPS_TOGETHER', together)
     cfg = config(f'CODEC={codec}', 'TEST.SCALES=[0.9,1,1.1]', 'TEST.IMS_PER_GPU=60')
-    members = [Member(own, Brightness()) for own in (cfg, config('INPUT_SHAPE=[96,96]'))]
-    indices, rows = predict_own(cfg, members, people, torch.device('meta'))
+    meta = torch.device('meta')
+    estimators = [build_estimator(own, Brightness(), meta) for own in (cfg, config('INPUT_SHAPE=[96,96]'))]
+    indices, rows = predict_own(cfg, estimators, people, meta)
     assert rows.is_meta and rows.shape == (len(people), 17, 3) and sorted(indices) == list(range(len(people)))

@@ -1,4 +1,4 @@
-"""1-stage MSPN on a data set of one's own: LSPET, 14 joints, at 128x96 for a CPU.
+"""1-stage MSPN on a data set of your own: LSPET, 14 joints, at 128x96 for a CPU.
 
 python train.py
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 from lib.config import coco_defaults, finalize
 from lib.datasets.description import Description
 
-# Leeds Sports Pose Extended (Johnson and Everingham, CVPR 2011), cut around the people.
+# Leeds Sports Pose Extended (Johnson and Everingham, CVPR 2011), cropped around the people.
 LSPET = Description(
     name='LSPET',
     root=Path('dataset/LSPET'),
@@ -55,13 +55,14 @@ LSPET = Description(
 cfg = coco_defaults(LSPET)
 cfg.MODEL.STAGE_NUM = 1
 
-# A quarter of the paper's pixels; kernels half the paper's, like the maps.
+# A quarter of the paper's pixels; kernels half the paper's, like the heatmaps.
 cfg.INPUT_SHAPE = [128, 96]
 cfg.DATASET.TRAIN.GAUSSIAN_KERNELS = [9, 7, 5, 5, 3]
 
-# 1,000 iterations of one process: half an hour on 2 cores. These are those of 8 processes.
+# Half an hour on 2 cores.
 cfg.MODEL.DEVICE = 'cpu'
-cfg.SOLVER.MAX_ITER = 125
-cfg.SOLVER.CHECKPOINT_PERIOD = 31
+cfg.SOLVER.REFERENCE_GPUS = 1
+cfg.SOLVER.MAX_ITER = 1000
+cfg.SOLVER.CHECKPOINT_PERIOD = 248
 cfg.SOLVER.WARMUP_ITERS = 25
 finalize(cfg, __file__)

@@ -2,7 +2,7 @@
 
     python test.py -i last
 
-Expect the ten COCO figures under LSPET's own sigmas, PCK at 0.1 and 0.05 of the box,
+Expect COCO's ten metrics under LSPET's own sigmas, PCK at 0.1 and 0.05 of the bounding box,
 and test_dir/iter-N in the output folder.
 """
 

@@ -1,7 +1,7 @@
 """2-stage MSPN on COCO, 256x192, in unbiased coordinates: DARK.
 
-Targets lie, and decoding reads, between cells (Zhang et al., CVPR 2020; lib/utils/codec.py). The paper of MSPN has no
-figure for it. `test.py --weights FILE` also takes networks trained without, published ones included.
+Subpixel targets and decoding (Zhang et al., CVPR 2020; lib/utils/codec.py). The MSPN paper reports nothing for it.
+`test.py --weights FILE` also takes networks trained without it, published ones included.
 
 python -m torch.distributed.launch --nproc_per_node=8 train.py
 """

@@ -1,8 +1,8 @@
-"""Test 2-stage MSPN on COCO, 256x192, in the coordinates of DARK.
+"""Test 2-stage MSPN on COCO, 256x192, with the DARK codec.
 
     python test.py -i last
 
-Expect the ten COCO figures and test_dir/iter-N in the output folder.
+Expect COCO's ten metrics and test_dir/iter-N in the output folder.
 """
 
 from config import cfg

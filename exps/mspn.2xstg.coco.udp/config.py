@@ -1,7 +1,7 @@
 """2-stage MSPN on COCO, 256x192, in unbiased coordinates: UDP.
 
-Lengths are measured between pixel centres, in crops, targets and decoding alike (Huang et al., CVPR 2020), and places
-read between cells (lib/utils/codec.py). The paper of MSPN has no figure for it.
+Lengths are measured between pixel centres in crops, targets and decoding alike (Huang et al., CVPR 2020), and targets
+and decoding are subpixel (lib/utils/codec.py). The MSPN paper reports nothing for it.
 
 python -m torch.distributed.launch --nproc_per_node=8 train.py
 """

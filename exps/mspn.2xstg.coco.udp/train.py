@@ -1,4 +1,4 @@
-"""Train 2-stage MSPN on COCO, 256x192, in the coordinates of UDP.
+"""Train 2-stage MSPN on COCO, 256x192, with the UDP codec.
 
     python -m torch.distributed.launch --nproc_per_node=8 train.py
 

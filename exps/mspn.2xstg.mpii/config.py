@@ -1,4 +1,4 @@
-"""2-stage MSPN on MPII, 256x256; the paper gives no figure for it.
+"""2-stage MSPN on MPII, 256x256; the paper reports nothing for it.
 
 python -m torch.distributed.launch --nproc_per_node=8 train.py
 """

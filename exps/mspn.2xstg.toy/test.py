@@ -1,8 +1,8 @@
-"""Test the toy network on drawn people.
+"""Test the toy network on synthetic people.
 
     python test.py -i last
 
-Expect the ten COCO figures
+Expect COCO's ten metrics
 and test_dir/iter-N in the output folder.
 """
 

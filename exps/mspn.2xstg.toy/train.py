@@ -1,4 +1,4 @@
-"""Train the toy network on drawn people.
+"""Train the toy network on synthetic people.
 
     python -m torch.distributed.launch --nproc_per_node=2 train.py
 

@@ -2,7 +2,7 @@
 
     python test.py -i last
 
-Expect the ten COCO figures (paper: AP 75.2 on val with a detector's boxes)
+Expect COCO's ten metrics (paper: AP 75.2 on val with a detector's boxes)
 and test_dir/iter-N in the output folder.
 """
 

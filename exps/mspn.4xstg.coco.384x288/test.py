@@ -2,7 +2,7 @@
 
     python test.py -i last
 
-Expect the ten COCO figures (paper: AP 76.9 on val with a detector's boxes)
+Expect COCO's ten metrics (paper: AP 76.9 on val with a detector's boxes)
 and test_dir/iter-N in the output folder.
 """
 

@@ -1,51 +1,117 @@
 """What a configuration may hold: keys, types, values. Each refusal is one line that names the key."""
 
 import json
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from typing import Any
 
 from easydict import EasyDict
 
 from cvpack.errors import InputError
-from lib.config.ranges import CHOICES, INPUT_DIVISOR, LISTS, RANGES
+from cvpack.precision import DTYPES
+from cvpack.solver import OPTIMIZERS
+from lib.config.defaults import FORMER
 from lib.datasets.checks import shown
+from lib.models.resnet import BACKBONES
+from lib.utils.codec import CODECS
+from lib.utils.heatmap import DECODE_PADDING
+
+# Every stage halves the input five times, and a level's map must be exactly half of the next.
+INPUT_DIVISOR = 32
+
+CHOICES = {
+    'CODEC': tuple(CODECS),
+    'DATASET.FORMAT': ('COCO', 'MPII'),
+    'MODEL.BACKBONE': tuple(BACKBONES),
+    'MODEL.DEVICE': ('cuda', 'cpu'),
+    'MODEL.WEIGHT_STAGES': ('all', 'first', 'stem'),
+    'SOLVER.OPTIMIZER': OPTIMIZERS,
+    'SOLVER.PRECISION': tuple(DTYPES),
+    'TEST.PRECISION': tuple(DTYPES),
+    'TEST.NMS': ('none', 'oks', 'soft'),
+    'TEST.RESCORE': ('mean', 'confident'),
+}
+
+# Low and high, both allowed, of a number or of every number of a list: of the first pattern that fits the key.
+RANGES = {
+    'INPUT_SHAPE': (INPUT_DIVISOR, 8192),
+    'INPUT.MEANS': (0, 1),  # of pixels divided by 255
+    'INPUT.STDS': (0.001, 10),
+    'DATASET.KEYPOINT.NUM': (1, 10_000),
+    'DATASET.KEYPOINT.SIGMAS': (0.0001, 10),
+    'DATASET.TRAIN.SCALE_FACTOR_*': (-0.9, 9),
+    'DATASET.TRAIN.SCALE_SHRINK_RATIO': (0.1, 10),
+    'DATASET.TRAIN.ROTATION_FACTOR': (0, 180),
+    'DATASET.TRAIN.PROB_*': (0, 1),
+    'DATASET.TRAIN.GAUSSIAN_KERNELS': (1, 999),
+    '*_EXTENSION*': (0, 10),
+    'MODEL.STAGE_NUM': (1, 100),
+    'MODEL.WIDTH': (1, 4096),
+    'MODEL.UPSAMPLE_CHANNEL_NUM': (1, 65536),
+    'SOLVER.BASE_LR': (0, 1000),
+    'SOLVER.WARMUP_FACTOR': (0, 1),
+    'SOLVER.WEIGHT_DECAY': (0, 1),
+    'SOLVER.MOMENTUM': (0, 0.999999),
+    'SOLVER.EMA': (0, 0.999999),
+    'SOLVER.SEED': (0, 2**32 - 1),
+    'SOLVER.ACCUM_STEPS': (1, 2**20),
+    'SOLVER.REFERENCE_GPUS': (1, 2**20),
+    'SOLVER.TIMEOUT': (1, 2**20),
+    'SOLVER.MAX_ITER': (1, 2**40),
+    'SOLVER.CHECKPOINT_PERIOD': (1, 2**40),
+    'DATALOADER.NUM_WORKERS': (0, 1024),
+    'TEST.GAUSSIAN_KERNEL': (1, 2 * DECODE_PADDING - 1),
+    'TEST.SHIFT_RATIOS': (0, 1),
+    'TEST.SCALES': (0.25, 4),
+    'TEST.NMS_THRESHOLD': (0, 1),
+    '*.IMS_PER_GPU': (1, 2**20),
+    '*': (0, 2**40),
+}
+
+# Of lists that are not of any length.
+LENGTHS = {'INPUT_SHAPE': 2, 'INPUT.MEANS': 3, 'INPUT.STDS': 3, 'DATASET.TRAIN.GAUSSIAN_KERNELS': 5}
 
 # Deeper than anybody writes down; what holds itself has no end.
 MAX_DEPTH = 50
 
 
-def check_keys(cfg: dict, defaults: dict, prefix: str = '') -> None:
-    """Refuses keys that the defaults do not have or lack, and values of another type than the default's.
+def check(cfg: EasyDict, defaults: dict) -> None:
+    """Raises InputError, which names the key, for what would fail later or, worse, would not.
 
-    Below USER there may be any keys, and any values that json holds: they go into checkpoints.
+    defaults: in plain values, which tell the keys there are and the types of their values; None: not looked at
     """
+    _check_keys(cfg, defaults, '')
+    for holds, message in _relations(cfg):
+        _require(holds, message)
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise InputError(f'config: {message}')
+
+
+def _check_keys(cfg: dict, defaults: dict, prefix: str) -> None:
     for name in defaults:
-        if name not in cfg:
-            raise InputError(f'config: {prefix}{name} is missing; begin with coco_defaults() or mpii_defaults()')
-    for name in cfg:
+        _require(name in cfg, f'{prefix}{name} is missing; begin with coco_defaults() or mpii_defaults()')
+    for name in cfg:  # not items(), which a key of that name would hide
         key, value = f'{prefix}{name}', cfg[name]
-        if name not in defaults:
-            raise InputError(
-                f'config: unknown key {shown(key)[1:-1]}; there are: {", ".join(sorted(defaults))} '
-                '(your own go below USER)'
-            )
-        default = defaults[name]
-        if isinstance(default, dict) and isinstance(value, dict):
-            _check_user(value, key) if key == 'USER' else check_keys(value, default, key + '.')
-        elif default is not None and not _same_kind(value, default):
-            kind = 'dict' if isinstance(default, dict) else type(default).__name__
-            raise InputError(f'config: {key} = {shown(value)} should be a {kind}, like {shown(default)}')
-        elif isinstance(value, str) and not _is_text(value):
-            raise InputError(f'config: {key} = {shown(value)} holds characters that no path can: remove them')
+        there = f'it is now {FORMER[key]}' if FORMER.get(key) else f'there are: {", ".join(sorted(defaults))}'
+        _require(name in defaults, f'unknown key {shown(key)[1:-1]}; {there} (your own go below USER)')
+        if isinstance(value, dict) and key == 'USER':
+            _check_user(value, key)
+        elif isinstance(value, dict) and isinstance(defaults[name], dict):
+            _check_keys(value, defaults[name], f'{key}.')
+        elif defaults[name] is not None:
+            _check_value(key, value, defaults[name])
 
 
 def _check_user(value: Any, key: str, depth: int = 0) -> None:
-    """Refuses what json cannot hold, and names that would hide a dictionary's own attributes."""
-    if depth > MAX_DEPTH:
-        raise InputError(f'config: {key[:100]}... is nested more than {MAX_DEPTH} deep: make it flatter')
+    """Refuses what json, and so a checkpoint, cannot hold, and names that would hide a dictionary's own attributes."""
+    _require(depth <= MAX_DEPTH, f'{key[:100]}... is nested more than {MAX_DEPTH} deep: make it flatter')
     if isinstance(value, dict):
         for name in value:
-            if not isinstance(name, str) or hasattr(EasyDict, name):
-                raise InputError(f'config: {key} cannot have a key {shown(name)}, which dictionaries have: rename it')
+            fits = isinstance(name, str) and not hasattr(EasyDict, name)
+            _require(fits, f'{key} cannot have a key {shown(name)}, which dictionaries have: rename it')
             _check_user(value[name], f'{key}.{name}', depth + 1)
     elif isinstance(value, (list, tuple)):
         for index, entry in enumerate(value):
@@ -57,143 +123,90 @@ def _check_user(value: Any, key: str, depth: int = 0) -> None:
             raise InputError(f'config: {key} = {shown(value)} cannot be kept in a checkpoint: {error}') from None
 
 
-def _is_text(value: str) -> bool:
-    """Whether UTF-8 can hold it, and a path."""
-    return '\0' not in value and value.encode(errors='ignore').decode() == value
+def _check_value(key: str, value: Any, default: Any) -> None:
+    told, kind = f'{key} = {shown(value)}', type(default).__name__
+    if isinstance(default, list):
+        fits = _same_kind(value, default) and len(value) == LENGTHS.get(key, len(value))
+        how_many = f'{LENGTHS[key]} ' if key in LENGTHS else ''
+        _require(fits, f'{told} should be a list of {how_many}{type(default[0]).__name__}s')
+    else:
+        _require(_same_kind(value, default), f'{told} should be a {kind}, like {shown(default)}')
+    if key in CHOICES:
+        _require(value in CHOICES[key], f'{told} is none of {", ".join(CHOICES[key])}')
+    if isinstance(value, str):
+        is_text = '\0' not in value and value.encode(errors='ignore').decode() == value
+        _require(is_text, f'{told} holds characters that no path can: remove them')
+    low, high = next(limits for pattern, limits in RANGES.items() if fnmatchcase(key, pattern))
+    # The comparison is false for NaN.
+    in_range = all(low <= number <= high for number in _numbers(value))
+    _require(in_range, f'{told} should be {low} to {high}, both included')
 
 
 def _same_kind(value: Any, default: Any) -> bool:
+    """Whether a value has the default's type, and a list's entries that of the default's."""
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(value, bool) and isinstance(default, bool)
     if isinstance(default, float):
         return isinstance(value, (int, float))
-    if isinstance(default, (list, tuple)):
-        return isinstance(value, (list, tuple))
+    if isinstance(default, list):
+        return isinstance(value, (list, tuple)) and all(_same_kind(entry, default[0]) for entry in value)
     return isinstance(value, type(default))
 
 
-def check_values(cfg: EasyDict) -> None:
-    """Refuses values that would fail later or, worse, would not."""
-    for key, choices in CHOICES.items():
-        if _get(cfg, key) not in choices:
-            raise InputError(f'config: {key} = {shown(_get(cfg, key))} is none of {", ".join(choices)}')
-    for key, (count, kind) in LISTS.items():
-        if (count and len(_get(cfg, key)) != count) or not _all(kind, _get(cfg, key)):
-            how_many = f'{count} ' if count else ''
-            raise InputError(f'config: {key} = {shown(_get(cfg, key))} should be a list of {how_many}{kind.__name__}s')
-    for key, (low, high) in RANGES.items():
-        value = _get(cfg, key)
-        # The comparison is false for NaN.
-        if not all(low <= number <= high for number in (value if isinstance(value, (list, tuple)) else [value])):
-            raise InputError(f'config: {key} = {shown(value)} should be {low} to {high}, both included')
-    _check_shapes(cfg)
-    _check_train(cfg)
-    _check_test(cfg)
-    _check_joints(cfg)
-    _check_description(cfg)
-    if not cfg.OUTPUT_DIR:
-        raise InputError('config: OUTPUT_DIR is empty: name a folder')
-    if cfg.SOLVER.COMPILE and cfg.RUN_EFFICIENT:
-        raise InputError('config: SOLVER.COMPILE and RUN_EFFICIENT exclude each other: set one of them to False')
+def _numbers(value: Any) -> Iterator[float]:
+    """A number, or every number of a list."""
+    if isinstance(value, (list, tuple)):
+        for entry in value:
+            yield from _numbers(entry)
+    elif isinstance(value, (int, float)):
+        yield value
 
 
-def _get(cfg: EasyDict, key: str) -> Any:
-    for name in key.split('.'):
-        cfg = cfg[name]
-    return cfg
-
-
-def _all(kind: type, values: list) -> bool:
-    return all(_same_kind(value, kind()) for value in values)
-
-
-def _check_shapes(cfg: EasyDict) -> None:
-    shape = list(cfg.INPUT_SHAPE)
-    if any(size % INPUT_DIVISOR for size in shape):
-        raise InputError(f'config: INPUT_SHAPE = {shape} should be [height, width], both divisible by {INPUT_DIVISOR}')
-    kernels = [*cfg.DATASET.TRAIN.GAUSSIAN_KERNELS, cfg.TEST.GAUSSIAN_KERNEL]
-    if any(kernel % 2 == 0 for kernel in kernels):
-        raise InputError(f'config: GAUSSIAN_KERNELS and TEST.GAUSSIAN_KERNEL should be odd sizes, not {kernels}')
-
-
-def _check_train(cfg: EasyDict) -> None:
-    low, high = cfg.DATASET.TRAIN.SCALE_FACTOR_LOW, cfg.DATASET.TRAIN.SCALE_FACTOR_HIGH
-    if low > high:
-        raise InputError(f'config: DATASET.TRAIN.SCALE_FACTOR_LOW = {low} should be at most SCALE_FACTOR_HIGH = {high}')
-    if not 1 <= cfg.DATASET.KEYPOINT.LOAD_MIN_NUM <= cfg.DATASET.KEYPOINT.NUM:
-        raise InputError(
-            f'config: DATASET.KEYPOINT.LOAD_MIN_NUM = {shown(cfg.DATASET.KEYPOINT.LOAD_MIN_NUM)} should be between 1 '
-            f'and the {cfg.DATASET.KEYPOINT.NUM} joints'
-        )
-
-
-def _check_test(cfg: EasyDict) -> None:
-    test = cfg.TEST
-    if not test.SCALES:
-        raise InputError('config: TEST.SCALES is empty: leave [1.0] for the box as it is')
-    if cfg.DATASET.FORMAT == 'MPII' and (test.NMS != 'none' or test.RESCORE != 'mean'):
-        raise InputError(
-            f'config: TEST.NMS = {test.NMS!r}, TEST.RESCORE = {test.RESCORE!r}: people of DATASET.FORMAT MPII have no '
-            "scores: leave 'none' and 'mean'"
-        )
-
-
-def _check_joints(cfg: EasyDict) -> None:
-    keypoint = cfg.DATASET.KEYPOINT
-    if not 1 <= cfg.LOSS.TOPK <= keypoint.NUM:
-        raise InputError(
-            f'config: LOSS.TOPK = {shown(cfg.LOSS.TOPK)} should be between 1 and the {keypoint.NUM} joints: set it'
-        )
-    for key in ('FLIP_PAIRS', 'SKELETON'):
-        pairs = keypoint[key]
-        fit = all(isinstance(pair, (list, tuple)) and len(pair) == 2 and _all(int, pair) for pair in pairs)
-        if not fit or not _are_joints([joint for pair in pairs for joint in pair], keypoint.NUM):
-            raise InputError(
-                f'config: DATASET.KEYPOINT.{key} (pairs) should name joints 0 to {keypoint.NUM - 1}, not {shown(pairs)}'
-            )
-    paired = [joint for pair in keypoint.FLIP_PAIRS for joint in pair]
-    if len(set(paired)) < len(paired):
-        raise InputError(f'config: DATASET.KEYPOINT.FLIP_PAIRS = {keypoint.FLIP_PAIRS} should name a joint once')
-    _check_sides(keypoint)
-    if not _are_joints(keypoint.UPPER_BODY_IDS, keypoint.NUM):
-        raise InputError(
-            f'config: DATASET.KEYPOINT.UPPER_BODY_IDS should name joints 0 to {keypoint.NUM - 1}, '
-            f'not {shown(keypoint.UPPER_BODY_IDS)}'
-        )
-
-
-def _check_sides(keypoint: EasyDict) -> None:
-    """Joints called left_x and right_x have to be a pair: a wrong one would quietly spoil all that is mirrored."""
-    if len(keypoint.NAMES) != keypoint.NUM:
-        return  # told elsewhere
-    pairs = {frozenset(keypoint.NAMES[joint] for joint in pair) for pair in keypoint.FLIP_PAIRS}
-    for name in keypoint.NAMES:
-        other = f'right_{name.removeprefix("left_")}'
-        if name.startswith('left_') and other in keypoint.NAMES and frozenset((name, other)) not in pairs:
-            raise InputError(f'config: DATASET.KEYPOINT.FLIP_PAIRS should pair {name} with {other}, by their names')
-
-
-def _are_joints(ids: list[int], count: int) -> bool:
-    return all(0 <= joint < count for joint in ids)
-
-
-def _check_description(cfg: EasyDict) -> None:
-    """What the data set's description lists a joint each, and the files that no data set goes without."""
-    dataset, keypoint = cfg.DATASET, cfg.DATASET.KEYPOINT
-    if len(keypoint.NAMES) != keypoint.NUM or len(set(keypoint.NAMES)) < keypoint.NUM:
-        raise InputError(
-            f'config: DATASET.KEYPOINT.NAMES should be {keypoint.NUM} different names (NUM), not '
-            f'{shown(keypoint.NAMES)}'
-        )
-    if dataset.FORMAT == 'COCO' and len(keypoint.SIGMAS) != keypoint.NUM:
-        raise InputError(
-            f'config: DATASET.KEYPOINT.SIGMAS should be {keypoint.NUM} numbers above 0 (NUM), not '
-            f'{shown(keypoint.SIGMAS)}'
-        )
-    if dataset.FORMAT == 'MPII' and keypoint.SIGMAS:
-        raise InputError(
-            'config: DATASET.KEYPOINT.SIGMAS are of no use for DATASET.FORMAT = MPII, which has PCKh: set []'
-        )
+def _relations(cfg: EasyDict) -> Iterator[tuple[bool, str]]:
+    """What has to hold between the values, with what to say where it does not. Each relies on those before it."""
+    dataset, keypoint, train, test = cfg.DATASET, cfg.DATASET.KEYPOINT, cfg.DATASET.TRAIN, cfg.TEST
     for key in ('NAME', 'ROOT', 'TRAIN_JSON', 'VAL_JSON'):
-        if not dataset[key]:
-            raise InputError(f'config: DATASET.{key} is empty: name it')
+        yield dataset[key] != '', f'DATASET.{key} is empty: name it'
+    yield cfg.OUTPUT_DIR != '', 'OUTPUT_DIR is empty: name a folder'
+    shape, kernels = list(cfg.INPUT_SHAPE), [*train.GAUSSIAN_KERNELS, test.GAUSSIAN_KERNEL]
+    divisible = not any(size % INPUT_DIVISOR for size in shape)
+    yield divisible, f'INPUT_SHAPE = {shape} should be [height, width], both divisible by {INPUT_DIVISOR}'
+    odd = all(kernel % 2 for kernel in kernels)
+    yield odd, f'GAUSSIAN_KERNELS and TEST.GAUSSIAN_KERNEL should be odd sizes, not {kernels}'
+    low, high = train.SCALE_FACTOR_LOW, train.SCALE_FACTOR_HIGH
+    yield low <= high, f'DATASET.TRAIN.SCALE_FACTOR_LOW = {low} should be at most SCALE_FACTOR_HIGH = {high}'
+    exclusive = not (cfg.SOLVER.COMPILE and cfg.RUN_EFFICIENT)
+    yield exclusive, 'SOLVER.COMPILE and RUN_EFFICIENT exclude each other: set one of them to False'
+    yield len(test.SCALES) > 0, 'TEST.SCALES is empty: leave [1.0] for the box as it is'
+    if dataset.FORMAT == 'MPII':
+        told = f'TEST.NMS = {test.NMS!r}, TEST.RESCORE = {test.RESCORE!r}'
+        why = "people of DATASET.FORMAT MPII have no scores: leave 'none' and 'mean'"
+        yield (test.NMS, test.RESCORE) == ('none', 'mean'), f'{told}: {why}'
+        why = 'are of no use for DATASET.FORMAT = MPII, which has PCKh: set []'
+        yield not keypoint.SIGMAS, f'DATASET.KEYPOINT.SIGMAS {why}'
+    for key, count in {'DATASET.KEYPOINT.LOAD_MIN_NUM': keypoint.LOAD_MIN_NUM, 'LOSS.TOPK': cfg.LOSS.TOPK}.items():
+        yield 1 <= count <= keypoint.NUM, f'{key} = {count} should be between 1 and the {keypoint.NUM} joints: set it'
+    yield from _relations_of_joints(keypoint, dataset.FORMAT)
+
+
+def _relations_of_joints(keypoint: EasyDict, form: str) -> Iterator[tuple[bool, str]]:
+    """What the data set's description lists a joint each, and what refers to joints by their places there."""
+    count, names = keypoint.NUM, keypoint.NAMES
+    named = len(names) == len(set(names)) == count
+    yield named, f'DATASET.KEYPOINT.NAMES should be {count} different names (NUM), not {shown(names)}'
+    fits = form != 'COCO' or len(keypoint.SIGMAS) == count
+    yield fits, f'DATASET.KEYPOINT.SIGMAS should be {count} numbers above 0 (NUM), not {shown(keypoint.SIGMAS)}'
+    for key, size in {'FLIP_PAIRS': 2, 'SKELETON': 2, 'UPPER_BODY_IDS': 0}.items():
+        fits = all(joint < count for joint in _numbers(keypoint[key]))
+        fits = fits and all(len(pair) == size for pair in keypoint[key] if size)
+        what = f'DATASET.KEYPOINT.{key}{" (pairs)" if size else ""}'
+        yield fits, f'{what} should name joints 0 to {count - 1}, not {shown(keypoint[key])}'
+    paired = list(_numbers(keypoint.FLIP_PAIRS))
+    once = len(set(paired)) == len(paired)
+    yield once, f'DATASET.KEYPOINT.FLIP_PAIRS = {keypoint.FLIP_PAIRS} should name a joint once'
+    # A wrong pair would quietly spoil all that is mirrored.
+    pairs = {frozenset(names[joint] for joint in pair) for pair in keypoint.FLIP_PAIRS}
+    for name in names:
+        other = f'right_{name.removeprefix("left_")}'
+        fits = not name.startswith('left_') or other not in names or frozenset((name, other)) in pairs
+        yield fits, f'DATASET.KEYPOINT.FLIP_PAIRS should pair {name} with {other}, by their names'

@@ -1,4 +1,8 @@
-"""`python config.py`: what an experiment's configuration resolves to, and what its network costs."""
+"""`python config.py`: what an experiment's configuration resolves to, what its network costs, how it is trained.
+
+python config.py          the resolved configuration, parameters, multiply-adds, iterations and learning rate
+python config.py -log     also links ./log to the output folder
+"""
 
 import argparse
 import json
@@ -11,34 +15,23 @@ from easydict import EasyDict
 
 from cvpack.errors import InputError
 from lib.config.experiment import OWN
-from lib.models.mspn import count_cost
+from lib.loader import train_samples
+from lib.models.cost import count_cost
 from lib.models.own import check_outputs, network_of
+from lib.training import build_schedule
 
 
 def main(cfg: EasyDict) -> None:
-    """Prints a finalized configuration, parameters and GMACs; the command line's arguments are read here."""
-    parser = argparse.ArgumentParser(description='Print the resolved configuration, parameters and GMACs.')
+    """Prints what follows from a finalized configuration; the command line's arguments are read here."""
+    parser = argparse.ArgumentParser(description='Print the resolved configuration, its cost and its schedule.')
     parser.add_argument('-log', action='store_true', help='link ./log to the output folder')
     args = parser.parse_args()
     sys.modules.setdefault('config', sys.modules['__main__'])  # a network.py may import it
     print(json.dumps(cfg, indent=2))
     _print_cost(cfg)
+    _print_schedule(cfg)
     if args.log:
-        link = Path('log')
-        if link.exists() and not link.is_symlink():
-            raise InputError(f'{link.absolute()} is in the way: move it, then run `python config.py -log` again')
-        new = link.with_name('log.tmp')
-        try:
-            Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
-            new.unlink(missing_ok=True)
-            new.symlink_to(cfg.OUTPUT_DIR)
-            os.replace(new, link)
-        except (OSError, NotImplementedError) as error:
-            reason = getattr(error, 'strerror', None) or error
-            raise InputError(
-                f'cannot link {link.absolute()} to {cfg.OUTPUT_DIR} ({reason}): look for the outputs there'
-            ) from None
-        print(f'log -> {cfg.OUTPUT_DIR}')
+        _link(Path('log'), cfg.OUTPUT_DIR)
 
 
 def _print_cost(cfg: EasyDict) -> None:
@@ -51,3 +44,36 @@ def _print_cost(cfg: EasyDict) -> None:
     size = 'x'.join(map(str, cfg.INPUT_SHAPE))
     print(f'parameters: {parameters:,}')
     print(f'GMACs: {macs / 1e9:.2f} a {size} image ({test_macs / 1e9:.2f} {testing})')
+
+
+def _print_schedule(cfg: EasyDict) -> None:
+    """Iterations, epochs and learning rate on 1 and 8 GPUs; a process without a GPU counts as one."""
+    try:
+        people = len(train_samples(cfg))
+    except InputError as error:
+        people = None
+        print(f'epochs: unknown, since {error}')
+    for gpus in (1, 8):
+        schedule, images = build_schedule(cfg, gpus), gpus * cfg.SOLVER.ACCUM_STEPS * cfg.SOLVER.IMS_PER_GPU
+        epochs = f' ({schedule.max_iter * images / people:.1f} epochs)' if people else ''
+        warm_up = f'after a warm-up of {schedule.warmup_iters:,} from {schedule.lr(0):.3g}'
+        print(
+            f'{gpus} GPU{"s" * (gpus > 1)}: {schedule.max_iter:,} iterations of {images} images{epochs}, '
+            f'a checkpoint every {schedule.checkpoint_period:,}; learning rate {schedule.base_lr:.3g} {warm_up}'
+        )
+
+
+def _link(link: Path, folder: str) -> None:
+    """Raises InputError where the link cannot be made, or would replace something else."""
+    if link.exists() and not link.is_symlink():
+        raise InputError(f'{link.absolute()} is in the way: move it, then run `python config.py -log` again')
+    new = link.with_name('log.tmp')
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        new.unlink(missing_ok=True)
+        new.symlink_to(folder)
+        os.replace(new, link)
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, 'strerror', None) or error
+        raise InputError(f'cannot link {link.absolute()} to {folder} ({reason}): look for the outputs there') from None
+    print(f'log -> {folder}')

@@ -6,8 +6,12 @@ from lib.datasets.description import COCO, MPII, Description
 
 OUTPUT_STRIDE = 4
 
-# SOLVER.MAX_ITER and CHECKPOINT_PERIOD are written for this many GPUs.
-REFERENCE_GPUS = 8
+# Keys of earlier versions, and what took their place; None: nothing reads them any more.
+FORMER = {
+    'DATASET.WHOLE_JOINTS': None,
+    'TEST.DURING_TRAINING': 'VALIDATION.PERIOD',
+    'TEST.DURING_TRAINING_IMAGES': 'VALIDATION.IMAGES',
+}
 
 
 def coco_defaults(dataset: Description = COCO) -> EasyDict:
@@ -59,8 +63,9 @@ def coco_defaults(dataset: Description = COCO) -> EasyDict:
             WEIGHT_DECAY=1e-5,
             IMS_PER_GPU=32,
             ACCUM_STEPS=1,  # batches to an iteration: a GPU with n counts for n GPUs
-            MAX_ITER=96000,  # for 8 GPUs: times 8 / GPUs
-            CHECKPOINT_PERIOD=2400,  # likewise
+            REFERENCE_GPUS=8,  # MAX_ITER and CHECKPOINT_PERIOD are for this many: on n GPUs times REFERENCE_GPUS / n
+            MAX_ITER=96000,
+            CHECKPOINT_PERIOD=2400,
             WARMUP_FACTOR=0.1,
             WARMUP_ITERS=2400,
             PRECISION='fp32',  # or 'bf16', 'fp16'; heatmaps and loss stay in float32
@@ -89,12 +94,14 @@ def coco_defaults(dataset: Description = COCO) -> EasyDict:
             IMS_PER_GPU=32,
             PRECISION='fp32',  # or 'bf16', 'fp16', which change the results
             CUDA_GRAPH=False,  # as in training
-            DURING_TRAINING=0,  # validate at every so many checkpoints while training; 0: never
-            DURING_TRAINING_IMAGES=0,  # on so many images of the validation set, evenly spaced; 0: all
             SCALES=[1.0],  # of the box: heatmaps of several are averaged
             NMS='none',  # or 'oks', 'soft': people found twice (lib/datasets/nms.py)
             NMS_THRESHOLD=0.9,  # OKS above which two are one
             RESCORE='mean',  # a person's score: the box's times that of all joints, or of the 'confident' ones
+        ),
+        VALIDATION=dict(  # while training
+            PERIOD=0,  # at every so many checkpoints; 0: never
+            IMAGES=0,  # on so many images of the validation set, evenly spaced; 0: all
         ),
         RUN_EFFICIENT=False,  # activation checkpointing
         EXPERIMENT=None,  # derived: the name of the experiment's folder

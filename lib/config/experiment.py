@@ -1,12 +1,15 @@
 """The folder of an experiment: which one a configuration is of, and the modules that lie in it."""
 
 import contextlib
+import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 from easydict import EasyDict
+
+from cvpack.errors import InputError
 
 # An attribute and no key: a folder whose code may run is never read from a file.
 FOLDER = '_folder'
@@ -17,8 +20,8 @@ FILE = 'network.py'
 MSPN, OWN = 'mspn', 'own'
 
 
-def set_folder(cfg: EasyDict, folder: Path) -> None:
-    """Notes the folder of the config.py that a configuration was made by."""
+def set_folder(cfg: EasyDict, folder: Path | None) -> None:
+    """Records the folder of the config.py that made a configuration."""
     object.__setattr__(cfg, FOLDER, folder)
 
 
@@ -73,3 +76,12 @@ def own_file(folder: Path | None) -> Path | None:
     """The network.py of an experiment's folder; None where there is none."""
     file = folder / FILE if folder is not None else None
     return file if file is not None and file.is_file() else None
+
+
+def run_config(experiment: Path) -> EasyDict:
+    """The configuration of an experiment's folder. Raises InputError if there is none."""
+    file = experiment / 'config.py'
+    if not file.is_file():
+        raise InputError(f'{file} does not exist: name the folder of an experiment, like exps/mspn.2xstg.coco')
+    with importing_from(experiment):
+        return runpy.run_path(str(file))['cfg']

@@ -1,9 +1,15 @@
 """Where the repository, the data and the outputs lie, and which revision of the code this is."""
 
+import contextlib
 import functools
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+
+from easydict import EasyDict
+
+from cvpack.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -24,3 +30,14 @@ def git_revision() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return 'unknown'
+
+
+@contextlib.contextmanager
+def writing(cfg: EasyDict) -> Iterator[None]:
+    """Its body writes into the output folder. Raises InputError where that cannot be done."""
+    try:
+        yield
+    except OSError as error:
+        path = error.filename or cfg.OUTPUT_DIR
+        reason = error.strerror or error
+        raise InputError(f'cannot write {path} ({reason}): make room, or choose a folder with OUTPUT_DIR') from None

@@ -1,44 +1,44 @@
 """What becomes of an experiment's changes to the defaults.
 
 An experiment's config.py takes the defaults, changes a few keys and ends with `finalize(cfg, __file__)`. Run as a
-script it prints what it resolves to:
-
-    python config.py          the resolved configuration, the number of parameters, the multiply-adds
-    python config.py -log     also links ./log to the output folder
+script it prints what it resolves to (command.py).
 """
 
+import ast
 import getpass
 import json
 import os
-import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 from easydict import EasyDict
 
 import lib.clone  # noqa: F401
 from cvpack.errors import InputError, exits_cleanly
-from lib.config.checks import check_keys, check_values
-from lib.config.defaults import OUTPUT_STRIDE, coco_defaults
-from lib.config.experiment import OWN, importing_from, own_file, set_folder
-from lib.config.overrides import assign
+from lib.config.checks import check
+from lib.config.defaults import FORMER, OUTPUT_STRIDE, coco_defaults
+from lib.config.experiment import OWN, own_file, set_folder
 from lib.config.places import home
+from lib.datasets.checks import shown
+
+DERIVED = ('EXPERIMENT', 'NETWORK', 'OUTPUT_SHAPE', 'TEST_DIR', 'TENSORBOARD_DIR')
 
 
 def finalize(cfg: EasyDict, file: str) -> None:
     """Checks an experiment's configuration and fills in what follows from it, in place; creates nothing.
 
     file: the experiment's __file__; its folder names the experiment. When that file is being run as a script, it
-    goes on to the command of this module's docstring. Raises InputError that names the key; in the experiment's own
-    scripts that is one line and an exit.
+    goes on to `python config.py`. Raises InputError that names the key; in the experiment's own scripts that is one
+    line and an exit.
     """
-    file = Path(file).resolve()
+    own = Path(file).resolve()
     script = Path(getattr(sys.modules['__main__'], '__file__', None) or '.').resolve()
-    if script.parent != file.parent:
-        _finalize(cfg, file.parent)
+    if script.parent != own.parent:
+        _finalize(cfg, own.parent)
         return
-    exits_cleanly(_finalize)(cfg, file.parent)
-    if script == file:
+    exits_cleanly(_finalize)(cfg, own.parent)
+    if script == own:
         from lib.config.command import main  # which needs what needs this module
 
         exits_cleanly(main)(cfg)
@@ -50,7 +50,7 @@ def _finalize(cfg: EasyDict, experiment: Path) -> None:
     set_folder(cfg, experiment)
     if not cfg.get('OUTPUT_DIR'):
         cfg.OUTPUT_DIR = str(home() / 'model_logs' / _user() / experiment.name)
-    _check_and_derive(cfg)
+    override(cfg, [])
 
 
 def _user() -> str:
@@ -62,33 +62,52 @@ def _user() -> str:
 
 
 def override(cfg: EasyDict, assignments: list[str]) -> None:
-    """Applies `KEY=VALUE` strings of a command line (--set) to a finalized configuration, in place.
+    """Applies `KEY=VALUE` strings of a command line (--set) to a configuration, checks it and derives anew, in place.
 
     A value is read as a Python literal where it is one, else as a string. Raises InputError as finalize does.
     """
     for assignment in assignments:
-        assign(cfg, assignment)
-    _check_and_derive(cfg)
-
-
-def _check_and_derive(cfg: EasyDict) -> None:
-    """Raises InputError for what is wrong, then sets the keys that follow from others."""
-    check_keys(cfg, coco_defaults())
-    check_values(cfg)
+        _assign(cfg, assignment)
+    check(cfg, to_plain(coco_defaults()))
     cfg.OUTPUT_SHAPE = [size // OUTPUT_STRIDE for size in cfg.INPUT_SHAPE]
     cfg.TEST_DIR = str(Path(cfg.OUTPUT_DIR) / 'test_dir')
     cfg.TENSORBOARD_DIR = str(Path(cfg.OUTPUT_DIR) / 'tb_dir')
 
 
+def _assign(cfg: EasyDict, assignment: str) -> None:
+    """Sets one key; keys below USER are made where they are new. Whether the value fits is not looked at."""
+    key, equals, text = assignment.partition('=')
+    told = f'--set {shown(assignment)[1:-1]}'
+    if not equals:
+        raise InputError(f'{told}: write it as KEY=VALUE, for example SOLVER.BASE_LR=1e-3')
+    if key in DERIVED:
+        raise InputError(f'{told}: {key} follows from the folder, INPUT_SHAPE or OUTPUT_DIR; set these')
+    *parents, name = key.split('.')
+    is_own = parents[:1] == ['USER']
+    node, value = cfg, _parse(text, told)
+    try:
+        for parent in parents:
+            if is_own and parent and isinstance(node, dict) and parent not in node:
+                node[parent] = EasyDict()  # EasyDict's setdefault sets no attribute in its older versions
+            node = node.get(parent) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or (name not in node and not (is_own and name)):
+            now = f': it is now {FORMER[key]}' if FORMER.get(key) else ''
+            raise InputError(f'{told}: there is no key {shown(key)[1:-1]}{now}')
+        node[name] = value
+    except TypeError:  # EasyDict makes attributes of keys
+        raise InputError(f'{told}: keys of a configuration should be names') from None
+
+
+def _parse(text: str, told: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    except (TypeError, MemoryError, RecursionError) as error:
+        reason = str(error) or 'nested too deeply'
+        raise InputError(f'{told}: its value is no Python literal ({reason}): put quotes around a text') from None
+
+
 def to_plain(cfg: EasyDict) -> dict:
     """The configuration as plain dictionaries, lists and numbers, fit for json and checkpoints."""
     return json.loads(json.dumps(cfg))
-
-
-def run_config(experiment: Path) -> EasyDict:
-    """The configuration of an experiment's folder. Raises InputError if there is none."""
-    file = experiment / 'config.py'
-    if not file.is_file():
-        raise InputError(f'{file} does not exist: name the folder of an experiment, like exps/mspn.2xstg.coco')
-    with importing_from(experiment):
-        return runpy.run_path(str(file))['cfg']

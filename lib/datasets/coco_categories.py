@@ -1,6 +1,6 @@
-"""Categories in COCO's json files: which annotations are of people, and whether their joints are the configuration's.
+"""Categories in COCO's json files: which annotations are people, and whether their joints match the configuration.
 
-Training and testing are of category 1 alone. Annotations of others may be there, without keypoints.
+Only category 1 is trained and tested on. Annotations of other categories must not have keypoints.
 """
 
 import re
@@ -15,14 +15,14 @@ PERSON = 1
 
 
 def is_labelled_person(annotation: dict, min_keypoints: int = 1) -> bool:
-    """Whether an annotation is one person with at least so many labelled joints."""
+    """Whether an annotation is one person (no crowd) with at least `min_keypoints` labelled joints."""
     return not annotation.get('iscrowd', 0) and annotation.get('num_keypoints', 0) >= min_keypoints
 
 
 def check_joint_names(content: dict, path: Path, names: Sequence[str], report: Report = refuse) -> None:
-    """Reports categories whose joints are not the named ones: they would be taken for one another.
+    """Reports categories whose joints differ from `names`, or are in another order.
 
-    The category of people is looked at, and every other one that labelled annotations have.
+    Checks the category of people and all others that have labelled annotations.
     """
     if explanation := _category_per_joint(content, path):
         report(Issue.CATEGORY, explanation)
@@ -48,24 +48,25 @@ def check_joint_names(content: dict, path: Path, names: Sequence[str], report: R
 
 
 def _plain(name: str) -> str:
-    """A joint's name without what people spell in several ways: Right Hip, right_hip and rightHip are one."""
+    """A joint's name without case and separators: Right Hip, right_hip and rightHip are the same."""
     return re.sub(r'[\W_]+', '', name).lower() or name
 
 
 def _joint_names(content: dict) -> list[tuple[int, list[str]]]:
-    """The ids of the file's categories that name their joints, and these; an id that is given twice comes twice."""
+    """(id, joint names) of the categories that name their joints; a repeated id is repeated here."""
     categories = content.get('categories')
-    named = []
+    named: list[tuple[int, list[str]]] = []
     for category in categories if isinstance(categories, list) else []:
         names = category.get('keypoints') if isinstance(category, dict) else None
-        is_named = names and isinstance(names, list) and all(isinstance(name, str) for name in names)
-        if is_named and isinstance(category.get('id'), (int, float)):
+        if not names or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            continue
+        if isinstance(category.get('id'), (int, float)):
             named.append((category['id'], names))
     return named
 
 
 def has_joints(rows: Sequence[dict], min_keypoints: int = 1) -> np.ndarray:
-    """(n,) bool: is_labelled_person of rows that may hold anything; those whose joints are not counted may be."""
+    """(n,) bool: is_labelled_person for unchecked rows; without num_keypoints, having `keypoints` is enough."""
     return np.array([_has_joints(row, min_keypoints) for row in rows], bool)
 
 
@@ -76,7 +77,7 @@ def _has_joints(row: dict, min_keypoints: int) -> bool:
 
 
 def _joint_lengths(content: dict) -> dict[float, set[int]]:
-    """The categories of annotations that have joints -> the lengths of their `keypoints`, 0 for what is no list."""
+    """Category of labelled annotations -> the lengths of their `keypoints`, 0 for one that is not a list."""
     rows = content.get('annotations')
     lengths: dict[float, set[int]] = {}
     for row in rows if isinstance(rows, list) else []:
@@ -88,25 +89,25 @@ def _joint_lengths(content: dict) -> dict[float, set[int]]:
 
 
 def _category_per_joint(content: dict, path: Path) -> str | None:
-    """What is wrong with a file in which every joint is a category of its own; None where that is not so."""
+    """The message for a file in which every joint is a category of its own; None for other files."""
     lengths = _joint_lengths(content)
     if len(lengths) < 2 or any(own != {3} for own in lengths.values()):
         return None
     text = f'its annotations with keypoints are of {len(lengths)} categories and have one joint each'
-    whose = 'as COCO Annotator exports joints that were drawn as categories'
+    whose = 'as COCO Annotator exports joints that were labelled as categories'
     return f'{path}: {text}, {whose}: make each person one annotation of category {PERSON} with all joints in order'
 
 
 def joint_count(content: dict, default: int) -> int:
-    """The number of joints that the file's category of people names; the default where it names none."""
+    """The number of joints that the category of people names; `default` if it names none."""
     return next((len(names) for category, names in _joint_names(content) if category == PERSON), default)
 
 
 def of_people(rows: Rows, content: dict, every: bool = False) -> Rows:
-    """The rows of the category of people, of which alone training and evaluation are; reports labelled ones of others.
+    """The rows of the category of people; labelled rows of other categories are reported.
 
-    every: also rows without joints must tell their category, as pycocotools needs it
-    Where nobody labelled is of it the others are returned too: they are people with more than one fault, perhaps.
+    every: rows without joints must have a category too, as pycocotools needs it
+    If no labelled row is of that category, the others are returned too, so that their further faults are found.
     """
     labelled = has_joints(rows.rows)
     categories = rows.integer('category_id', default=None if every else PERSON)

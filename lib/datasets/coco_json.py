@@ -1,12 +1,13 @@
-"""COCO's json files, read and checked: which images are listed, who is labelled, where a detector found people.
+"""Reads and checks COCO's json files: listed images, labelled people, a detector's boxes.
 
-What training or testing uses is checked; what they leave alone (crowds, boxes of other categories, of people
-without joints, in images that are not listed) may look as it likes.
+Only what training or testing uses is checked, not crowds, boxes of other categories, people without joints, or images
+that are not listed.
 
-In all functions `content` is what the file at `path` holds and `report` gets what is wrong with it; those that
-training and testing call with `refuse` raise InputError then.
+In all functions `content` is the content of the file at `path`, and `report` receives its faults; with `refuse`, as in
+training and testing, the first fatal one raises InputError.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ class Boxes:
     boxes:     (n, 4) float64: x, y, width, height in image pixels
     scores:    (n,) float64
     rows:      their records
-    left_out:  how many others were of no size, or not finite
+    left_out:  number of others that are empty or not finite
     """
 
     image_ids: np.ndarray
@@ -55,10 +56,9 @@ class Boxes:
 
 
 def listed_images(content: Any, path: Path, report: Report = refuse, folder: Path | None = None) -> dict[int, dict]:
-    """The records of the images in a file of annotations by their ids; `file_name` stays in its folder.
-    It is '' where it was found wrong.
+    """Image id -> image record of an annotation file. `file_name` stays inside its folder, and is '' if it is invalid.
 
-    folder: of the images, where it is known: names that show why they lead to none there are refused
+    folder: of the images, if known: a name without a file there is refused if its form shows why
     """
     images = content.get('images') if isinstance(content, dict) else None
     if not isinstance(images, list) or not images:
@@ -73,10 +73,10 @@ def listed_images(content: Any, path: Path, report: Report = refuse, folder: Pat
 
 
 def image_paths(listed: dict[int, dict], folder: Path, source: Path, report: Report = refuse) -> dict[int, str]:
-    """Ids of listed images -> their paths in the folder of the images.
+    """Image id -> path below the images folder; images without a valid name have none.
 
-    Names that do not tell where the image lies are looked for in the folder, then in `train2014` and `val2014` in it.
-    report: gets those, listed in `source`, that are in both. They have no path, nor have images without a name.
+    Names other than COCO 2014's are looked up in the folder, then in its `train2014` and `val2014`. One that is in both
+    is reported, as listed in `source`, and has no path.
     """
     names = {image_id: image['file_name'] for image_id, image in listed.items() if image['file_name']}
     paths = {image_id: image_path(name) for image_id, name in names.items()}
@@ -86,20 +86,18 @@ def image_paths(listed: dict[int, dict], folder: Path, source: Path, report: Rep
         if len(found) > 1:
             del paths[image_id]
             text = f'file_name = {name!r} is in {" and in ".join(path.split("/")[0] for path in found)}'
-            report(
-                Issue.NAME, f'{source}: image (id {image_id}): {text}: write the folder that is meant in front of it'
-            )
+            report(Issue.NAME, f'{source}: image (id {image_id}): {text}: put the right folder in front of it')
         elif found:
             paths[image_id] = found[0]
     return paths
 
 
 def labelled_people(
-    content: dict, path: Path, listed: dict[int, dict], joints: int, min_keypoints: int, report: Report = refuse
+    content: dict, path: Path, listed: Collection[int], joints: int, min_keypoints: int, report: Report = refuse
 ) -> People:
-    """The people with at least so many labelled joints, no crowds, in listed images.
+    """The people in listed images with at least `min_keypoints` labelled joints; no crowds.
 
-    joints: K of a file that does not name its joints
+    listed: the images' ids; joints: K of a file that does not name its joints
     """
     rows = _annotations(content, path, report)
     labelled = of_people(rows.only(has_joints(rows.rows)), content)
@@ -128,8 +126,11 @@ def labelled_people(
     return People(image_ids[good], boxes[good], keypoints[good], people.only(good))
 
 
-def person_boxes(content: Any, path: Path, listed: dict[int, dict], report: Report = refuse) -> Boxes:
-    """A detector's boxes of people, in COCO's results format, that are in listed images; in the file's order."""
+def person_boxes(content: Any, path: Path, listed: Collection[int], report: Report = refuse) -> Boxes:
+    """A detector's boxes of people in listed images, from COCO's results format, in the file's order.
+
+    listed: the images' ids
+    """
     rows = Rows(content, 'box', path, report)
     is_person = rows.integer('category_id') == PERSON
     is_listed = np.isin(rows.integer('image_id'), list(listed))
@@ -142,28 +143,28 @@ def person_boxes(content: Any, path: Path, listed: dict[int, dict], report: Repo
         report(
             Issue.NOBODY,
             f'{path} has no box of a person (category_id {PERSON}) in a listed image, among {len(rows)} boxes: '
-            'is it of this data set?',
+            'is it for this data set?',
         )
     return Boxes(fit.integer('image_id')[good], boxes[good], scores[good], fit.only(good), left_out)
 
 
 def check_ground_truth(content: dict, path: Path, joints: int, report: Report = refuse) -> None:
-    """Reports what pycocotools' evaluation would fail at, or quietly get wrong.
+    """Reports what pycocotools' evaluation would fail on or silently get wrong.
 
     joints: K of a file that does not name its joints
     """
     categories = Rows(content.get('categories'), 'category', path, report)
     if PERSON not in categories.integer('id'):
-        report(Issue.CATEGORY, f'{path}: categories has no id {PERSON} (person), which the evaluation is of: add it')
+        report(Issue.CATEGORY, f'{path}: categories has no id {PERSON} (person), which is evaluated: add it')
     rows = _annotations(content, path, report)
     ids = rows.integer('id', types=(int,))
-    # pycocotools keeps the id of the truth that a prediction matches and takes 0 for none; faster-coco-eval also takes
-    # what is below 0 for none, and no floats.
+    # pycocotools stores the id of the ground truth that a prediction matches, with 0 for no match; for faster-coco-eval
+    # negative ids are no match either, and floats are not accepted.
     rows.require(
-        ids > 0, 'id', Issue.FIELD, lambda i: f'id = {ids[i]} would never be found by the evaluation: count from 1'
+        ids > 0, 'id', Issue.FIELD, lambda i: f'id = {ids[i]} would never be matched in the evaluation: count from 1'
     )
     rows.unique('id', ids)
-    # What is evaluated, and what would be, once its category is corrected.
+    # Includes people of a wrong category, which will be evaluated once it is corrected.
     people = of_people(rows, content, every=True)
     for field in ('iscrowd', 'num_keypoints'):
         people.integer(field)
@@ -180,7 +181,7 @@ def check_ground_truth(content: dict, path: Path, joints: int, report: Report = 
 
 
 def _annotations(content: dict, path: Path, report: Report) -> Rows:
-    """The annotations; the good ones have fields that are fit for is_labelled_person."""
+    """The annotations; those that are good are valid for is_labelled_person."""
     rows = Rows(content.get('annotations'), 'annotation', path, report)
     rows.integer('image_id')
     rows.integer('iscrowd', default=0)
@@ -195,9 +196,9 @@ def _annotations(content: dict, path: Path, report: Report) -> Rows:
 
 
 def with_size(rows: Rows) -> tuple[Rows, int]:
-    """The rows of a detector's without boxes of no size, or not finite, and how many those are.
+    """A detector's rows without boxes that are empty or not finite, and the number of these.
 
-    A detector's slip costs that box, and no more; a file of another form is refused.
+    Such a box is reported as Issue.DETECTION, which is not fatal, unlike other faults of `bbox`.
     """
     report, slips = rows.report, {Issue.BOX: Issue.DETECTION, Issue.NUMBER: Issue.DETECTION}
     rows.report = lambda kind, message: report(slips.get(kind, kind), message)
@@ -208,7 +209,7 @@ def with_size(rows: Rows) -> tuple[Rows, int]:
 
 
 def boxes_of(rows: Rows) -> np.ndarray:
-    """(n, 4) float64: the boxes of rows; none is empty."""
+    """(n, 4) float64: the rows' boxes, x, y, width, height; empty ones are reported."""
     boxes = rows.numeric('bbox', 4)
     full = (boxes[:, 2:] > 0).all(axis=1)
     text = 'should be wider and higher than 0'

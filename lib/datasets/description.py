@@ -1,4 +1,4 @@
-"""What a data set is: its joints and its files. COCO and MPII are two; an experiment may bring its own."""
+"""The description of a data set: its joints and its files. COCO's and MPII's; an experiment may have its own."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from easydict import EasyDict
 
 Pairs = tuple[tuple[int, int], ...]
 
-# Fields that the configuration keeps under DATASET.KEYPOINT, by their names there.
+# Keys under DATASET.KEYPOINT in the configuration -> fields.
 KEYPOINT = {
     'NAMES': 'joint_names',
     'FLIP_PAIRS': 'flip_pairs',
@@ -22,18 +22,18 @@ KEYPOINT = {
 class Description:
     """A data set.
 
-    name:     as reports call it
-    root:     its folder, absolute or relative to home(); all other places are relative to it
+    name:     in reports
+    root:     its folder, absolute or relative to home(); all other paths are relative to it
     format:   of its json files: 'COCO' or 'MPII'
     images:   the folder of the images that the json files name; '{split}' in it stands for train, val or test
-    train_json, val_json, test_json: annotations; those of the test split need none, and '' means there is no such split
-    val_boxes, test_boxes: a detector's boxes, in COCO's results format; '' tests on the annotated ones
-    joint_names:    K, in the json files' order; names that begin with left or right tell the side
-    flip_pairs:     joints that a mirror exchanges
+    train_json, val_json, test_json: annotations; the test split's may lack people; '': there is no test split
+    val_boxes, test_boxes: a detector's boxes, in COCO's results format; '': test on annotated boxes
+    joint_names:    K, in the order of the json files; names that begin with left or right give the side
+    flip_pairs:     pairs of joints that a flip swaps
     upper_body_ids: joints of the upper half, for half-body augmentation; the others are the lower half
-    skeleton:       limbs, pairs of joints, for pictures
+    skeleton:       limbs, pairs of joints, for drawing
     sigmas:         K, the spread of each joint's annotations in units of the square root of the person's area, for
-                    OKS; none where the evaluation needs none (MPII)
+                    OKS; empty if the evaluation does not need them (MPII)
     """
 
     name: str
@@ -52,7 +52,7 @@ class Description:
     sigmas: tuple[float, ...] = ()
 
     def at(self, root: Path) -> 'Description':
-        """The same in another folder."""
+        """The same data set in another folder."""
         return dataclasses.replace(self, root=root)
 
     def annotations(self, split: str) -> Path:
@@ -60,16 +60,16 @@ class Description:
         return self.root / getattr(self, f'{split}_json')
 
     def boxes(self, split: str) -> Path | None:
-        """A detector's boxes for 'val' or 'test'; None where there are none."""
+        """A detector's boxes for 'val' or 'test'; None if there are none."""
         name = getattr(self, f'{split}_boxes')
         return self.root / name if name else None
 
     def image_folder(self, split: str) -> Path:
-        """Where the images of 'train', 'val' or 'test' lie."""
+        """The folder of the images of 'train', 'val' or 'test'."""
         return self.root / self.images.replace('{split}', split)
 
     def to_config(self) -> dict:
-        """The description as the configuration keeps it under DATASET, in plain values; from_config is the way back."""
+        """The configuration's DATASET, in plain values; the inverse of from_config."""
         values = {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
         keypoint = {key: values.pop(name) for key, name in KEYPOINT.items()}
         return {name.upper(): value for name, value in values.items()} | {
@@ -114,7 +114,7 @@ COCO = Description(
         (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10),
         (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
     ),
-    # pycocotools' Params has them as tenths: 0.26 / 10 is another float than 0.026.
+    # Divided as in pycocotools: 0.26 / 10 is not the float 0.026.
     sigmas=tuple(sigma / 10 for sigma in (
         0.26, 0.25, 0.25, 0.35, 0.35, 0.79, 0.79, 0.72, 0.72, 0.62, 0.62, 1.07, 1.07, 0.87, 0.87, 0.89, 0.89,
     )),

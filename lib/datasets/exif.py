@@ -1,21 +1,22 @@
-"""How the pixels of a photo are stored: cameras do not turn them, but note in EXIF how they were held.
+"""EXIF orientation: cameras store pixels as the sensor sees them, and note how the camera was held.
 
-OpenCV turns what it reads upright, and so all coordinates are of the upright picture.
+OpenCV turns images upright when it reads them, so all coordinates are those of the upright image.
 """
 
 import struct
 from collections.abc import Iterator
 
 UPRIGHT = 1
-FIRST_TURNED = 5  # from this orientation on, width and height of the stored picture are exchanged
+FIRST_TURNED = 5  # from this orientation on, the stored image has width and height exchanged
 ORIENTATION_TAG, LONG = 0x0112, 4
 JPEG, PNG, RIFF = b'\xff\xd8', b'\x89PNG\r\n\x1a\n', b'RIFF'
 FILL, SCAN, APP1, HEADER = 0xFF, 0xDA, 0xE1, b'Exif\0\0'
-FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # a frame header's markers, for each way to code the picture
+FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # frame headers' markers, one for each coding process
 
 
 def orientation(data: bytes) -> int:
-    """The EXIF orientation, 1 (upright) to 8, of the picture in a JPEG, PNG or WebP file; 1 where there is none."""
+    """The EXIF orientation, 1 (upright) to 8, of a JPEG, PNG or WebP file; 1 if it has none."""
+    blocks: Iterator[bytes]
     if data.startswith(JPEG):
         blocks = (content for kind, content in _jpeg_segments(data) if kind == APP1 and content.startswith(HEADER))
     elif data.startswith(PNG):
@@ -24,13 +25,13 @@ def orientation(data: bytes) -> int:
         blocks = _webp_blocks(data) if data.startswith(RIFF) and data.startswith(b'WEBP', 8) else iter(())
     try:
         value = next((_tag(block.removeprefix(HEADER)) for block in blocks), UPRIGHT)
-    except (struct.error, IndexError, KeyError):  # cut short, or of another form
+    except (struct.error, IndexError, KeyError):  # truncated or malformed
         return UPRIGHT
     return value if 1 <= value <= 8 else UPRIGHT
 
 
 def stored_size(jpeg: bytes) -> tuple[int, int] | None:
-    """(width, height) of a JPEG's pixels as stored, by its frame header; None where there is none."""
+    """(width, height) of a JPEG as stored, from its frame header; None if there is none."""
     try:
         height, width = next(
             struct.unpack_from('>xHH', content) for kind, content in _jpeg_segments(jpeg) if kind in FRAMES
@@ -41,7 +42,7 @@ def stored_size(jpeg: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Marker and content of each segment before the first scan."""
+    """Marker and content of every segment before the first scan."""
     at = len(JPEG)
     while data[at] == 0xFF and data[at + 1] != SCAN:
         if data[at + 1] == FILL:

@@ -1,9 +1,9 @@
-"""Image files as people have them: which files are images, whether a JPEG is whole, which way up a picture is."""
+"""Reading image files: which files are images, whether a JPEG is complete, which way up an image is."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -12,45 +12,47 @@ from cvpack.errors import InputError
 from lib.datasets.checks import Issue
 from lib.datasets.exif import FIRST_TURNED, orientation, stored_size
 
-# What files begin with, and a JPEG's picture ends with.
+T = TypeVar('T')
+
+# The first bytes of files, and the last ones of a JPEG's image.
 JPEG, PNG, TIFF = b'\xff\xd8\xff', b'\x89PNG', (b'II*\0', b'MM\0*')
 END_OF_IMAGE = b'\xff\xd9'
 MIN_SIDE = 2  # pixels
-MAX_PIXELS = 2**30  # OpenCV reads no larger image
-# By how much fewer pixels a side JPEGs are decoded, and what OpenCV is told for it.
+MAX_PIXELS = 2**30  # OpenCV's limit
+# Factors by which the sides of a JPEG can be reduced on decoding, and OpenCV's flags for them.
 REDUCTIONS = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
-# What OpenCV's flip is told for the orientations of EXIF; those from FIRST_TURNED on are transposed first.
+# EXIF orientation -> OpenCV's flip code; those from FIRST_TURNED on are transposed first.
 FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
-# AVIF's quarter turns to the left, and the axis of a mirror.
+# AVIF's number of quarter turns to the left, and its flip axis.
 AVIF_TURN, AVIF_MIRROR = (re.compile(rb'\0\0\0\x09' + name + rb'(.)', re.DOTALL) for name in (b'irot', b'imir'))
 
 
 def is_image(path: Path) -> bool:
-    """Whether OpenCV knows a file's content, whatever its name, or its name as one of an image."""
+    """Whether OpenCV recognises a file as an image, by its name or by its content."""
     if cv2.haveImageWriter(path.name):
         return True
     if not path.is_file() or not cv2.haveImageReader(str(path)):
         return False
     with path.open('rb') as file:
-        return file.read(4) not in TIFF  # with another name a camera's raw file, which begins with a thumbnail
+        return file.read(4) not in TIFF  # under another name a camera's raw file, which begins with a thumbnail
 
 
 @dataclass(frozen=True)
 class Reduced:
-    """An upright image, of fewer pixels than its file has where that was enough.
+    """An upright image, perhaps decoded at reduced resolution.
 
-    pixels:   (h, w, 3) uint8, BGR
-    width:    pixels of the whole image
-    to_whole: (3, 3) from these pixels' coordinates to those of the whole image
+    pixels:  (h, w, 3) uint8, BGR
+    width:   of the full image
+    to_full: (3, 3) map from these pixels to those of the full image
     """
 
     pixels: np.ndarray
     width: int
-    to_whole: np.ndarray
+    to_full: np.ndarray
 
     @staticmethod
-    def whole(image: np.ndarray) -> 'Reduced':
-        """An image as it is."""
+    def full(image: np.ndarray) -> 'Reduced':
+        """An image at full resolution."""
         return Reduced(image, image.shape[1], np.eye(3))
 
 
@@ -62,20 +64,20 @@ def load_image(path: Path) -> np.ndarray | Issue:
 
 def read_image(path: Path) -> np.ndarray:
     """(H, W, 3) uint8, BGR. Raises InputError that names the file and what is wrong with it."""
-    return _not_wrong(load_image(path), path)
+    return _usable(load_image(path), path)
 
 
 def read_reduced(path: Path, zoom: float) -> Reduced:
-    """An image for a crop of `zoom` crop pixels to one of the image: of a JPEG a half, a quarter or an eighth of the
-    pixels a side, where that leaves at least one to a crop pixel. Raises InputError as read_image does.
+    """An image for a crop with `zoom` crop pixels per image pixel. A JPEG is decoded at a half, a quarter or an eighth
+    of its resolution if that leaves at least one pixel per crop pixel. Raises InputError as read_image does.
     """
-    data = _not_wrong(_content(path), path)
-    reduction = next((reduction for reduction in REDUCTIONS if zoom * reduction <= 1), 1)
+    data = _usable(_content(path), path)
+    reduction = next((reduction for reduction in REDUCTIONS if zoom * reduction <= 1), 1)  # largest first
     reduced = _decode_reduced(data, reduction) if reduction > 1 and data.startswith(JPEG) else None
-    return reduced or Reduced.whole(_not_wrong(_decode(data), path))
+    return reduced or Reduced.full(_usable(_decode(data), path))
 
 
-def _not_wrong(found: Any, path: Path) -> Any:
+def _usable(found: T | Issue, path: Path) -> T:
     if isinstance(found, Issue):
         raise InputError(f'image {path}: {found.description}: get it again, or remove it and the people in it')
     return found
@@ -90,13 +92,13 @@ def _content(path: Path) -> bytes | Issue:
         return Issue.NOT_AN_IMAGE
     if not data:
         return Issue.EMPTY
-    return Issue.DAMAGED if data.startswith(JPEG) and is_cut_short(data) else data
+    return Issue.DAMAGED if data.startswith(JPEG) and is_truncated(data) else data
 
 
 def _decode(data: bytes) -> np.ndarray | Issue:
     try:
         image = decode_upright(data)
-    except cv2.error:  # it looks at the header's size before it takes memory
+    except cv2.error:  # it checks the size in the header before it allocates
         return Issue.HUGE
     if image is None:
         return Issue.DAMAGED if data.startswith((JPEG, PNG)) else Issue.NOT_AN_IMAGE
@@ -104,7 +106,7 @@ def _decode(data: bytes) -> np.ndarray | Issue:
 
 
 def _decode_reduced(jpeg: bytes, reduction: int) -> Reduced | None:
-    """None where this is not to be had: decoding the whole then gives the image, or tells what is wrong with it."""
+    """None if it cannot be had; decoding at full resolution then returns the image, or what is wrong with it."""
     stored, held = stored_size(jpeg), orientation(jpeg)
     if stored is None or min(stored) < MIN_SIDE or stored[0] * stored[1] > MAX_PIXELS:
         return None
@@ -113,41 +115,41 @@ def _decode_reduced(jpeg: bytes, reduction: int) -> Reduced | None:
     pixels = cv2.imdecode(np.frombuffer(jpeg, np.uint8), REDUCTIONS[reduction])
     if pixels is None or (pixels.shape[1::-1] != reduced_size).any():
         return None
-    # A pixel stands for reduction x reduction of the whole, beginning at the stored picture's top left: what the last
-    # of them lack is at the left or top where the picture is mirrored to be upright.
+    # A pixel covers reduction x reduction pixels of the full image, from the stored image's top left. The last ones,
+    # which may cover fewer, are at the left or top if the image is flipped to be upright.
     axis = FLIPS.get(held)
-    is_mirrored = np.array([axis in (1, -1), axis in (0, -1)])
-    offset = (reduction - 1) / 2 - is_mirrored * (reduced_size * reduction - size)
-    to_whole = np.array([[reduction, 0, offset[0]], [0, reduction, offset[1]], [0, 0, 1]])
-    return Reduced(pixels, int(size[0]), to_whole)
+    is_flipped = np.array([axis in (1, -1), axis in (0, -1)])
+    offset = (reduction - 1) / 2 - is_flipped * (reduced_size * reduction - size)
+    to_full = np.array([[reduction, 0, offset[0]], [0, reduction, offset[1]], [0, 0, 1]])
+    return Reduced(pixels, int(size[0]), to_full)
 
 
-def is_cut_short(jpeg: bytes) -> bool:
-    """Whether a JPEG lacks its end, which OpenCV 4 would fill up with grey.
+def is_truncated(jpeg: bytes) -> bool:
+    """Whether a JPEG lacks its end, which OpenCV 4 would fill with grey.
 
-    Films, further pictures and notes of phones may follow the end; a thumbnail with an end of its own may precede it.
+    Phones append videos, more images and metadata after the end; a thumbnail with its own end may precede it.
     """
     if jpeg.endswith(END_OF_IMAGE):
         return False
     content = np.frombuffer(jpeg, np.uint8)
     places = np.flatnonzero(content[:-1] == 0xFF)
-    kinds = content[places + 1]
-    # In a scan 0xff is a byte of data where 0 follows, a restart, or one to fill up.
-    is_marker = (kinds != 0) & (kinds != 0xFF) & ((kinds < 0xD0) | (kinds > 0xD7))
+    codes = content[places + 1]
+    # In a scan, 0xff followed by 0 is data; by 0xff, padding; by 0xd0 to 0xd7, a restart.
+    is_marker = (codes != 0) & (codes != 0xFF) & ((codes < 0xD0) | (codes > 0xD7))
     markers, position = places[is_marker], 2
     while (i := np.searchsorted(markers, position)) < len(markers):
         position = markers[i] + 2
         if jpeg[position - 2 : position] == END_OF_IMAGE:
             return False
-        # A segment: after the length and so many bytes a scan may follow, or the next marker.
+        # A segment starts with its length; a scan, or the next marker, follows it.
         position += int.from_bytes(jpeg[position : position + 2], 'big')
     return True
 
 
 def decode_upright(data: bytes) -> np.ndarray | None:
-    """(H, W, 3) uint8 BGR, upright as the file says; None where there is no image. Raises cv2.error for a huge one.
+    """(H, W, 3) uint8 BGR, turned upright; None if there is no image. Raises cv2.error for a huge one.
 
-    OpenCV turns JPEG, PNG and TIFF; WebP from 4.13 on; AVIF not.
+    OpenCV turns JPEG, PNG and TIFF, WebP only from 4.13 on, AVIF never.
     """
     is_webp, is_avif = data[:4] + data[8:12] == b'RIFFWEBP', data[4:8] == b'ftyp' and b'avif' in data[8:64]
     flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if is_webp or is_avif else 0)

@@ -1,11 +1,10 @@
 """From records of people to samples: the crop as uint8, the joints, the visibility.
 
-Normalisation and target heatmaps are made in batches on the training device, so a sample is small: 147 kB at
+Normalisation and target heatmaps are computed in batches on the training device, so a sample is small: 147 kB at
 256x192.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -13,6 +12,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from lib.datasets.image_files import Reduced, read_image, read_reduced
+from lib.datasets.records import Records
 from lib.utils.codec import CODECS, aspect_ratio
 from lib.utils.transforms import (
     PIXELS_PER_SCALE,
@@ -20,53 +20,14 @@ from lib.utils.transforms import (
     AugmentationSample,
     augment_box,
     crop_matrix,
-    draw,
     fit,
     mirror_matrix,
     mirror_permutation,
+    sample_augmentation,
 )
 from lib.utils.views import View
 
 MAX_SOURCE = 32_766  # pixels a side: OpenCV 4 warps no larger image
-
-
-@dataclass
-class Records:
-    """People to crop, as flat arrays: workers share their memory, which a list of dictionaries would copy.
-
-    paths:      (n,) bytes, image files relative to `root`
-    center:     (n, 2) float32, x and y in image pixels
-    scale:      (n, 2) float32, the box's size in units of 200 image pixels
-    joints:     (n, K, 2) float32, in image pixels (training)
-    visibility: (n, K) float32: 0 unlabelled, 1 occluded, 2 visible (training)
-    integer:    (n,) bool, whether the file has the joints as integers; None: nobody's (training)
-    ids:        (n,) int64, of the images (testing)
-    scores:     (n,) float64, of the boxes (testing)
-    boxes_from: what the boxes are (testing): 'detector', 'annotation'
-    """
-
-    root: Path
-    paths: np.ndarray
-    center: np.ndarray
-    scale: np.ndarray
-    joints: np.ndarray | None = None
-    visibility: np.ndarray | None = None
-    integer: np.ndarray | None = None
-    ids: np.ndarray | None = None
-    scores: np.ndarray | None = None
-    boxes_from: str = ''
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def path(self, index: int) -> Path:
-        """The image file of a record."""
-        return self.root / self.paths[index].decode()
-
-
-def pack_paths(paths: Sequence[str]) -> np.ndarray:
-    """File names as one array of bytes."""
-    return np.array([path.encode() for path in paths])
 
 
 def crop(image: np.ndarray, matrix: np.ndarray, input_shape: Sequence[int]) -> np.ndarray:
@@ -77,7 +38,7 @@ def crop(image: np.ndarray, matrix: np.ndarray, input_shape: Sequence[int]) -> n
 
 
 def _cut_out(image: np.ndarray, matrix: np.ndarray, input_shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The part of a large image that its crop needs, with fewer pixels if it is large itself; and the matrix for it."""
+    """The region of a large image that a crop needs, subsampled if that is still too large; and the matrix for it."""
     height, width = input_shape
     inverse = cv2.invertAffineTransform(matrix)
     corners = np.array([[0, 0], [width, 0], [0, height], [width, height]]) @ inverse[:, :2].T + inverse[:, 2]
@@ -86,8 +47,8 @@ def _cut_out(image: np.ndarray, matrix: np.ndarray, input_shape: Sequence[int]) 
     high = np.clip(np.ceil(corners.max(axis=0)) + 3, low + 1, size).astype(int)
     step = -((low - high) // MAX_SOURCE)
     linear = matrix[:, :2]
-    part = image[low[1] : high[1] : step[1], low[0] : high[0] : step[0]]
-    return np.ascontiguousarray(part), np.column_stack([linear * step, matrix[:, 2] + linear @ low])
+    region = image[low[1] : high[1] : step[1], low[0] : high[0] : step[0]]
+    return np.ascontiguousarray(region), np.column_stack([linear * step, matrix[:, 2] + linear @ low])
 
 
 def crop_person(
@@ -100,28 +61,29 @@ def crop_person(
 ) -> dict[str, np.ndarray]:
     """A person to test: image (H, W, 3) uint8 BGR, center (2,) and scale (2,) float32 of the crop in the image.
 
-    image: the whole one; center, scale (2,) float32: the box's; extension: shares by which it grows in x and y
+    image:         the full image
+    center, scale: (2,) float32, of the box
+    extension:     ratios by which the box grows in x and y
     """
-    scale = fit(scale * np.float32([1 + share for share in extension]), aspect_ratio(input_shape, codec))
+    scale = fit(scale * np.array([1 + ratio for ratio in extension], np.float32), aspect_ratio(input_shape, codec))
     matrix = crop_matrix(center, scale, 0.0, input_shape, codec)
     return {'image': crop(image, matrix, input_shape), 'center': center, 'scale': scale}
 
 
 def crop_view(image: np.ndarray, center: np.ndarray, scale: np.ndarray, view: View, codec: str) -> np.ndarray:
-    """(H, W, 3) uint8: another view of a person than crop_person's, whose center and scale these are."""
+    """(H, W, 3) uint8: another view of a person; center and scale are those that crop_person returned."""
     matrix = crop_matrix(center, scale * np.float32(view.zoom), 0.0, view.input_shape, codec)
     return crop(image, matrix, view.input_shape)
 
 
 class TrainSamples(Dataset):
-    """Training samples: a dictionary of image (H, W, 3) uint8 BGR and keypoints (K, 3) float32: x and y in crop
-    pixels, visibility. Two arrays and no more: each costs its own hand-over from worker to trainer.
+    """Training samples, dictionaries: image (H, W, 3) uint8 BGR; keypoints (K, 3) float32: x and y in crop pixels,
+    visibility. Only two arrays, because each one costs a transfer from worker to trainer.
 
-    A person's joints that are integers in the file, as COCO's are, are integers in the crop too: truncated towards
-    zero before the test whether they lie inside, as the published code has it. Not with codecs that read between
-    cells: half a pixel would be lost.
+    Joints that are integers in the file, as in COCO, are truncated towards zero in the crop too, before the check that
+    they lie inside it, as in the published code. Not with subpixel codecs, which would lose half a pixel.
 
-    reduced_jpeg: decode a JPEG at no more of its resolution than the crop needs; the keypoints are the same
+    reduced_jpeg: decode a JPEG at no higher resolution than the crop needs; the keypoints are the same
     """
 
     def __init__(
@@ -137,7 +99,7 @@ class TrainSamples(Dataset):
     ) -> None:
         self.records = records
         self.augmentation = augmentation
-        self.permutation = mirror_permutation(records.joints.shape[1], flip_pairs)
+        self.permutation = mirror_permutation(records.labels[0].shape[1], flip_pairs)
         self.upper_body_ids = upper_body_ids
         self.input_shape = input_shape
         self.seed = seed
@@ -151,12 +113,12 @@ class TrainSamples(Dataset):
         """key: (index of the record, position in the run); the position seeds the augmentation."""
         index, position = key
         rng = np.random.default_rng([self.seed, position])
-        return self.sample(index, draw(rng, self.augmentation))
+        return self.sample(index, sample_augmentation(rng, self.augmentation))
 
-    def sample(self, index: int, draws: AugmentationSample) -> dict[str, np.ndarray]:
-        """The sample of a record under given draws."""
+    def sample(self, index: int, sampled: AugmentationSample) -> dict[str, np.ndarray]:
+        """The sample of a record under a given augmentation."""
         records, (height, width) = self.records, self.input_shape
-        joints, visibility = records.joints[index], records.visibility[index]
+        joints, visibility = (values[index] for values in records.labels)
         center, scale = augment_box(
             records.center[index],
             records.scale[index],
@@ -164,43 +126,43 @@ class TrainSamples(Dataset):
             visibility,
             self.upper_body_ids,
             self.augmentation,
-            draws,
+            sampled,
             aspect_ratio(self.input_shape, self.codec),
         )
         image = self._image(index, scale)
-        if draws.flip:
-            # The crop is taken from the mirrored image, with its matrix, but without making that image.
-            mirrored = mirror_matrix(image.width)
+        if sampled.flip:
+            # The matrix is that of a crop from the flipped image, which itself is never computed.
+            flipped = mirror_matrix(image.width)
             center = np.array([image.width - center[0] - 1, center[1]])
-            matrix = crop_matrix(center, scale, draws.rotation, self.input_shape, self.codec) @ mirrored
+            matrix = crop_matrix(center, scale, sampled.rotation, self.input_shape, self.codec) @ flipped
             joints, visibility = joints[self.permutation], visibility[self.permutation]
         else:
-            matrix = crop_matrix(center, scale, draws.rotation, self.input_shape, self.codec)
+            matrix = crop_matrix(center, scale, sampled.rotation, self.input_shape, self.codec)
         joints = joints @ matrix[:, :2].T + matrix[:, 2]
         if records.integer is not None and records.integer[index] and not CODECS[self.codec].subpixel:
             joints = np.trunc(joints)
         inside = ((joints >= 0) & (joints <= [width - 1, height - 1])).all(axis=1)
         return {
-            'image': crop(image.pixels, matrix @ image.to_whole, self.input_shape),
+            'image': crop(image.pixels, matrix @ image.to_full, self.input_shape),
             'keypoints': np.column_stack([joints, np.where(inside, visibility, 0)]).astype(np.float32),
         }
 
     def _image(self, index: int, scale: np.ndarray) -> Reduced:
-        """A record's image, for a crop of that scale."""
+        """A record's image, for a crop of this scale."""
         path = self.records.path(index)
         if not self.reduced_jpeg:
-            return Reduced.whole(read_image(path))
+            return Reduced.full(read_image(path))
         zoom = CODECS[self.codec].length(self.input_shape[1]) / (scale[0] * PIXELS_PER_SCALE)
         return read_reduced(path, zoom)
 
 
 class TestSamples(Dataset):
-    """Test samples: each record as crop_person returns it, and the other views of it as image1, image2, ...
+    """Test samples: each record as crop_person returns it, and its other views as image1, image2, ...
 
-    The last image is kept: asked for one after the other, the people of an image have its file read once.
+    The last image is kept, so that the file is read once for consecutive people in the same image.
     """
 
-    __test__ = False  # not a test case, whatever pytest makes of the name
+    __test__ = False  # for pytest: not a test class
 
     def __init__(
         self,
@@ -214,18 +176,21 @@ class TestSamples(Dataset):
         self.records, self.views = records, views
         self.extension = (x_extension, y_extension)
         self.input_shape, self.codec = input_shape, codec
-        self.path = self.image = None
+        self.last: tuple[Path, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        records, path = self.records, self.records.path(index)
-        if path != self.path:
-            self.path = self.image = None  # lets go of the last one before the next takes memory
-            self.image, self.path = read_image(path), path
-        center, scale = records.center[index], records.scale[index]
-        sample = crop_person(self.image, center, scale, self.extension, self.input_shape, self.codec)
+        image = self._image(self.records.path(index))
+        center, scale = self.records.center[index], self.records.scale[index]
+        sample = crop_person(image, center, scale, self.extension, self.input_shape, self.codec)
         for number, view in enumerate(self.views, start=1):
-            sample[f'image{number}'] = crop_view(self.image, sample['center'], sample['scale'], view, self.codec)
+            sample[f'image{number}'] = crop_view(image, sample['center'], sample['scale'], view, self.codec)
         return sample
+
+    def _image(self, path: Path) -> np.ndarray:
+        if self.last is None or self.last[0] != path:
+            self.last = None  # frees its memory before the next image is read
+            self.last = path, read_image(path)
+        return self.last[1]

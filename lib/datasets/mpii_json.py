@@ -1,4 +1,4 @@
-"""MPII's json files and valid.mat, read and checked. Pixels count from 1, as in the files."""
+"""Reads and checks MPII's json files and valid.mat. Pixels are counted from 1, as in the files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +10,20 @@ import scipy.io
 from cvpack.errors import InputError
 from lib.datasets.checks import Issue, Report, Rows, refuse, shown
 
-# A test person's place in the official annotations, counted from 1, where the json file was made from them.
+# A test person's position in the official annotations, from 1; 0 if the json file was not made from them.
 INDICES = ('image_index', 'person_index')
-TRUTH_FIELDS = ('jnt_missing', 'pos_gt_src', 'headboxes_src')
+GROUND_TRUTH = 'gt_json/valid.mat'
+# In valid.mat: (16, n) 0 or 1, (16, 2, n) in pixels from 1, (2, 2, n) corners, in the order of valid.json.
+GROUND_TRUTH_FIELDS = ('jnt_missing', 'pos_gt_src', 'headboxes_src')
 
 
 @dataclass
 class People:
-    """The people of a json file, in its order.
+    """The people of a json file, in the file's order.
 
     names:      of their images
-    center:     (n, 2) float64, x and y in image pixels from 1; x is -1 where the file does not tell
-    scale:      (n,) float64, their height in units of 200 image pixels
+    center:     (n, 2) float64, x and y in image pixels from 1; x is -1 if the file does not give it
+    scale:      (n,) float64, height in units of 200 image pixels
     joints:     (n, K, 2) float64, in image pixels from 1
     visibility: (n, K) float64: 0 or 1
     ids:        (n, 2) int64: INDICES
@@ -40,10 +42,12 @@ class People:
 def read_people(
     content: Any, path: Path, joints: int, labelled: bool, report: Report = refuse, folder: Path | None = None
 ) -> People:
-    """The people whose records are fit; `report` gets what is wrong with the others: `refuse` raises InputError.
+    """The people whose records are valid; `report` receives the faults of the others (`refuse` raises InputError).
 
-    content: what the file at `path` holds; joints: K; labelled: everybody has joints, unlike the test set's people
-    folder: of the images, where it is known: names that show why they lead to none there are refused
+    content:  of the file at `path`
+    joints:   K
+    labelled: everybody must have joints, unlike in the test set
+    folder:   of the images, if known: a name without a file there is refused if its form shows why
     """
     rows = Rows(content, 'person', path, report)
     names, center, scale = rows.names('image', folder), rows.numeric('center', 2), rows.numeric('scale')
@@ -62,19 +66,37 @@ def read_people(
     return People(names, center[good], scale[good], positions[good], visibility[good], ids[good], rows.only(good))
 
 
-def read_ground_truth(path: Path, people: int) -> dict[str, np.ndarray]:
-    """The fields of valid.mat, of so many people as valid.json has: jnt_missing (16, n) 0 or 1, pos_gt_src
-    (16, 2, n) pixels from 1, headboxes_src (2, 2, n) corners; float64.
+@dataclass
+class MpiiGroundTruth:
+    """The ground truth of MPII's evaluation, in the order of valid.json.
 
-    Raises InputError for another file.
+    joints:     (n, 16, 2) float64, in image pixels from 1
+    labelled:   (n, 16) bool
+    head_boxes: (n, 2, 2) float64, two corners, x and y in image pixels
     """
+
+    joints: np.ndarray
+    labelled: np.ndarray
+    head_boxes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.joints)
+
+    def select(self, chosen: np.ndarray) -> 'MpiiGroundTruth':
+        """Selects people by a mask (n,) or by indices."""
+        return MpiiGroundTruth(self.joints[chosen], self.labelled[chosen], self.head_boxes[chosen])
+
+
+def read_ground_truth(path: Path, people: int) -> MpiiGroundTruth:
+    """The content of valid.mat. people: n, as in valid.json. Raises InputError for another file."""
     try:
         contents = scipy.io.loadmat(path)
-        ground_truth = {name: np.asarray(contents[name], np.float64) for name in TRUTH_FIELDS}
-        counts = {field.shape[-1] for field in ground_truth.values()}
+        missing, joints, heads = (np.asarray(contents[name], np.float64) for name in GROUND_TRUTH_FIELDS)
+        counts = {field.shape[-1] for field in (missing, joints, heads)}
         if len(counts) > 1:
             raise ValueError(f'its fields are of {counts} people')
-    except Exception as error:  # scipy raises many kinds on a damaged file
+        ground_truth = MpiiGroundTruth(joints.transpose(2, 0, 1), missing.T == 0, heads.transpose(2, 0, 1))
+    except Exception as error:  # scipy raises all kinds of exceptions for a damaged file
         reason = ' '.join(f'{type(error).__name__}: {error}'.split())
         raise InputError(f'{path} is no MPII ground truth ({reason}): get it again') from None
     if counts != {people}:

@@ -1,6 +1,6 @@
-"""Which joints a mirror exchanges, as their names tell: left_hip and right_hip, LHip and RHip, hip.l and hip.r.
+"""Mirror joints by name: left_hip and right_hip, LHip and RHip, hip.l and hip.r.
 
-Names only suggest: FLIP_PAIRS is what counts, and what is said here is a remark. (lib.config refuses FLIP_PAIRS that
+Names are only a hint, so FLIP_PAIRS that differ are reported, not refused. (lib.config refuses FLIP_PAIRS that
 contradict names beginning with left_ and right_.)
 """
 
@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 
 from easydict import EasyDict
 
-# One name made its mirror's: in full; as a lone letter, or one before or behind a word, like l_hip, lhip, hipl, FL.
+# From a name to its mirror's: as a word; as a letter on its own, or before or after a word (l_hip, lhip, hipl, FL).
 CHANGES = (('left', 'right'), ('左', '右'), ('^l', 'r'), ('l$', 'r'))
-# Where a name in camel case has its words: kneeL, LHip, FLPaw.
+# Word boundaries in camel case: kneeL, LHip, FLPaw.
 CAMEL = re.compile(r'(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])')
 
 
 def mirrors_by_name(names: Sequence[str]) -> dict[int, list[int]]:
-    """Every left joint, by its name -> the right ones that it may mirror, the likeliest first."""
+    """Every joint whose name says left -> the right joints that may be its mirror, likeliest first."""
     words = [re.findall(r'[^\W_]+', CAMEL.sub(' ', name).lower()) for name in names]
     indices = {tuple(sorted(name)): i for i, name in enumerate(words)}
     found = {i: [indices[other] for other in _mirrored(name) if other in indices] for i, name in enumerate(words)}
@@ -24,7 +24,7 @@ def mirrors_by_name(names: Sequence[str]) -> dict[int, list[int]]:
 
 
 def _mirrored(words: list[str]) -> Iterator[tuple[str, ...]]:
-    """The words of a name with a left in one of them made right, in all ways; each in order of the alphabet."""
+    """The words of a name with one left changed to right, in every possible way; sorted."""
     for left, right in CHANGES:
         for i, word in enumerate(words):
             if re.search(left, word):
@@ -32,9 +32,9 @@ def _mirrored(words: list[str]) -> Iterator[tuple[str, ...]]:
 
 
 def unpaired_sides(cfg: EasyDict) -> list[str]:
-    """A line for each left joint, by its name, whose right one FLIP_PAIRS does not have as its mirror.
+    """A line for each joint whose name says left and that FLIP_PAIRS does not pair with its right joint.
 
-    cfg: finalized. None where neither training nor testing mirrors images.
+    cfg: finalized. Empty if neither training nor testing flips images.
     """
     keypoint = cfg.DATASET.KEYPOINT
     names, pairs = keypoint.NAMES, keypoint.FLIP_PAIRS
@@ -43,10 +43,10 @@ def unpaired_sides(cfg: EasyDict) -> list[str]:
     paired = {a: b for pair in pairs for a, b in (pair, pair[::-1])}
     mirrors, lines = mirrors_by_name(names), []
     for left, rights in mirrors.items():
-        if paired.get(left) in rights or left in mirrors.get(paired.get(left), ()):
+        if left in paired and (paired[left] in rights or left in mirrors.get(paired[left], ())):
             continue
-        wrong = [f'{names[i]} with {names[paired[i]]}' for i in (left, rights[0]) if i in paired]
-        instead = f'pairs {" and ".join(wrong)}' if wrong else f'lacks the pair ({left}, {rights[0]})'
+        others = [f'{names[i]} with {names[paired[i]]}' for i in (left, rights[0]) if i in paired]
+        instead = f'pairs {" and ".join(others)}' if others else f'lacks the pair ({left}, {rights[0]})'
         lines.append(
             f'{names[left]} and {names[rights[0]]} are left and right by their names, but '
             f'DATASET.KEYPOINT.FLIP_PAIRS {instead}'

@@ -99,8 +99,8 @@ def to_mmpose(state: State, template: State, path: Path) -> State:
 
 def _own_names(weights: State, path: Path) -> dict[str, str]:
     """mmpose's names -> ours, one to one."""
-    names = {key: own_name(key) for key in weights if not key.startswith(PREPROCESSOR)}
-    unknown = [key for key, name in names.items() if name is None]
+    names = {key: own_name(key) or '' for key in weights if not key.startswith(PREPROCESSOR)}
+    unknown = [key for key, name in names.items() if not name]
     if unknown:
         raise InputError(f"{path}: {len(unknown)} tensors are not known as of mmpose's MSPN (first: {unknown[0]})")
     if len(set(names.values())) < len(names):

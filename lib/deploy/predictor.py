@@ -22,7 +22,7 @@ from cvpack.errors import InputError
 from lib.datasets.checks import MAX_NUMBER, shown
 from lib.datasets.joints import crop_person
 from lib.deploy.saved import load_experiment
-from lib.inference import flip_permutation, predict_batch, prepare_for_inference
+from lib.inference import build_estimator
 from lib.loader import dataset_of
 from lib.utils.heatmap import SCORE_OFFSET
 from lib.utils.transforms import centers_and_scales
@@ -59,8 +59,7 @@ class PosePredictor:
             raise InputError(f'device {device}: this machine has no CUDA device: take cpu')
         self.weights, self.device = Path(weights), torch.device(device)
         self.cfg, model = load_experiment(self.weights, ema, Path(experiment) if experiment else None, self.device)
-        self.model = prepare_for_inference(self.cfg, model, self.device)
-        self.permutation = flip_permutation(self.cfg, self.device)
+        self.estimator = build_estimator(self.cfg, model, self.device)
         dataset = dataset_of(self.cfg)
         self.joint_names, self.skeleton = dataset.joint_names, dataset.skeleton
 
@@ -75,18 +74,18 @@ class PosePredictor:
         """
         for image in images:
             _check_image(image)
-        boxes = [whole_image(image) for image in images] if boxes is None else boxes
-        if len(boxes) != len(images):
-            raise InputError(f'boxes: {len(boxes)} arrays for {len(images)} images: give one each, (0, 4) for nobody')
-        boxes = [_checked_boxes(own) for own in boxes]
-        people, parts = self._people(images, boxes), [torch.empty(0, len(self.permutation), 3, device=self.device)]
-        while batch := list(islice(people, self.cfg.TEST.IMS_PER_GPU)):
-            batch = {name: value.to(self.device) for name, value in default_collate(batch).items()}
-            parts.append(predict_batch(self.cfg, self.model, batch, self.permutation))
+        given = [whole_image(image) for image in images] if boxes is None else boxes
+        if len(given) != len(images):
+            raise InputError(f'boxes: {len(given)} arrays for {len(images)} images: give one each, (0, 4) for nobody')
+        checked = [_checked_boxes(own) for own in given]
+        people, parts = self._people(images, checked), [torch.empty(0, len(self.joint_names), 3, device=self.device)]
+        while crops := list(islice(people, self.cfg.TEST.IMS_PER_GPU)):
+            batch = {name: value.to(self.device) for name, value in default_collate(crops).items()}
+            parts.append(self.estimator(batch['image'], batch['center'], batch['scale']))
         rows = torch.cat(parts).double().cpu().numpy()
         if not np.isfinite(rows).all():
             raise InputError(f'{self.weights}: its network gives numbers that are not finite: take another checkpoint')
-        found = np.split(rows, np.cumsum([len(own) for own in boxes])[:-1]) if len(boxes) else []
+        found = np.split(rows, np.cumsum([len(own) for own in checked])[:-1]) if checked else []
         return [(own[..., :2], own[..., 2]) for own in found]
 
     def _people(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:

@@ -4,7 +4,6 @@ For the tools that take a model away: to predict, to export.
 """
 
 import logging
-from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -13,10 +12,11 @@ from torch import nn
 
 from cvpack.errors import InputError, OtherRun
 from lib.config import coco_defaults, mpii_defaults, override, run_config
+from lib.config.defaults import FORMER
 from lib.config.experiment import FILE, OWN, folder_of, set_folder
 from lib.deploy.mmpose import by_own_names
 from lib.models.mspn import build_mspn
-from lib.models.own import check_outputs, network_of, refuse_other_network, remark_other_experiment
+from lib.models.own import BuildModel, check_outputs, network_of, refuse_other_network, remark_other_experiment
 from lib.models.weights import load_state, read, select_weights
 from lib.utils.codec import refuse_mixed_lengths
 
@@ -26,7 +26,7 @@ def load_experiment(
 ) -> tuple[EasyDict, nn.Module]:
     """The configuration and the network, in eval mode, of a checkpoint.
 
-    average:    take the moving average of the weights (SOLVER.EMA) instead of the last ones
+    ema:        take the moving average of the weights (SOLVER.EMA) instead of the last ones
     experiment: see config_of
     device:     where a network of an experiment's own is tried out, and left
 
@@ -37,9 +37,8 @@ def load_experiment(
     cfg = config_of(state, path, experiment)
     build_model = network_of(cfg)
     is_own = build_model is not build_mspn
-    model = build_model(cfg)
     try:
-        load_state(model, by_own_names(select_weights(state, path, ema), path), path)
+        model = load_network(cfg, build_model, state, path, ema)
     except OtherRun as error:
         if is_own:
             raise
@@ -47,6 +46,13 @@ def load_experiment(
     if is_own:
         check_outputs(cfg, model, torch.device(device), build_model, training=False)
     return cfg, model.eval()
+
+
+def load_network(cfg: EasyDict, build_model: BuildModel, state: dict, path: Path, ema: bool) -> nn.Module:
+    """What build_model makes of a configuration, with the weights of a checkpoint, or their EMA, from `path`."""
+    model = build_model(cfg)
+    load_state(model, by_own_names(select_weights(state, path, ema), path), path)
+    return model
 
 
 def config_of(state: dict, path: Path, experiment: Path | None) -> EasyDict:
@@ -77,23 +83,18 @@ def saved_config(state: dict, path: Path) -> EasyDict:
     raise InputError(f'{path} does not say of which experiment it is: name it with --experiment exps/NAME')
 
 
-# Keys that checkpoints of earlier versions hold and nothing reads any more.
-REMOVED = {'DATASET': {'WHOLE_JOINTS'}}
-
-
 def _from_plain(content: dict, source: Path) -> EasyDict:
-    """The configuration that lib.config.to_plain made `content` of; keys that did not exist then have their defaults,
-    and those that exist no more are left out.
+    """The configuration that lib.config.to_plain made `content` of: keys that did not exist then have their defaults,
+    former ones their present names.
 
     source: the file that it was read from. Raises InputError that names it if the content makes no sense.
     """
     try:
-        cfg = (
-            mpii_defaults()
-            if content['DATASET'].get('FORMAT', content['DATASET']['NAME']) == 'MPII'
-            else coco_defaults()
-        )
+        dataset = content['DATASET']
+        cfg = mpii_defaults() if dataset.get('FORMAT', dataset['NAME']) == 'MPII' else coco_defaults()
         _update(cfg, content)
+        for old, new in FORMER.items():
+            _rename(cfg, old.split('.'), new.split('.') if new else None)
         override(cfg, [])  # checks it
     except (InputError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
@@ -102,9 +103,18 @@ def _from_plain(content: dict, source: Path) -> EasyDict:
     return cfg
 
 
-def _update(cfg: dict, content: dict, removed: Collection[str] = ()) -> None:
+def _update(cfg: dict, content: dict) -> None:
     for name, value in content.items():
         if isinstance(value, dict) and isinstance(cfg.get(name), dict):
-            _update(cfg[name], value, REMOVED.get(name, ()))
-        elif name not in removed:
+            _update(cfg[name], value)
+        else:
             cfg[name] = value
+
+
+def _rename(cfg: dict, old: list[str], new: list[str] | None) -> None:
+    """Moves a key, [section, name], where it is there; None: away."""
+    section, name = old
+    if name in cfg[section]:
+        value = cfg[section].pop(name)
+        if new:
+            cfg[new[0]][new[1]] = value

@@ -1,13 +1,14 @@
-"""The people in groups: by size, by number of labelled joints, by crowding; and the figures of a group."""
+"""The people in groups: by size, by number of labelled joints, by crowding; and the metrics of a group."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from pycocotools import mask
 
+from lib.evaluation.ground_truth import GroundTruth
 from lib.evaluation.oks import ANY_AREA, Evaluation
-from lib.evaluation.people import GroundTruth
 from lib.evaluation.precision import tally
 
 # Sides of squares, in pixels: COCO's medium is 32 to 96, its large is from 96 on.
@@ -20,7 +21,7 @@ CROWDING = ((0, 0), (1, 1), (2, 2), (3, np.inf))
 
 @dataclass
 class Group:
-    """The figures of a group of people, in 0 .. 1."""
+    """The metrics of a group of people, in 0 .. 1."""
 
     name: str
     people: int
@@ -65,7 +66,7 @@ def crowding(ground_truth: GroundTruth) -> np.ndarray:
     return count
 
 
-def _banded(evaluation: Evaluation, count: np.ndarray, bands: list[tuple], noun: str) -> list[Group]:
+def _banded(evaluation: Evaluation, count: np.ndarray, bands: Sequence[tuple[float, float]], noun: str) -> list[Group]:
     groups = []
     for low, high in bands:
         numbers = f'{low}' if low == high else f'{low} to {high}' if np.isfinite(high) else f'{low} and more'
@@ -75,8 +76,8 @@ def _banded(evaluation: Evaluation, count: np.ndarray, bands: list[tuple], noun:
 
 
 def _group(evaluation: Evaluation, name: str, only: np.ndarray, area: tuple[float, float] = ANY_AREA) -> Group:
-    """The figures of some people, (n,) bool; the others are ignored."""
-    figures = tally(evaluation, only, area)
-    precision = figures.precision()
-    people = int(figures.people.sum())
-    return Group(name, people, float(precision.mean()), float(precision[0].mean()), float(figures.recall().mean()))
+    """The metrics of some people, (n,) bool; the others are ignored."""
+    tallied = tally(evaluation, only, area)
+    precision = tallied.precision()
+    people = int(tallied.people.sum())
+    return Group(name, people, float(precision.mean()), float(precision[0].mean()), float(tallied.recall().mean()))

@@ -1,4 +1,4 @@
-"""The best and worst cases as pictures: truth left, prediction right."""
+"""The best and worst cases as pictures: ground truth left, prediction right."""
 
 import base64
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from lib.utils.visualize import draw_skeleton
 # Of each side of a picture, in pixels; a dozen of them take some hundred kB.
 HEIGHT, MAX_WIDTH = 300, 360
 JPEG_QUALITY = 85
-# A crop reaches so far beyond the joints, as a share of their extent.
+# A crop reaches so far beyond the joints, as a ratio of their extent.
 MARGIN = 0.25
 MIN_CROP = 16  # pixels
 GREY = 160
@@ -27,11 +27,11 @@ MAX_COORDINATE = 1e4  # pixels: beyond what OpenCV's drawing is given
 class Case:
     """A person to show.
 
-    image:      its file in the folder of images
-    truth:      (K, 3) x, y in image pixels and visibility; None where there is nobody
-    prediction: (K, 2) in image pixels; None where nobody was found
-    title:      what it is an example of
-    caption:    figures
+    image:        its file in the folder of images
+    ground_truth: (K, 3) x, y in image pixels and visibility; None where there is nobody
+    prediction:   (K, 2) in image pixels; None where nobody was found
+    title:        what it is an example of
+    caption:      its metrics
     """
 
     image: str
@@ -62,7 +62,7 @@ def picture(case: Case, folder: Path, skeleton: Sequence[tuple[int, int]], joint
     good, data = cv2.imencode('.jpg', np.hstack(sides)[:, GAP:-GAP], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not good:
         raise RuntimeError('OpenCV cannot write JPEGs')
-    return 'data:image/jpeg;base64,' + base64.b64encode(data).decode()
+    return 'data:image/jpeg;base64,' + base64.b64encode(data.tobytes()).decode()
 
 
 def _crop(image: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:

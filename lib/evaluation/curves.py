@@ -7,7 +7,7 @@ from pathlib import Path
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cvpack.errors import InputError
-from cvpack.files import replacing
+from cvpack.files import atomic_write
 from lib.utils import optional
 
 SIZE = (8, 9)  # inches
@@ -26,7 +26,7 @@ def read_scalars(folder: Path, names: tuple[str, ...]) -> dict[str, Curve]:
 
 
 def draw_curves(file: Path, scalars: dict[str, Curve], name: str, validated: Curve) -> None:
-    """Loss and learning rate as read_scalars returns them, and the validation's figure of that name, as a picture.
+    """Loss and learning rate as read_scalars returns them, and the validation's metric of that name, as a picture.
 
     validated: per cent; empty where there was no validation. Raises InputError where matplotlib is absent, OSError.
     """
@@ -51,5 +51,5 @@ def draw_curves(file: Path, scalars: dict[str, Curve], name: str, validated: Cur
     axes.set_xlabel('iteration')
     picture = io.BytesIO()
     figure.savefig(picture, format='png')
-    with replacing(file) as stream:
+    with atomic_write(file) as stream:
         stream.write(picture.getvalue())

@@ -2,52 +2,63 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from easydict import EasyDict
-from torch import nn
 
 from cvpack.errors import InputError
 from lib.config.experiment import OWN
-from lib.deploy.saved import saved_config
-from lib.inference import Member, prepare_for_inference
+from lib.deploy.saved import load_network, saved_config
+from lib.inference import PoseEstimator, build_estimator
 from lib.models.mspn import build_mspn
-from lib.models.own import refuse_other_network, remark_other_experiment
-from lib.models.weights import load_state, read, select_weights
+from lib.models.own import BuildModel, refuse_other_network, remark_other_experiment
+from lib.models.weights import read
 from lib.utils.codec import refuse_mixed_lengths, trained_codec
 
 MAX_NAME_LENGTH = 100
 
 
-def load_network(
+def load_estimators(
     cfg: EasyDict,
-    build_model: Callable[[EasyDict], nn.Module],
+    build_model: BuildModel,
     files: Sequence[Path],
     ema: bool,
     device: torch.device,
     logger: logging.Logger,
-) -> nn.Module | list[Member]:
-    """What a test of a checkpoint, or of several together, predicts with; arguments and errors as load_members'."""
-    if len(files) > 1:
-        return load_members(cfg, build_model, files, ema, device)
-    (file,) = files
-    state, model = read(file), build_model(cfg)
-    _compare_with_training(cfg, state, file, logger)
-    load_state(model, select_weights(state, file, ema), file)
-    return prepare_for_inference(cfg, model, device)
+) -> list[PoseEstimator]:
+    """The networks of checkpoints, ready to be tested together.
+
+    cfg, build_model: of the experiment that is tested. A single file is its network; of several each is rebuilt from
+    the configuration in its own file, if it has one. The settings of the test are the experiment's in any case.
+    ema: the moving averages of the weights (SOLVER.EMA) instead of the last ones
+
+    Raises InputError for a file that is unfit, or would be decoded in other lengths; a single one of another network;
+    one of several whose maps cannot be averaged with the experiment's: of other joints or another aspect ratio.
+    """
+    estimators = []
+    for file in files:
+        state, own, build = read(file), cfg, build_model
+        if len(files) > 1:
+            own, build = _member(cfg, build_model, state, file)
+        else:
+            _compare_with_training(cfg, state, file, logger)
+        refuse_mixed_lengths(state, cfg.CODEC, file)
+        network = load_network(own, build, state, file, ema)
+        own.update(TEST=cfg.TEST, DATASET=cfg.DATASET, CODEC=cfg.CODEC)
+        estimators.append(build_estimator(own, network, device))
+    return estimators
 
 
 def _compare_with_training(cfg: EasyDict, state: dict, file: Path, logger: logging.Logger) -> None:
     """A network fits inputs of any size and may be decoded otherwise, but does best as it was trained.
 
-    Raises InputError where it would be decoded in other lengths, or is another network.
+    Raises InputError where it is another network.
     """
     refuse_other_network(state, cfg, file)
     if remark := remark_other_experiment(state, cfg, file):
         logger.info(remark)
-    refuse_mixed_lengths(state, cfg.CODEC, file)
     if trained_codec(state) != cfg.CODEC:
         logger.info(f'{file} was trained with CODEC {trained_codec(state)}; this test decodes with {cfg.CODEC}')
     trained = (state.get('config') or {}).get('INPUT_SHAPE', list(cfg.INPUT_SHAPE))
@@ -55,49 +66,21 @@ def _compare_with_training(cfg: EasyDict, state: dict, file: Path, logger: loggi
         logger.info(f'{file} was trained at INPUT_SHAPE {trained}; this test is at {list(cfg.INPUT_SHAPE)}')
 
 
-def load_members(
-    cfg: EasyDict,
-    build_model: Callable[[EasyDict], nn.Module],
-    files: Sequence[Path],
-    ema: bool,
-    device: torch.device,
-) -> list[Member]:
-    """The networks of checkpoints, each rebuilt from the configuration in its own file, ready to test.
-
-    cfg, build_model: the experiment's that the test is of; files without a configuration are taken to be of it
-    average: the moving averages of the weights (SOLVER.EMA) instead of the last ones
-
-    Raises InputError for a file that is unfit or whose maps cannot be averaged with the experiment's: of other joints,
-    another aspect ratio, a codec of other lengths.
-    """
-    members = []
-    for file in files:
-        state = read(file)
-        if isinstance(state.get('config'), dict):
-            own = saved_config(state, file)
-            model = _builder(cfg, build_model, own, file)(own)
-        else:
-            own, model = cfg, build_model(cfg)
-        _refuse_unlike(cfg, own, file)
-        refuse_mixed_lengths(state, cfg.CODEC, file)
-        load_state(model, select_weights(state, file, ema), file)
-        members.append(Member(own, prepare_for_inference(own, model, device)))
-    return members
-
-
-def _builder(
-    cfg: EasyDict, build_model: Callable[[EasyDict], nn.Module], own: EasyDict, file: Path
-) -> Callable[[EasyDict], nn.Module]:
-    """What rebuilds a member of the configuration `own`: of this experiment its build_model, of others build_mspn."""
+def _member(cfg: EasyDict, build_model: BuildModel, state: dict, file: Path) -> tuple[EasyDict, BuildModel]:
+    """A checkpoint's own configuration, and what rebuilds it: of this experiment build_model, of others build_mspn."""
+    if not isinstance(state.get('config'), dict):
+        return cfg, build_model
+    own = saved_config(state, file)
+    _refuse_unlike(cfg, own, file)
     is_ours = own.EXPERIMENT == cfg.EXPERIMENT
     if own.NETWORK != OWN:
-        return build_model if is_ours and own.NETWORK is None else build_mspn
+        return own, build_model if is_ours and own.NETWORK is None else build_mspn
     if not is_ours or cfg.NETWORK != OWN:
         raise InputError(
             f"{file} is of the own network of experiment {own.EXPERIMENT!r}: beside this experiment's, an ensemble can "
             'rebuild MSPN alone'
         )
-    return build_model
+    return own, build_model
 
 
 def _refuse_unlike(cfg: EasyDict, own: EasyDict, file: Path) -> None:

@@ -1,7 +1,7 @@
 """The kinds of error of Ronchi and Perona (Benchmarking and Error Diagnosis in Multi-Instance Pose Estimation, ICCV
-2017), and the AP that each would give back if it were mended.
+2017), and the AP that each would give back if it were corrected.
 
-With a joint's similarity ks to a truth, as in OKS, a labelled joint of a detection that found a person is
+With a joint's similarity ks to the ground truth, as in OKS, a labelled joint of a detection that found a person is
     good:      ks >= .85
     jitter:    ks >= .5
     inversion: ks >= .5 to its mirror joint of the same person
@@ -15,10 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.evaluation.oks import Evaluation
-from lib.evaluation.people import arrange
+from lib.evaluation.ground_truth import arrange
+from lib.evaluation.oks import Evaluation, similarities
 from lib.evaluation.precision import Tally, tally
-from lib.evaluation.similarity import similarities
 
 GOOD, JITTER, INVERSION, SWAP, MISS = range(5)
 KINDS = ('good', 'jitter', 'inversion', 'swap', 'miss')
@@ -82,14 +81,14 @@ def _both(evaluation: Evaluation, chosen: np.ndarray, permutation: np.ndarray) -
     return both[0], both[1]
 
 
-def mended_joints(evaluation: Evaluation, diagnosis: Diagnosis, kind: int) -> Evaluation:
+def corrected_joints(evaluation: Evaluation, diagnosis: Diagnosis, kind: int) -> Evaluation:
     """Every joint of a kind at its true place."""
     wrong = diagnosis.kinds == kind
     true = evaluation.ground_truth.keypoints[diagnosis.person, :, :2] if len(evaluation.ground_truth) else 0
     return evaluation.changed(keypoints=np.where(wrong[..., None], true, evaluation.detections.keypoints))
 
 
-def mended_scores(evaluation: Evaluation, diagnosis: Diagnosis) -> Evaluation:
+def corrected_scores(evaluation: Evaluation, diagnosis: Diagnosis) -> Evaluation:
     """The scores of the detections that found somebody, handed out among them anew: the highest to the best OKS."""
     detections, matched = evaluation.detections, np.flatnonzero(diagnosis.person >= 0)
     scores = detections.scores.copy()
@@ -108,8 +107,8 @@ def without_background(evaluation: Evaluation, diagnosis: Diagnosis) -> Evaluati
 
 
 def corrected(evaluation: Evaluation, diagnosis: Diagnosis) -> dict[str, Tally]:
-    """The figures as they would be with one kind of error mended and all others left."""
-    joints = {KINDS[kind]: mended_joints(evaluation, diagnosis, kind) for kind in (JITTER, INVERSION, SWAP, MISS)}
-    others = {'score': mended_scores, 'background': without_background}
-    evaluations = {**joints, **{name: mend(evaluation, diagnosis) for name, mend in others.items()}}
+    """The tallies as they would be with one kind of error corrected and all others left."""
+    joints = {KINDS[kind]: corrected_joints(evaluation, diagnosis, kind) for kind in (JITTER, INVERSION, SWAP, MISS)}
+    others = {'score': corrected_scores, 'background': without_background}
+    evaluations = {**joints, **{name: correct(evaluation, diagnosis) for name, correct in others.items()}}
     return {name: tally(changed) for name, changed in evaluations.items()}

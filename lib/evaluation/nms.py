@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.datasets.joints import Records
-from lib.evaluation.similarity import similarities
+from lib.datasets.records import Records
+from lib.evaluation.oks import similarities
 from lib.utils.heatmap import SCORE_OFFSET
 from lib.utils.transforms import PIXELS_PER_SCALE
 
@@ -29,6 +29,10 @@ class Scoring:
     nms: str = 'none'
     threshold: float = 0.9
     sigmas: Sequence[float] = ()
+
+
+# The published code's: a box's score times the joints' mean, and nobody left out.
+PUBLISHED = Scoring()
 
 
 def instance_scores(box_scores: np.ndarray, joint_scores: np.ndarray, rescore: str) -> np.ndarray:

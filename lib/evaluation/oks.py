@@ -1,7 +1,7 @@
 """Object keypoint similarity (OKS), and who was found by whom: what pycocotools computes, for all images at once.
 
 A report needs AP twenty times over, under changed joints, scores and people that count, and a bootstrap a thousand
-times; COCOeval takes many seconds for one. The tests hold these figures equal to COCOeval's.
+times; COCOeval takes many seconds for one. The tests hold these metrics equal to COCOeval's.
 """
 
 from dataclasses import dataclass, replace
@@ -10,13 +10,21 @@ from functools import cached_property
 import numpy as np
 from pycocotools.cocoeval import Params
 
-from lib.evaluation.people import Detections, GroundTruth, ranks
-from lib.evaluation.similarity import similarities
+from lib.evaluation.ground_truth import Detections, GroundTruth, ranks
 
 THRESHOLDS: np.ndarray = Params(iouType='keypoints').iouThrs  # OKS .5, .55, ... .95
 # COCOeval counts an OKS of 1 that rounding has made a little less.
 ALMOST_ONE = 1 - 1e-10
 ANY_AREA = (0.0, np.inf)
+
+
+def similarities(points: np.ndarray, ground_truth: np.ndarray, area: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
+    """Joints' similarities ks = exp(-d^2 / (2 area (2 sigma)^2)), (p, K): OKS is their mean over the labelled joints.
+
+    points (p, K, 2) and ground_truth (p, K, 2) in image pixels; area (p,) of the person in square pixels; sigmas (K,)
+    """
+    squares = ((points - ground_truth) ** 2).sum(axis=-1)
+    return np.exp(-squares / (2 * sigmas) ** 2 / (area[:, None] + np.spacing(1)) / 2)
 
 
 def _outside(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -27,7 +35,7 @@ def _outside(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Evaluation:
-    """Detections held against the truth; `sigmas` (K,) are the joints' OKS constants.
+    """Detections held against the ground truth; `sigmas` (K,) are the joints' OKS constants.
 
     A pair is a detection and a person of its image; pairs (p,) are sorted by detection, then person.
     """

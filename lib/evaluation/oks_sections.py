@@ -1,13 +1,9 @@
 """What a report says of a data set with OKS: curves, errors, joints, groups, cases."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from cvpack.files import read_json
-from lib.datasets.coco import PREPARE, image_paths
-from lib.datasets.coco_json import listed_images
 from lib.evaluation import breakdown, page
 from lib.evaluation.cases import Case
 from lib.evaluation.errors import (
@@ -23,8 +19,7 @@ from lib.evaluation.errors import (
     diagnose,
 )
 from lib.evaluation.oks import THRESHOLDS, Evaluation
-from lib.evaluation.people import parse_ground_truth, read_results
-from lib.evaluation.precision import RECALLS, Tally, tally
+from lib.evaluation.precision import AT_75, RECALLS, Tally, tally
 from lib.utils.transforms import mirror_permutation
 
 CURVES = (0.5, 0.75, 0.9)
@@ -42,40 +37,33 @@ def _signed(difference: float) -> str:
 
 
 def oks_sections(
-    ground_truth_file: Path,
-    results: Path,
-    images: Path,
+    evaluation: Evaluation,
+    names: Sequence[str],
     joint_names: Sequence[str],
     flip_pairs: Sequence[Sequence[int]],
-    sigmas: Sequence[float],
 ) -> tuple[list[str], list[Case]]:
-    """Sections of html, and people to show. images: their folder. Raises InputError for unfit files."""
-    content = read_json(ground_truth_file, PREPARE)
-    ground_truth = parse_ground_truth(content, ground_truth_file, len(joint_names))
-    evaluation = Evaluation(ground_truth, read_results(results, ground_truth), np.array(sigmas))
+    """Sections of html, and people to show. names: of the images, in the order of evaluation.ground_truth.image_ids"""
     diagnosis = diagnose(evaluation, mirror_permutation(len(joint_names), flip_pairs))
-    figures = tally(evaluation)
+    tallied = tally(evaluation)
     sections = [
-        _curves(figures),
-        _errors(figures, corrected(evaluation, diagnosis), diagnosis),
+        _curves(tallied),
+        _errors(tallied, corrected(evaluation, diagnosis), diagnosis),
         _joints(evaluation, diagnosis, joint_names),
         _groups(evaluation),
     ]
-    paths = image_paths(listed_images(content, ground_truth_file), images, ground_truth_file)
-    names = [paths[i] for i in ground_truth.image_ids.tolist()]
     return sections, list(_cases(evaluation, diagnosis, joint_names, names))
 
 
-def _curves(figures: Tally) -> str:
-    precision = figures.precision()
+def _curves(tallied: Tally) -> str:
+    precision = tallied.precision()
     rows = [np.isclose(THRESHOLDS, threshold).argmax() for threshold in CURVES]
     lines = {f'OKS {t:g}: AP {percent(precision[row].mean())}': precision[row] for t, row in zip(CURVES, rows)}
     text = 'How pure the detections are when so many people are found. A line drops where no more are.'
     lines = {name: np.nan_to_num(line) for name, line in lines.items()}
-    return page.section('Precision and recall', text, page.curves(RECALLS, lines, ('recall', 'precision')))
+    return page.section('Precision and recall', text, page.curves(RECALLS.tolist(), lines, ('recall', 'precision')))
 
 
-def _errors(figures: Tally, changed: dict[str, Tally], diagnosis: Diagnosis) -> str:
+def _errors(tallied: Tally, changed: dict[str, Tally], diagnosis: Diagnosis) -> str:
     """The table of kinds: how many there are, and what each costs."""
     known = diagnosis.kinds[diagnosis.kinds != UNKNOWN]
     counts = {KINDS[kind]: f'{(known == kind).sum():,} joints' for kind in (JITTER, INVERSION, SWAP, MISS)}
@@ -84,23 +72,23 @@ def _errors(figures: Tally, changed: dict[str, Tally], diagnosis: Diagnosis) -> 
     joint_shares = {KINDS[kind]: percent((known == kind).mean() if len(known) else np.nan) + ' %' for kind in range(5)}
 
     def scores(precision: np.ndarray) -> list[float]:
-        return [precision.mean(), precision[0].mean(), precision[np.isclose(THRESHOLDS, 0.75).argmax()].mean()]
+        return [precision.mean(), precision[0].mean(), precision[AT_75].mean()]
 
-    before, rows, given = scores(figures.precision()), [], {}
-    for name, tallied in changed.items():
-        after = scores(tallied.precision())
+    before, rows, given = scores(tallied.precision()), [], {}
+    for name, other in changed.items():
+        after = scores(other.precision())
         given[name] = 100 * np.nan_to_num(after[0] - before[0])
         gains = [_signed(b - a) for a, b in zip(before, after)]
         rows.append([name, counts[name], joint_shares.get(name, ''), percent(after[0]), *gains])
     text = (
-        'Kinds of error of Ronchi and Perona (ICCV 2017), each mended alone. A labelled joint of a detection that '
+        'Kinds of error of Ronchi and Perona (ICCV 2017), each corrected alone. A labelled joint of a detection that '
         f'found a person (at OKS {MATCHED_OKS:g}) is good from a similarity of .85 on, jitters from .5 on; else it '
         'is an inversion where it lies near its mirror joint, a swap near a joint of another person, or a miss. '
-        'Mended, joints lie at their true places; scores sort the matched detections by OKS; background detections, '
+        'Corrected, joints lie at their true places; scores sort the matched detections by OKS; background detections, '
         f'which found nobody, are gone. {joint_shares["good"]} of the joints are good; '
         f'people whom no detection found: {diagnosis.missed.sum():,}.'
     )
-    head = ('error', 'how many', 'of joints', 'AP if mended', 'gain in AP', 'AP50', 'AP75')
+    head = ('error', 'how many', 'of joints', 'AP if corrected', 'gain in AP', 'AP50', 'AP75')
     return page.section('Kinds of error', text, page.bars(given, 'AP'), page.table(head, rows))
 
 

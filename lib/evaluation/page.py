@@ -1,6 +1,6 @@
 """Pieces of a page of html that needs nothing but itself: no network, no scripts. Every text given is escaped."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import accumulate, pairwise
 
@@ -67,7 +67,7 @@ def legend(names: Sequence[str], colors: Sequence[str] = COLORS) -> str:
     return '<p>' + ''.join(keys) + '</p>'
 
 
-def curves(x: Sequence[float], lines: dict[str, Sequence[float]], labels: tuple[str, str]) -> str:
+def curves(x: Iterable[float], lines: dict[str, Iterable[float]], labels: tuple[str, str]) -> str:
     """Lines over x, both in 0 .. 1, as a picture with a legend. labels: of the axes"""
     left, top, width, height = 46, 10, 420, 280
     parts = []

@@ -1,26 +1,29 @@
 """What a report says of MPII, whose measure is PCKh: joints and cases."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from lib.datasets.mpii import THRESHOLD
+from lib.datasets.mpii_json import MpiiGroundTruth
 from lib.evaluation import page
 from lib.evaluation.cases import Case
-from lib.evaluation.heads import head_errors, read_people, true_joints
+from lib.evaluation.pckh import THRESHOLD, head_errors
 
 BEST, WORST = 4, 8
-# Shares of joints within so many head sizes.
+# Ratios of joints within so many head sizes.
 WITHIN = (0.1, 0.2, THRESHOLD)
 
 
-def pckh_sections(ground_truth_file: Path, results: Path, joint_names: Sequence[str]) -> tuple[list[str], list[Case]]:
-    """Sections of html, and people to show. Raises InputError for unfit files."""
-    names, keypoints = read_people(results)
-    errors = head_errors(keypoints, ground_truth_file)
-    ground_truth = true_joints(ground_truth_file, len(names))
-    return [_joints(errors, joint_names)], list(_cases(errors, keypoints, ground_truth, names))
+def pckh_sections(
+    ground_truth: MpiiGroundTruth, keypoints: np.ndarray, names: Sequence[str], joint_names: Sequence[str]
+) -> tuple[list[str], list[Case]]:
+    """Sections of html, and people to show.
+
+    keypoints: (n, 16, 2) in image pixels counted from 0, of the same people; names: of their images
+    """
+    errors = head_errors(keypoints, ground_truth)
+    joints = np.dstack([ground_truth.joints - 1, ground_truth.labelled])
+    return [_joints(errors, joint_names)], list(_cases(errors, keypoints, joints, names))
 
 
 def _joints(errors: np.ndarray, joint_names: Sequence[str]) -> str:
@@ -28,8 +31,8 @@ def _joints(errors: np.ndarray, joint_names: Sequence[str]) -> str:
     for name, column in zip(joint_names, errors.T):
         own = column[np.isfinite(column)]
         quantiles = [f'{value:.3f}' for value in np.quantile(own, [0.5, 0.9])] if len(own) else ['-', '-']
-        shares = [f'{100 * (own <= most).mean():.1f}' if len(own) else '-' for most in WITHIN]
-        rows.append([name, f'{len(own):,}', *quantiles, *shares])
+        ratios = [f'{100 * (own <= most).mean():.1f}' if len(own) else '-' for most in WITHIN]
+        rows.append([name, f'{len(own):,}', *quantiles, *ratios])
     head = ('joint', 'labelled', 'median error', '90 % are within', *(f'PCKh@{most:g}' for most in WITHIN))
     return page.section('Joints', 'Distances are in head sizes.', page.table(head, rows))
 

@@ -1,4 +1,4 @@
-"""Average precision from matches, also over images drawn with repetition (bootstrap).
+"""Average precision from matches, also over resampled images (bootstrap).
 
 COCO's: precision, made to fall, read at 101 recalls, averaged over them and over OKS .5, .55, ... .95.
 """
@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from pycocotools.cocoeval import Params
 
+from lib.evaluation.bootstrap import Metrics
 from lib.evaluation.oks import ANY_AREA, THRESHOLDS, Evaluation
 
 RECALLS: np.ndarray = Params(iouType='keypoints').recThrs  # 0, .01, ... 1
+SIZES = Params(iouType='keypoints').areaRng[1:]  # square pixels: medium, large
+AT_75 = int(np.argmin(np.abs(THRESHOLDS - 0.75)))
 
 
 @dataclass
@@ -59,7 +62,7 @@ class Tally:
         return self.measure()[0]
 
     def recall(self) -> np.ndarray:
-        """(T,) share of the people who were found; their mean is AR."""
+        """(T,) ratio of the people who were found; their mean is AR."""
         return self.measure()[1]
 
     def ap(self, weights: np.ndarray | None = None) -> float:
@@ -82,10 +85,10 @@ def _measure(ranking: Ranking, own: np.ndarray, seen: np.ndarray, total: int) ->
 
 
 def tally(evaluation: Evaluation, only: np.ndarray | None = None, area: tuple[float, float] = ANY_AREA) -> Tally:
-    """The figures of an evaluation, or of a part of its people; the others are ignored, like crowds.
+    """The tally of an evaluation, or of a subset of its people; the others are ignored, like crowds.
 
-    only: (n,) bool, the people of the part
-    area: of the people of the part, in square pixels; here detections outside that found nobody do not count either
+    only: (n,) bool, the people of the subset
+    area: of the people of the subset, in square pixels; here detections outside that found nobody do not count either
     """
     ground_truth, detections = evaluation.ground_truth, evaluation.detections
     ignored = ground_truth.ignored | (ground_truth.area < area[0]) | (ground_truth.area > area[1])
@@ -105,3 +108,17 @@ def tally(evaluation: Evaluation, only: np.ndarray | None = None, area: tuple[fl
         rankings.append(Ranking(hits, left_out, np.searchsorted(left_out, hits)))
     people = np.bincount(ground_truth.image[~ignored], minlength=len(ground_truth.image_ids))
     return Tally(detections.image[order], rankings, people)
+
+
+def coco_metrics(evaluation: Evaluation) -> Metrics:
+    """COCO's ten, in the order of coco.METRICS, as a function of how often each image counts."""
+    tallies = [tally(evaluation, area=area) for area in (ANY_AREA, *map(tuple, SIZES))]
+
+    def metrics(weights: np.ndarray) -> np.ndarray:
+        rows = []
+        for every, medium, large in zip(*(one.measure(weights) for one in tallies)):
+            at = every.reshape(len(THRESHOLDS), -1).mean(axis=1)
+            rows += [every.mean(), at[0], at[AT_75], medium.mean(), large.mean()]
+        return np.array(rows)
+
+    return metrics

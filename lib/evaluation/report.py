@@ -4,41 +4,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lib.datasets.checks import Issue
+from lib.datasets.description import Description
 from lib.evaluation import page
 from lib.evaluation.cases import Case, picture
-from lib.evaluation.oks_sections import oks_sections
-from lib.evaluation.pckh_sections import pckh_sections
+from lib.evaluation.evaluator import Evaluator, Rows
 
 
-def write_report(
-    content: dict,
-    figures: dict[str, str],
-    folder: Path,
-    images: Path,
-    joint_names: Sequence[str],
-    flip_pairs: Sequence[Sequence[int]],
-    skeleton: Sequence[tuple[int, int]],
-) -> Path:
-    """Writes report.html into the folder of metrics.json and results.json, and returns its path.
+def write_report(content: dict, metrics: dict[str, str], evaluator: Evaluator, rows: Rows, folder: Path) -> Path:
+    """Writes report.html into the folder and returns its path.
 
     content: metrics.json's
-    figures: those of the whole test, by name, as tables show them
-    images:  the folder that image files are relative to
+    metrics: those of the whole test, by name, as tables show them
+    rows:    what was evaluated; the evaluator has a ground truth
 
-    Raises InputError for unfit files of results or truth, OSError where the page cannot be written. Images that
-    cannot be read are named in it.
+    Raises OSError where the page cannot be written. Images that cannot be read are named in it.
     """
-    ground_truth, results = Path(content['truth']), folder / content['results']
-    if content['sigmas']:
-        sections, cases = oks_sections(ground_truth, results, images, joint_names, flip_pairs, content['sigmas'])
-    else:
-        sections, cases = pckh_sections(ground_truth, results, joint_names)
+    sections, cases = evaluator.sections(rows)
     path = folder / 'report.html'
     sections = [
         _tested(content),
-        page.section('Figures', '', page.table(list(figures), [list(figures.values())], 'large')),
+        page.section('Metrics', '', page.table(list(metrics), [list(metrics.values())], 'large')),
         *sections,
-        _pictures(cases, images, skeleton, joint_names),
+        _pictures(cases, evaluator.records.root, evaluator.dataset),
     ]
     weights = content['weights']
     names = [Path(name).stem for name in ([weights] if isinstance(weights, str) else weights)]
@@ -60,7 +47,7 @@ def _tested(content: dict) -> str:
         'network': f'{config["MODEL"]["STAGE_NUM"]} x {config["MODEL"]["BACKBONE"]}, input {height}x{width}',
         **_of_each('weights', content['weights']),
         **_of_each('SHA-256 of the weights', content['weights_sha256']),
-        'truth': content['truth'],
+        'ground truth': content['truth'],
         'boxes': f'{content["boxes"]:,}, from {content["boxes_from"]}s',
         'flip test': 'yes' if content['flip'] else 'no',
         **_beyond_published(config.get('TEST', {})),
@@ -81,18 +68,12 @@ def _beyond_published(test: dict) -> dict[str, str]:
     return rows
 
 
-def _pictures(
-    cases: Sequence[Case], images: Path, skeleton: Sequence[tuple[int, int]], joint_names: Sequence[str]
-) -> str:
+def _pictures(cases: Sequence[Case], images: Path, dataset: Description) -> str:
     figures = []
     for case in cases:
-        shown = picture(case, images, skeleton, joint_names)
+        shown = picture(case, images, dataset.skeleton, dataset.joint_names)
         if isinstance(shown, Issue):
             figures.append(page.figure(None, case.title, f'{case.caption} (not shown: {shown.description})'))
         else:
             figures.append(page.figure(shown, case.title, case.caption))
-    return page.section(
-        'Cases',
-        'Truth left, prediction right.',
-        page.cases(figures),
-    )
+    return page.section('Cases', 'Ground truth left, prediction right.', page.cases(figures))

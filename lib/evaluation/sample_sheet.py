@@ -4,11 +4,10 @@ import cv2
 import numpy as np
 import torch
 from easydict import EasyDict
-from torch import nn
 
 from lib.datasets.joints import Records, TestSamples
-from lib.inference import flip_permutation, predict_batch, predict_heatmaps
-from lib.loader import dataset_of, normalize
+from lib.inference import PoseEstimator
+from lib.loader import dataset_of
 from lib.utils import heatmap
 from lib.utils.transforms import crop_matrix
 from lib.utils.visualize import PANEL_HEIGHT, contact_sheet, draw_skeleton, visible_joints
@@ -18,26 +17,27 @@ FADED = 0.4
 
 
 @torch.inference_mode()
-def sample_sheet(cfg: EasyDict, model: nn.Module, people: Records, device: torch.device) -> np.ndarray:
+def sample_sheet(cfg: EasyDict, estimator: PoseEstimator, people: Records, device: torch.device) -> np.ndarray:
     """(H, W, 3) uint8 BGR: a row a person: the true skeleton, the target heatmaps, the predicted ones, the prediction.
 
     Heatmaps are shown as their highest value over the joints, from nothing (0) to yellow (a target's peak, or more).
 
-    people: with their joints, in image pixels; model: as lib.testing.ready_to_test leaves it
+    people: with their joints, in image pixels; estimator: on the device
     """
     dataset, codec = dataset_of(cfg), cfg.CODEC
+    positions, visibility = people.labels
     samples = TestSamples(people, cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION, cfg.INPUT_SHAPE, codec)
     crops = [samples[index] for index in range(len(samples))]
     batch = {name: torch.from_numpy(np.stack([crop[name] for crop in crops])).to(device) for name in crops[0]}
-    permutation = flip_permutation(cfg, device)
-    predicted = predict_heatmaps(cfg, model, normalize(batch['image'], cfg), permutation).float().cpu()
-    found = predict_batch(cfg, model, batch, permutation).double().cpu().numpy()
+    heatmaps = estimator.heatmaps(batch['image'])
+    found = estimator.decode(heatmaps, batch['center'], batch['scale']).double().cpu().numpy()
+    predicted = heatmaps.cpu()
     seen = visible_joints(found[..., 2])
     matrices = [crop_matrix(crop['center'], crop['scale'], 0.0, cfg.INPUT_SHAPE, codec) for crop in crops]
-    true = np.stack([_moved(joints, matrix) for joints, matrix in zip(people.joints, matrices)])
+    true = np.stack([_moved(joints, matrix) for joints, matrix in zip(positions, matrices)])
     targets = heatmap.encode(
         torch.from_numpy(true).float(),
-        torch.from_numpy(people.visibility)[..., None],
+        torch.from_numpy(visibility)[..., None],
         cfg.INPUT_SHAPE,
         cfg.OUTPUT_SHAPE,
         cfg.DATASET.TRAIN.GAUSSIAN_KERNELS[-1:],
@@ -48,7 +48,7 @@ def sample_sheet(cfg: EasyDict, model: nn.Module, people: Records, device: torch
         image, facts = crop['image'], (dataset.skeleton, dataset.joint_names)
         ground_truth, prediction = _enlarged(image), _enlarged(image)
         zoom = PANEL_HEIGHT / image.shape[0]
-        draw_skeleton(ground_truth, true[i] * zoom, people.visibility[i] > 0, *facts)
+        draw_skeleton(ground_truth, true[i] * zoom, visibility[i] > 0, *facts)
         draw_skeleton(prediction, _moved(found[i, :, :2], matrices[i]) * zoom, seen[i], *facts)
         panels += [ground_truth, _heat(image, targets[i]), _heat(image, predicted[i]), prediction]
     return contact_sheet(panels, columns=4)

@@ -12,9 +12,10 @@ import scipy.io
 
 from cvpack.files import read_json
 from lib.datasets.checks import MAX_NUMBER, Issue, Report, Rows, refuse
-from lib.datasets.coco_json import PERSON, listed_images
+from lib.datasets.coco_categories import PERSON
+from lib.datasets.coco_json import listed_images
 from lib.datasets.mpii_json import INDICES
-from lib.evaluation.coco import MAX_DETECTIONS
+from lib.evaluation.ground_truth import MAX_DETECTIONS
 
 AGAIN = 'test again'
 POINT = ('id', 'x', 'y')

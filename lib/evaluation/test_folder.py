@@ -18,17 +18,16 @@ from cvpack import dist
 from cvpack.errors import InputError
 from cvpack.files import read_json, sha256, write_json
 from lib.config import git_revision, to_plain
-from lib.datasets.joints import Records
 from lib.evaluation.ensemble import ensemble_name
-from lib.loader import dataset_of, format_of
+from lib.evaluation.evaluator import RESULTS, Evaluator
 
-FINISHED, BEGUN, RESULTS = 'metrics.json', 'unfinished.json', 'results.json'
+FINISHED, BEGUN = 'metrics.json', 'unfinished.json'
 
 # What tests may differ in: facts that metrics.json tells, and parts of the configuration ...
 FACTS = ('weights_sha256', 'ema', 'split', 'boxes_from', 'boxes', 'data_sha256')
 SETTINGS = ('CODEC', 'DATASET', 'INPUT', 'INPUT_SHAPE', 'TEST')
 # ... but for what only training reads, or only speed depends on.
-MOOT = re.compile(r'DATASET\.(TRAIN|KEYPOINT\.(LOAD_MIN_NUM|UPPER_BODY_IDS))|TEST\.(DURING_TRAINING|IMS_PER_GPU)')
+MOOT = re.compile(r'DATASET\.(TRAIN|KEYPOINT\.(LOAD_MIN_NUM|UPPER_BODY_IDS))|TEST\.IMS_PER_GPU')
 # A refusal names so many differences, each value by so many characters.
 SHOWN, LENGTH = 3, 30
 
@@ -47,12 +46,12 @@ def test_folder(cfg: EasyDict, files: Sequence[Path], args: argparse.Namespace) 
     return Path(cfg.TEST_DIR) / '.'.join([name, *variants])
 
 
-def describe(cfg: EasyDict, records: Records, files: Sequence[Path], args: argparse.Namespace) -> dict[str, Any]:
+def describe(cfg: EasyDict, evaluator: Evaluator, files: Sequence[Path], args: argparse.Namespace) -> dict[str, Any]:
     """What metrics.json tells of a test besides what came out of it; arguments as test_folder's."""
-    reader, dataset, split = format_of(cfg), dataset_of(cfg), args.split
-    data = [dataset.annotations(split), reader.ground_truth_file(dataset, split)]
-    if records.joints is None and dataset.boxes(split):
-        data.append(dataset.boxes(split))
+    dataset, records, split = evaluator.dataset, evaluator.records, args.split
+    data = [dataset.annotations(split), evaluator.test_set.ground_truth_file]
+    if records.joints is None and (boxes := dataset.boxes(split)):
+        data.append(boxes)
     names, digests = [str(file.resolve()) for file in files], [_digest(file) for file in files]
     return {
         'experiment': cfg.EXPERIMENT,
@@ -80,7 +79,7 @@ def _digest(file: Path) -> str | None:
 
 def refuse_another(folder: Path, test: dict[str, Any] | None) -> None:
     """Raises InputError, on every rank, if the folder holds results of another test than rank 0's."""
-    found = dist.broadcast(_another(folder, test) if dist.is_main() else None)
+    found = dist.broadcast(_another(folder, test) if test is not None else None)
     if found:
         raise InputError(
             f'{folder} holds {found}: move that away, or have this test write elsewhere: '
@@ -117,7 +116,7 @@ def _identity(test: dict[str, Any]) -> dict[str, Any]:
 
 
 def _flat(section: dict[str, Any], prefix: str = '') -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in section.items():
         flat |= _flat(value, f'{prefix}{name}.') if isinstance(value, dict) else {f'{prefix}{name}': value}
     return flat

@@ -6,6 +6,7 @@ its own.
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,19 @@ import torch
 from easydict import EasyDict
 
 from cvpack import checkpoint, dist
+from cvpack.checkpoint_order import Saved, in_order
 from cvpack.errors import InputError
-from cvpack.files import read_json, replacing
+from cvpack.files import atomic_write, read_json
 from cvpack.logger import TrainLog
-from cvpack.order import Saved, in_order
+from lib.datasets.records import select
 from lib.evaluation.curves import LOSS, RATE, draw_curves, read_scalars
+from lib.evaluation.evaluator import evenly_spaced, format_metrics, fractions, rank
+from lib.evaluation.formats import EVALUATORS, evaluator_of
 from lib.evaluation.sample_sheet import sample_sheet
-from lib.evaluation.subset import evenly_spaced, part, take
-from lib.inference import predict, prepare_for_inference
-from lib.loader import dataset_of, format_of
+from lib.inference import build_estimator, predict
+from lib.loader import reader_of
 from lib.training import Trainer
 
-# What tests are ranked by: as these are printed, the first that differs decides. The first is in every row.
-MAIN_METRICS = {'COCO': ('AP', 'PCK@0.1', 'PCK@0.05', 'AR'), 'MPII': ('Mean', 'Mean@0.1')}
-PER_CENT = {'COCO': 100, 'MPII': 1}  # times a figure
 FILE = 'validation.json'
 PICTURES = 4
 
@@ -35,10 +35,9 @@ PICTURES = 4
 class Validation:
     """Tests a run's network at every so many of its checkpoints, and has iter-best.pth point at the best of them.
 
-    validation.json beside the checkpoints holds all figures so far: {'figure': the main one's name, 'rows': [...]},
+    validation.json beside the checkpoints holds all metrics so far: {'metric': the main one's name, 'rows': [...]},
     a row {'iteration', 'samples', 'boxes', 'boxes_from', 'metrics'} each, in the order of the samples that training had
-    seen: with batches of another size iterations count anew. validation/ holds the newest results, and the truth on
-    the chosen images where these are a part.
+    seen: with batches of another size iterations count anew. validation/ holds the newest results.
 
     log:    the run's, for TensorBoard; writer: of its checkpoints, None on ranks but 0
     Raises InputError where the data cannot be validated on, OSError where the output folder cannot be written.
@@ -53,25 +52,28 @@ class Validation:
         logger: logging.Logger,
     ) -> None:
         self.cfg, self.trainer, self.log, self.writer, self.logger = cfg, trainer, log, writer, logger
-        self.reader, self.dataset = format_of(cfg), dataset_of(cfg)
-        ground_truth = self.reader.ground_truth_file(self.dataset, 'val')
-        if not ground_truth.is_file():
+        reader, images = reader_of(cfg), cfg.VALIDATION.IMAGES
+        file = reader.ground_truth_file('val')
+        if not file.is_file():
             raise InputError(
-                f'TEST.DURING_TRAINING: {ground_truth}, the truth to validate against, does not exist: set it to 0'
+                f'VALIDATION.PERIOD: {file}, the ground truth to validate against, does not exist: set it to 0'
             )
-        self.records = self.reader.test_records(self.dataset, 'val', False)
-        self.people = None
+        evaluator = evaluator_of(reader.dataset, reader.test_set('val', gt_boxes=False))
+        if images:
+            evaluator = evaluator.subset(images)
+        self.records, self.main_metrics = evaluator.records, evaluator.main_metrics
+        if not len(self.records):
+            raise InputError(f'VALIDATION.IMAGES = {images}: nobody is in these images: choose more, or 0 for all')
+        self.evaluator = self.people = None
         if dist.is_main():
-            people = self.reader.test_records(self.dataset, 'val', True)
-            self.people = take(people, evenly_spaced(PICTURES, len(people)))
+            self.evaluator = evaluator
+            people = reader.test_set('val', gt_boxes=True).records
+            self.people = select(people, evenly_spaced(PICTURES, len(people)))
         self.output = Path(cfg.OUTPUT_DIR)
         self.folder = self.output / 'validation'
         self.folder.mkdir(parents=True, exist_ok=True)
-        if cfg.TEST.DURING_TRAINING_IMAGES:
-            self.dataset, self.records = part(self.dataset, self.records, cfg.TEST.DURING_TRAINING_IMAGES, self.folder)
-        self.figure = MAIN_METRICS[self.dataset.format][0]
         # Of what comes after the checkpoint that this run goes on from, nothing has happened yet.
-        rows = read_rows(self.output, self.figure, trainer.earlier_batch)
+        rows = read_rows(self.output, self.main_metrics[0], trainer.earlier_batch)
         self.rows = [row for row in rows if row['samples'] <= trainer.first]
         self.done = dist.broadcast({row['samples'] for row in self.rows})
         if dist.is_main():
@@ -80,30 +82,33 @@ class Validation:
 
     def __call__(self, iteration: int) -> None:
         """Validates if the iteration's turn has come and was not taken before; to be called on every rank."""
-        period = self.trainer.schedule.checkpoint_period * self.cfg.TEST.DURING_TRAINING
+        period = self.trainer.schedule.checkpoint_period * self.cfg.VALIDATION.PERIOD
         due = iteration % period == 0 or iteration == self.trainer.schedule.max_iter
         if not iteration or not due or self.trainer.samples(iteration) in self.done:
             return
         device = self.trainer.device
         # A loader draws a seed for its workers.
         with self.log.paused(), torch.random.fork_rng([device] if device.type == 'cuda' else []):
-            network = prepare_for_inference(self.cfg, self.trainer.network_to_test(), device)
-            keypoints, scores = predict(self.cfg, network, self.records, device)
-            if dist.is_main():
-                sheet = sample_sheet(self.cfg, network, self.people, device)
+            estimator = build_estimator(self.cfg, self.trainer.network_to_test(), device)
+            keypoints, scores = predict(self.cfg, [estimator], self.records, device)
+            if self.people is not None:
+                sheet = sample_sheet(self.cfg, estimator, self.people, device)
                 self.log.add(iteration, {}, {'samples': np.ascontiguousarray(sheet[..., ::-1])})
             dist.on_main(lambda: self._evaluate(iteration, keypoints, scores))
         self.done.add(self.trainer.samples(iteration))
 
     def _evaluate(self, iteration: int, keypoints: np.ndarray, scores: np.ndarray) -> None:
-        """Figures of predictions: written, told, and the checkpoint made the best one if it is. Rank 0's part.
+        """Metrics of predictions: written, told, and the checkpoint made the best one if it is. Rank 0's part.
 
         When the disk is full a line says so: training goes on.
         """
+        assert self.writer is not None and self.evaluator is not None
         self.writer.wait()  # the checkpoint is whole, or it was told why not: evaluation mutes the console
         try:
-            results = self.reader.write_results(self.records, keypoints, scores, self.folder)
-            metrics = self.reader.evaluate(self.dataset, 'val', results, self.records)
+            results = self.evaluator.rows(keypoints, scores)
+            self.evaluator.write(results, self.folder)
+            metrics = self.evaluator.evaluate(results)
+            assert metrics is not None  # __init__ has seen the ground truth
             row = {'iteration': iteration, 'samples': self.trainer.samples(iteration), 'boxes': len(self.records)}
             self.rows.append({**row, 'boxes_from': self.records.boxes_from, 'metrics': metrics})
             self._write()
@@ -113,15 +118,15 @@ class Validation:
             self.logger.error(f'validation at iteration {iteration} cannot be kept ({reason}): going on')
             return
         self.log.add(iteration, {f'validation/{name}': value for name, value in metrics.items()})
-        table = ' | '.join(f'{name} {value}' for name, value in self.reader.format_metrics(metrics).items())
+        table = ' | '.join(f'{name} {value}' for name, value in format_metrics(metrics).items())
         self.logger.info(f'validation at iteration {iteration}: {table}')
 
     def best(self) -> Saved | None:
         """The checkpoint of the highest rank on these very boxes."""
         rows = [row for row in self.rows if row['boxes'] == len(self.records)]
-        here = {row['samples']: rank(row['metrics'], self.dataset.format) for row in rows}
+        here = {row['samples']: rank(row['metrics'], self.main_metrics) for row in rows}
         ranked = {saved: here[saved.samples] for saved in in_order(self.output) if saved.samples in here}
-        return max(ranked, key=ranked.get, default=None)
+        return max(ranked, key=ranked.__getitem__, default=None)
 
     def _mark_best(self) -> None:
         best = self.best()
@@ -135,31 +140,31 @@ class Validation:
             self.logger.error(f'{best.path} is the best, but {checkpoint.BEST} cannot be pointed at it ({reason})')
 
     def _write(self) -> None:
-        with replacing(self.output / FILE) as file:
-            file.write(json.dumps({'figure': self.figure, 'rows': self.rows}, indent=1).encode())
+        with atomic_write(self.output / FILE) as file:
+            file.write(json.dumps({'metric': self.main_metrics[0], 'rows': self.rows}, indent=1).encode())
 
 
 def check_validation(cfg: EasyDict) -> None:
     """Raises InputError, on every rank, where the validation set's annotations are there but a test would refuse them:
     that is better known before training than after it.
     """
-    reader, dataset = format_of(cfg), dataset_of(cfg)
+    reader = reader_of(cfg)
 
     def check() -> None:
-        if not dataset.annotations('val').is_file():
+        if not reader.dataset.annotations('val').is_file():
             return
         try:
-            reader.check_validation(dataset)
+            reader.check_validation()
         except InputError as error:
             raise InputError(f'{error} (a test would stop at this; python -m lib.tools.check_data tells all)') from None
 
     dist.agree(check)
 
 
-def read_rows(folder: Path, figure: str, batch: int = 1) -> list[dict[str, Any]]:
+def read_rows(folder: Path, metric: str, batch: int = 1) -> list[dict[str, Any]]:
     """The rows of a run's validation.json, by rising number of samples; none where there is no such file.
 
-    figure: the main one's name, which every row has; batch: samples an iteration, for rows that do not say how many had
+    metric: the main one's name, which every row has; batch: samples an iteration, for rows that do not say how many had
     been seen. Raises InputError where the file is damaged, or of another format of data.
     """
     file = folder / FILE
@@ -170,35 +175,30 @@ def read_rows(folder: Path, figure: str, batch: int = 1) -> list[dict[str, Any]]
     try:
         rows = [{**row, 'samples': int(row.get('samples', int(row['iteration']) * batch))} for row in content['rows']]
         for row in rows:
-            float(row['metrics'][figure]), int(row['boxes'])
+            float(row['metrics'][metric]), int(row['boxes'])
+            row['metrics'] = fractions(row['metrics'])
     except (KeyError, TypeError, ValueError):
-        raise InputError(f'{file} is no record of validations by their {figure}: {remedy}') from None
+        raise InputError(f'{file} is no record of validations by their {metric}: {remedy}') from None
     by_samples = {row['samples']: row for row in rows}
     return [by_samples[samples] for samples in sorted(by_samples)]
 
 
-def rank(metrics: dict[str, float], form: str) -> list[float]:
-    """What orders tests on data of a format, the better one higher; figures that print alike decide at last."""
-    values = [PER_CENT[form] * metrics.get(name, -1) for name in MAIN_METRICS[form]]
-    return [round(value, 1) for value in values] + values
-
-
-def telling_figure(rows: list[dict[str, Any]], form: str) -> str:
-    """The main figure that tells the rows apart, as it is printed; the first where none does."""
-    columns = zip(MAIN_METRICS[form], zip(*(rank(row['metrics'], form) for row in rows)))
-    return next((name for name, column in columns if len({*column}) > 1), MAIN_METRICS[form][0])
+def telling_metric(rows: list[dict[str, Any]], names: Sequence[str]) -> str:
+    """The main metric that tells the rows apart, as it is printed; the first where none does."""
+    columns = zip(names, zip(*(rank(row['metrics'], names) for row in rows)))
+    return next((name for name, column in columns if len({*column}) > 1), names[0])
 
 
 def save_curves(trainer: Trainer, logger: logging.Logger) -> None:
     """Draws the run's curves.png, over iterations with batches of the size they now have; or says in a line why not."""
     cfg = trainer.cfg
-    file, form = Path(cfg.OUTPUT_DIR) / 'curves.png', cfg.DATASET.FORMAT
+    file, names = Path(cfg.OUTPUT_DIR) / 'curves.png', EVALUATORS[cfg.DATASET.FORMAT].main_metrics
     try:
-        rows = read_rows(file.parent, MAIN_METRICS[form][0], trainer.earlier_batch)
-        figure = telling_figure(rows, form)
-        values = [PER_CENT[form] * row['metrics'].get(figure, np.nan) for row in rows]
+        rows = read_rows(file.parent, names[0], trainer.earlier_batch)
+        metric = telling_metric(rows, names)
+        values = [100 * row['metrics'].get(metric, np.nan) for row in rows]
         validated = [trainer.iteration(row['samples']) for row in rows], values
-        draw_curves(file, read_scalars(Path(cfg.TENSORBOARD_DIR), (LOSS, RATE)), figure, validated)
+        draw_curves(file, read_scalars(Path(cfg.TENSORBOARD_DIR), (LOSS, RATE)), metric, validated)
     except InputError as error:
         logger.info(f'no {file.name}: {error}')
     except OSError as error:

@@ -12,9 +12,9 @@ COARSE_LEVEL_WEIGHT = 0.25
 class JointsL2Loss(nn.Module):
     """Mean squared error of heatmaps.
 
-    topk: 0: the mean over all joints, where joints that are not plainly visible have an empty target.
+    topk: 0: the mean over all joints; the target of joints that are occluded or unlabelled is empty
           k: online hard keypoint mining (Chen et al., CVPR 2018): the mean over the k joints of each sample
-             with the largest error; unlabelled joints count as zero.
+             with the largest error; that of unlabelled joints is 0
     """
 
     def __init__(self, topk: int = 0) -> None:
@@ -23,7 +23,7 @@ class JointsL2Loss(nn.Module):
 
     def forward(self, output: torch.Tensor, visibility: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """output, label (N, K, h, w); visibility (N, K, 1), 0 unlabelled, 1 occluded, 2 visible -> scalar."""
-        label = label.to(output.dtype)  # torch 2.4 has no gradient of one dtype against another
+        label = label.to(output.dtype)  # torch 2.4 has no gradient for mixed dtypes
         if self.topk == 0:
             return F.mse_loss(output, label * (visibility > 1).unsqueeze(-1))
         joint_errors = F.mse_loss(output, label, reduction='none').mean(dim=(2, 3))
@@ -35,7 +35,7 @@ class CoarseToFineLoss(nn.Module):
     """Sum over stages and levels of the joints' squared error (paper, section 3.3).
 
     ohkm_topk:      joints mined at the finest level of every stage; 0: no mining
-    coarse_to_fine: the last stage is held to targets one kernel sharper than the stages before
+    coarse_to_fine: the last stage's targets are one kernel sharper than those of the other stages
     """
 
     def __init__(self, ohkm_topk: int, coarse_to_fine: bool) -> None:
@@ -47,7 +47,7 @@ class CoarseToFineLoss(nn.Module):
     def forward(
         self, outputs: list[list[torch.Tensor]], visibility: torch.Tensor, labels: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """The total loss under 'total_loss' and every stage's part of it under 'stageS_loss'.
+        """The total loss as 'total_loss', and every stage's contribution as 'stageS_loss'.
 
         outputs:    S stages x 4 levels of (N, K, h, w), coarse to fine
         visibility: (N, K, 1), 0 unlabelled, 1 occluded, 2 visible

@@ -1,7 +1,7 @@
 """MSPN: multi-stage pose network (Li et al., arXiv 1901.00148, figure 2).
 
 Each stage is a ResNet that goes down from H/4 x W/4 to H/32 x W/32 (`downsample`) and a light path back up
-(`upsample`) with a heatmap head at each of its four levels. A stage hands its features to the next one at every
+(`upsample`) with a heatmap head at each of its four levels. A stage passes its features to the next one at every
 level (cross-stage aggregation).
 
 Attribute names make the state-dict keys of published checkpoints and are therefore fixed.
@@ -15,12 +15,9 @@ import torch
 import torch.nn.functional as F
 from easydict import EasyDict
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from lib.models.resnet import ConvBNReLU, ResNetStem, ResNetTrunk, run_block
-
-# Images that count_cost counts on: of one alone a coarsest level of 1x1 would leave BatchNorm without statistics.
-COUNTED = 2
+from lib.models.recompute import run_block
+from lib.models.resnet import ConvBNReLU, ResNetStem, ResNetTrunk
 
 Skips = list[tuple[torch.Tensor, torch.Tensor]]
 
@@ -31,10 +28,9 @@ def _resize(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
 
 @dataclass
 class StageOutput:
-    """heatmaps: of the levels that were asked for, coarse to fine, each (N, K, h, w).
-
-    skips and features are for the next stage (None in the last one): per level, finest first, the two tensors to
-    add to its trunk; its input (N, width, h, w).
+    """heatmaps: of the requested levels, coarse to fine, each (N, K, h, w)
+    skips:    per level, finest first, the two tensors that the next stage adds to its trunk; None in the last stage
+    features: the next stage's input (N, width, h, w); None in the last stage
     """
 
     heatmaps: list[torch.Tensor]
@@ -43,9 +39,10 @@ class StageOutput:
 
 
 class UnitOutput(NamedTuple):
-    """features (N, channels, h', w') for the unit above; heatmaps (N, K, h, w), or None where they are not wanted.
-
-    For the next stage, or None: skips, which it adds to its trunk, of the level's shape; cross, its input.
+    """features: (N, channels, h', w'), for the unit above
+    heatmaps: (N, K, h, w); None unless requested
+    skips:    the two tensors that the next stage adds to its trunk, in the level's shape; None in the last stage
+    cross:    the next stage's input; from the finest level only
     """
 
     features: torch.Tensor
@@ -55,13 +52,13 @@ class UnitOutput(NamedTuple):
 
 
 class UpsampleUnit(nn.Module):
-    """One level of the way up: joins the trunk's feature with what comes from below, and predicts heatmaps.
+    """One level of the upsample path: adds the trunk's features to those from below, and predicts heatmaps.
 
-    in_channels: of the trunk's feature at this level
-    channels:    of the way up
-    coarsest:    there is nothing below
-    feeds_next:  make the skips for the next stage
-    cross_channels: of the next stage's input, which the finest level makes; 0 elsewhere
+    in_channels:    of the trunk's features at this level
+    channels:       of the upsample path
+    coarsest:       there is no unit below
+    feeds_next:     compute the skips for the next stage
+    cross_channels: of the next stage's input, computed at the finest level; 0 at the others
     """
 
     def __init__(
@@ -90,10 +87,10 @@ class UpsampleUnit(nn.Module):
         self.res_conv2 = ConvBNReLU(channels, num_keypoints, 3, relu=False)
 
     def forward(self, level: torch.Tensor, below: torch.Tensor | None, size: torch.Size | None) -> UnitOutput:
-        """All that the level makes, in one call: compiled, its elementwise work is a few passes.
+        """All of the level's outputs in one call, so that compiling fuses its elementwise work.
 
-        level (N, in_channels, h', w'); below: the features of the unit below (N, channels, h'/2, w'/2), None at the
-        coarsest level; size: (h, w) of the heatmaps, None where they are not wanted.
+        level: (N, in_channels, h', w'); below: (N, channels, h'/2, w'/2), None at the coarsest level
+        size:  (h, w) of the heatmaps; None if they are not wanted
         """
         out = self._run(self.u_skip, level)
         if below is not None:
@@ -104,7 +101,7 @@ class UpsampleUnit(nn.Module):
         return UnitOutput(out, heatmaps, skips, self.cross_conv(out) if self.feeds_top else None)
 
     def _predict(self, out: torch.Tensor, size: torch.Size) -> torch.Tensor:
-        """The level's heatmaps, float32 at least: what follows is not for half precision."""
+        """The level's heatmaps, in float32 at least: loss and decoding need more than half precision."""
         heatmaps = self._run(self._head, out)
         return _resize(heatmaps.to(torch.promote_types(heatmaps.dtype, torch.float32)), size)
 
@@ -115,11 +112,11 @@ class UpsampleUnit(nn.Module):
         return self.res_conv2(self.res_conv1(out))
 
     def _run(self, block: Callable[..., torch.Tensor], *inputs: object) -> torch.Tensor:
-        return run_block(block, *inputs, efficient=self.efficient, owner=self)
+        return run_block(block, *inputs, owner=self, efficient=self.efficient)
 
 
 class UpsamplePath(nn.Module):
-    """The way up: `up1` at the coarsest level to `up4` at the finest.
+    """The upsample path, from `up1` at the coarsest level to `up4` at the finest.
 
     next_channels: of the next stage's input; 0 in the last stage
     """
@@ -147,7 +144,7 @@ class UpsamplePath(nn.Module):
             setattr(self, f'up{i + 1}', unit)
 
     def forward(self, levels: list[torch.Tensor], predict: bool) -> StageOutput:
-        """levels: the trunk's, finest first. predict: all four heatmaps, else only the last stage's finest."""
+        """levels: the trunk's, finest first; predict: all four levels' heatmaps, else only the last stage's finest."""
         size = levels[0].shape[-2:]
         heatmaps, skips, below = [], [], None
         for i, level in enumerate(reversed(levels)):
@@ -163,7 +160,7 @@ class UpsamplePath(nn.Module):
 
 
 class Stage(nn.Module):
-    """One hourglass: a ResNet trunk down, a light path up."""
+    """One stage: a ResNet trunk down, a light path up."""
 
     def __init__(
         self, backbone: str, width: int, channels: int, num_keypoints: int, has_next: bool, efficient: bool
@@ -179,11 +176,11 @@ class Stage(nn.Module):
 
 
 class MSPN(nn.Module):
-    """The whole network.
+    """The network.
 
     num_stages:    1 or more
     num_keypoints: K
-    channels:      of the way up (the paper's 256)
+    channels:      of the upsample path (256 in the paper)
     backbone:      'Res-18', 'Res-34', 'Res-50', 'Res-101' or 'Res-152'
     width:         channels of the stem, and of the trunks' first layer before expansion (ResNet's 64)
     efficient:     activation checkpointing: same outputs and gradients, less memory, slower
@@ -211,7 +208,7 @@ class MSPN(nn.Module):
         Eval mode: the last stage's finest heatmaps (N, K, h, w).
         Train mode: stages of four levels, coarse to fine, of (N, K, h, w).
         """
-        features, skips = run_block(self.top, images, efficient=self.efficient), None
+        features, skips = run_block(self.top, images, owner=self.top, efficient=self.efficient), None
         outputs = []
         for i in range(self.num_stages):
             stage = getattr(self, f'stage{i}')(features, skips, predict=self.training)
@@ -221,7 +218,7 @@ class MSPN(nn.Module):
 
 
 def build_mspn(cfg: EasyDict) -> MSPN:
-    """The network that a configuration describes, with fresh weights."""
+    """The network that a configuration describes, newly initialised."""
     return MSPN(
         num_stages=cfg.MODEL.STAGE_NUM,
         num_keypoints=cfg.DATASET.KEYPOINT.NUM,
@@ -230,21 +227,3 @@ def build_mspn(cfg: EasyDict) -> MSPN:
         width=cfg.MODEL.WIDTH,
         efficient=cfg.RUN_EFFICIENT,
     )
-
-
-def count_cost(
-    cfg: EasyDict, build_model: Callable[[EasyDict], nn.Module] = build_mspn, device: str = 'meta'
-) -> tuple[int, int, int]:
-    """Parameters, multiply-adds of one image in train mode, with all heads, and in eval mode, as testing needs it.
-
-    device: on 'meta', which MSPN works on, nothing is computed or allocated
-    """
-    with torch.device(device):
-        model = build_model(cfg).to(device)
-        images = torch.empty(COUNTED, 3, *cfg.INPUT_SHAPE)
-        macs = []
-        for training in (True, False):
-            with FlopCounterMode(display=False) as counter, torch.no_grad():
-                model.train(training)(images)
-            macs.append(counter.get_total_flops() // 2 // COUNTED)
-    return sum(p.numel() for p in model.parameters()), *macs

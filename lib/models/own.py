@@ -1,10 +1,10 @@
-"""Which network an experiment trains: MSPN, or its own, which the network.py in its folder builds.
+"""Which network an experiment trains: MSPN, or its own, built by the network.py in its folder.
 
     def build_model(cfg):  # the finalized configuration -> nn.Module
         ...
 
-What such a network takes and returns is in README.md, "A new network". Only a folder that the user names, or whose
-script runs, is looked at: a checkpoint says that its network is its experiment's own, and no more.
+docs/own_network.md says what such a network takes and returns. Code is taken only from a folder that the user
+names or whose script runs: all that a checkpoint says is that its network is its experiment's own.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ import torch
 from easydict import EasyDict
 from torch import nn
 
-from cvpack.errors import Ending, InputError, OtherRun
+from cvpack.errors import CleanExit, InputError, OtherRun
 from cvpack.precision import autocast
 from lib.config.experiment import FILE, MSPN, OWN, folder_of, importing_from, own_file
 from lib.models.mspn import build_mspn
@@ -29,16 +29,16 @@ from lib.models.mspn import build_mspn
 BuildModel = Callable[[EasyDict], nn.Module]
 
 LEVELS = 4
-# Where an experiment's own code does not lie.
+# Where code is not an experiment's own.
 LIBRARIES = '<', str(Path(__file__).parents[1]), sysconfig.get_path('stdlib')
-IMAGES = 2  # one alone would leave a BatchNorm of 1x1 maps without statistics
+IMAGES = 2  # one would leave a BatchNorm of 1x1 maps without statistics
 
 
 @dataclass(frozen=True)
 class OwnNetwork:
-    """The build_model of an experiment's network.py, called among the modules of its folder.
+    """The build_model of an experiment's network.py, which can import the modules in its folder.
 
-    Raises InputError, with the place in its file, for whatever it raises, and if it returns no network.
+    Raises InputError, with the line in its file, for whatever it raises, and if it does not return an nn.Module.
     """
 
     file: Path
@@ -56,7 +56,7 @@ class OwnNetwork:
 
 
 def network_of(cfg: EasyDict, build_model: BuildModel = build_mspn) -> BuildModel:
-    """What builds a configuration's network: network.py's build_model if its experiment has one, else `build_model`.
+    """The function that builds a configuration's network: from the experiment's network.py, else `build_model`.
 
     Raises InputError for a network.py that cannot be used.
     """
@@ -66,33 +66,35 @@ def network_of(cfg: EasyDict, build_model: BuildModel = build_mspn) -> BuildMode
     with importing_from(file.parent), in_one_line(f'{file} cannot be imported'):
         function = getattr(importlib.import_module(file.stem), 'build_model', None)
     if not callable(function):
-        raise InputError(f'{file} has no build_model(cfg): define it, to return the network')
+        raise InputError(f'{file} has no build_model(cfg): define it; it returns the network')
     return OwnNetwork(file, function)
 
 
-def choose_network(
+def select_network(
     cfg: EasyDict, build_model: BuildModel, device: torch.device, training: bool, logger: logging.Logger
 ) -> BuildModel:
-    """What a run builds its network with (network_of); an own one is said, noted in cfg.NETWORK, and tried out.
+    """network_of for a run: sets cfg.NETWORK; logs and tries out a network other than MSPN.
 
-    Raises InputError if its outputs are not what training, if `training`, and testing need.
+    Raises InputError if its outputs are not what testing needs and, if `training`, training.
     """
-    chosen = network_of(cfg, build_model)
-    cfg.NETWORK = MSPN if chosen is build_mspn else OWN
+    build = network_of(cfg, build_model)
+    cfg.NETWORK = MSPN if build is build_mspn else OWN
     if cfg.NETWORK == OWN:
-        source = chosen if isinstance(chosen, OwnNetwork) else getattr(chosen, '__qualname__', chosen)
-        check_outputs(cfg, chosen(cfg), device, source, training)
+        source = build if isinstance(build, OwnNetwork) else getattr(build, '__qualname__', build)
+        check_outputs(cfg, build(cfg), device, source, training)
         logger.info(f'network: of {source}')
-    return chosen
+    return build
 
 
 def check_outputs(cfg: EasyDict, model: nn.Module, device: torch.device, source: object, training: bool) -> None:
-    """Has a network, which is moved to the device, predict two empty images in eval mode and, if `training`, before
-    that in train mode, which changes its running statistics.
+    """Runs a network on two empty images: in train mode, if `training`, then in eval mode. Moves it to the device, and
+    changes its running statistics.
 
-    source: what it was built by. Raises InputError that names it if the network fails or returns other outputs.
+    source: what built it
+
+    Raises InputError, naming the source, if the network fails or its outputs are not the expected ones.
     """
-    size = (IMAGES, cfg.DATASET.KEYPOINT.NUM, *cfg.OUTPUT_SHAPE)
+    shape = (IMAGES, cfg.DATASET.KEYPOINT.NUM, *cfg.OUTPUT_SHAPE)
     images = torch.zeros(IMAGES, 3, *cfg.INPUT_SHAPE, device=device)
     model = model.to(device)
     for mode in (True, False) if training else (False,):
@@ -100,12 +102,12 @@ def check_outputs(cfg: EasyDict, model: nn.Module, device: torch.device, source:
         failure = f'{source}: the network fails in {name} mode on images {tuple(images.shape)}'
         with in_one_line(failure), torch.no_grad(), autocast(device.type, precision):
             outputs = model.train(mode)(images)
-        fault = _fault_of_stages(outputs, size) if mode else _fault_of_maps(outputs, size)
+        fault = _fault_of_stages(outputs, shape) if mode else _fault_of_maps(outputs, shape)
         if fault:
             raise InputError(f'{source}: in {name} mode the network returns {fault}')
 
 
-def _fault_of_stages(outputs: Any, size: tuple[int, ...]) -> str | None:
+def _fault_of_stages(outputs: Any, shape: tuple[int, ...]) -> str | None:
     """What is wrong with outputs in train mode."""
     levels = f'a list of stages, each a list of {LEVELS} levels of heatmaps, coarse to fine'
     if not isinstance(outputs, (list, tuple)) or not outputs:
@@ -114,21 +116,21 @@ def _fault_of_stages(outputs: Any, size: tuple[int, ...]) -> str | None:
         if not isinstance(stage, (list, tuple)) or len(stage) != LEVELS:
             return f'{_shown(stage)} as stage {number}: it should be {levels}'
         for level, maps in enumerate(stage):
-            if fault := _fault_of_maps(maps, size):
+            if fault := _fault_of_maps(maps, shape):
                 return f'for stage {number}, level {level}, {fault}'
     return None
 
 
-def _fault_of_maps(maps: Any, size: tuple[int, ...]) -> str | None:
+def _fault_of_maps(maps: Any, shape: tuple[int, ...]) -> str | None:
     """What is wrong with heatmaps (N, K, h, w)."""
-    fits = isinstance(maps, torch.Tensor) and maps.shape == size
+    fits = isinstance(maps, torch.Tensor) and maps.shape == shape
     if fits and maps.dtype in (torch.float32, torch.float64):
         return None
-    return f'{_shown(maps)}: it should be heatmaps, a tensor {size} (images, joints, INPUT_SHAPE / 4) of float32'
+    return f'{_shown(maps)}: it should be heatmaps, a tensor {shape} (images, joints, INPUT_SHAPE / 4) of float32'
 
 
 def _shown(value: Any) -> str:
-    """A value that a network returned, in few words."""
+    """A value that a network returned, in a few words."""
     if isinstance(value, torch.Tensor):
         return f'a tensor {tuple(value.shape)} of {str(value.dtype).removeprefix("torch.")}'
     if isinstance(value, (list, tuple)):
@@ -138,17 +140,17 @@ def _shown(value: Any) -> str:
 
 @contextlib.contextmanager
 def in_one_line(what: str) -> Iterator[None]:
-    """Makes an InputError, a line, of what an experiment's own code raises."""
+    """Turns whatever an experiment's own code raises into an InputError of one line."""
     try:
         yield
-    except Ending:
+    except CleanExit:
         raise
-    except Exception as error:  # whatever people's code does
+    except Exception as error:  # the user's code may raise anything
         raise InputError(f'{what}: {_in_words(error)}') from error
 
 
 def _in_words(error: Exception) -> str:
-    """An exception in a line, with the innermost place that is not a library's."""
+    """An exception in a line, with the innermost file and line outside libraries."""
     message = ' '.join(f'{type(error).__name__}: {error}'.split())[:300]
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_librarys(frame.filename)]
     return message if not frames else f'{message} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})'
@@ -159,11 +161,11 @@ def _is_librarys(file: str) -> bool:
 
 
 def refuse_other_network(state: dict, cfg: EasyDict | None, path: Path) -> None:
-    """Raises OtherRun where a checkpoint says that its network is another than the one that is built for it.
+    """Raises OtherRun if a checkpoint says that it is of another network than the one built for it.
 
-    Its tensors may have the same names and shapes all the same, and mean another function.
+    Tensors of the same names and shapes may still compute another function.
 
-    state: of the checkpoint at path; cfg: of the experiment that the network is built by; None: it is not known
+    state: of the checkpoint at path; cfg: of the experiment that the network is built for; None: not known
     """
     trained, is_own = network_in(state), cfg is not None and cfg.NETWORK == OWN
     folder = folder_of(cfg) if cfg is not None else None
@@ -171,18 +173,18 @@ def refuse_other_network(state: dict, cfg: EasyDict | None, path: Path) -> None:
         return
     if is_own:
         raise OtherRun(
-            f'{path} was trained as MSPN, and this experiment has a network of its own: take an experiment without '
+            f'{path} was trained as MSPN, but this experiment has a network of its own: use an experiment without '
             f'{FILE}; a tool needs no --experiment'
         )
     where = 'name its folder with --experiment' if folder is None else f'{folder} has none: put it there'
     raise OtherRun(
-        f"{path} is of a network of its experiment's own ({state['config'].get('EXPERIMENT')!r}), "
-        f'which build_model(cfg) in the {FILE} of its folder builds: {where}'
+        f"{path} holds a network of its experiment's own ({state['config'].get('EXPERIMENT')!r}), "
+        f'built by build_model(cfg) in the {FILE} of its folder: {where}'
     )
 
 
 def remark_other_experiment(state: dict, cfg: EasyDict, path: Path) -> str | None:
-    """What to say where a checkpoint was trained as another experiment than the one whose own network is built."""
+    """A warning if a checkpoint was trained as another experiment than the one whose own network is built."""
     name = state['config'].get('EXPERIMENT') if network_in(state) == OWN else cfg.EXPERIMENT
     if name == cfg.EXPERIMENT:
         return None
@@ -190,6 +192,6 @@ def remark_other_experiment(state: dict, cfg: EasyDict, path: Path) -> str | Non
 
 
 def network_in(state: dict) -> str | None:
-    """What a checkpoint says of its network; None in older ones: MSPN, or what their experiment has."""
+    """What a checkpoint says about its network; None in older ones: MSPN, or the network of their experiment."""
     config = state.get('config')
     return config.get('NETWORK') if isinstance(config, dict) else None

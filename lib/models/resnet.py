@@ -1,23 +1,22 @@
-"""ResNet (He et al., CVPR 2016) as MSPN uses it: a stem shared by all stages and one trunk a stage.
+"""ResNet (He et al., CVPR 2016) as MSPN uses it: a stem shared by all stages, and one trunk per stage.
 
 Attribute names make the state-dict keys of published checkpoints and are therefore fixed.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torch.utils.checkpoint import checkpoint
+
+from lib.models.recompute import run_block
 
 
 class ConvBNReLU(nn.Module):
-    """The conv unit: convolution with bias, batch normalisation, ReLU if wanted. Keeps h x w at stride 1.
+    """The conv unit: convolution with bias, BatchNorm, optional ReLU. Keeps h x w at stride 1.
 
-    drops_bias: leave out the bias in train mode (lib/models/bias.py)
+    drops_bias: skip the bias in train mode (lib/models/bias.py)
     """
 
     def __init__(
@@ -30,39 +29,41 @@ class ConvBNReLU(nn.Module):
         self.drops_bias = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        drops_bias = self.drops_bias and self.training and self.bn.training  # frozen, BatchNorm would not take it out
+        drops_bias = self.drops_bias and self.training and self.bn.training  # frozen, BatchNorm does not cancel it
         x = self._without_bias(x) if drops_bias else self.bn(self.conv(x))
         return F.relu(x, inplace=True) if self.relu else x
 
     def _without_bias(self, x: torch.Tensor) -> torch.Tensor:
         conv = self.conv
         x = self.bn(F.conv2d(x, conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups))
-        # The bias would have shifted the mean. Through `data`, as the backward pass, which does not use it, keeps it.
+        assert self.bn.running_mean is not None and conv.bias is not None
+        # The bias would have shifted the mean. `data`: autograd has saved the mean, though it does not use it.
         self.bn.running_mean.data.add_(conv.bias.data, alpha=self.bn.momentum)
         return x
 
 
 def fold_batch_norm(model: nn.Module) -> nn.Module:
-    """Puts every conv unit's BatchNorm into its convolution, in place: for testing, the same function in fewer steps.
+    """Folds every conv unit's BatchNorm into its convolution, in place, for faster inference.
 
-    Outputs change by float32's rounding alone. The state dict is no longer that of a checkpoint.
+    Outputs change only by float32 rounding. The state dict is no longer that of a checkpoint.
     """
     for unit in model.modules():
         if is_plain(unit):
-            unit.conv, unit.bn = fuse_conv_bn_eval(unit.conv, unit.bn), nn.Identity()
+            unit.conv = fuse_conv_bn_eval(unit.conv, unit.bn)
+            unit.add_module('bn', nn.Identity())
     return model
 
 
-def is_plain(unit: nn.Module) -> bool:
-    """Whether a module computes what ConvBNReLU does: other people's networks build on it, and change parts."""
+def is_plain(unit: nn.Module) -> TypeGuard[ConvBNReLU]:
+    """Whether a module computes exactly what ConvBNReLU does: other networks may subclass it, or replace its layers."""
     if type(unit) is not ConvBNReLU or type(unit.conv) is not nn.Conv2d or type(unit.bn) is not nn.BatchNorm2d:
         return False
-    # A weight that is computed before each call (weight_norm) is no parameter.
+    # A weight that is computed before each call (weight_norm) is not a parameter.
     return 'weight' in unit.conv._parameters and unit.bn.affine and unit.bn.track_running_stats
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (which holds the stride), 1x1: the block of ResNet-50 and deeper."""
+    """1x1, 3x3 (with the stride), 1x1: the block of ResNet-50 and deeper."""
 
     expansion = 4
 
@@ -96,13 +97,13 @@ class BasicBlock(nn.Module):
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> ConvBNReLU | None:
-    """The projection where a block changes the shape, None (the identity) where it does not."""
+    """The projection of a block that changes the shape; None (the identity) for others."""
     if stride == 1 and in_channels == out_channels:
         return None
     return ConvBNReLU(in_channels, out_channels, 1, stride, relu=False)
 
 
-BACKBONES = {
+BACKBONES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
     'Res-18': (BasicBlock, (2, 2, 2, 2)),
     'Res-34': (BasicBlock, (3, 4, 6, 3)),
     'Res-50': (Bottleneck, (3, 4, 6, 3)),
@@ -123,7 +124,7 @@ class ResNetStem(nn.Module):
 
 
 class ResNetTrunk(nn.Module):
-    """The four layers of a ResNet; their outputs are the levels of a stage.
+    """The four layers of a ResNet, whose outputs are the levels of a stage.
 
     backbone:  a key of BACKBONES
     width:     channels of the stem, the trunk's input, and of the first layer's 3x3 convolutions; doubles at each layer
@@ -152,47 +153,14 @@ class ResNetTrunk(nn.Module):
     ) -> list[torch.Tensor]:
         """(N, width, H/4, W/4) -> four levels, finest first: (N, channels[i], H/4/2^i, W/4/2^i).
 
-        skips: for every level, finest first, the two tensors of the previous stage that are added to it
-               (cross-stage aggregation: paper, section 3.2); the sums feed the next layer.
+        skips: per level, finest first, the previous stage's two tensors to add (cross-stage aggregation: paper,
+               section 3.2); the sums feed the next layer
         """
         levels = []
         for i in range(4):
             for block in getattr(self, f'layer{i + 1}'):
-                x = run_block(block, x, efficient=self.efficient)
+                x = run_block(block, x, owner=block, efficient=self.efficient)
             if skips is not None:
                 x = x + skips[i][0] + skips[i][1]
             levels.append(x)
         return levels
-
-
-def run_block(
-    block: Callable[..., torch.Tensor], *inputs: object, efficient: bool, owner: nn.Module | None = None
-) -> torch.Tensor:
-    """block(*inputs); if `efficient`, without keeping the activations inside it for the backward pass.
-
-    owner: the module that holds what block runs, where block is not a module itself
-    """
-    if not (efficient and torch.is_grad_enabled()):
-        return block(*inputs)
-    return checkpoint(
-        block,
-        *inputs,
-        use_reentrant=False,
-        context_fn=lambda: (contextlib.nullcontext(), _frozen_statistics(owner or block)),
-    )
-
-
-@contextlib.contextmanager
-def _frozen_statistics(owner: nn.Module) -> Iterator[None]:
-    """While activations are recomputed, BatchNorm updates copies: a step counts once in the running statistics."""
-    norms = [module for module in owner.modules() if isinstance(module, _BatchNorm)]
-    statistics = [dict(norm.named_buffers()) for norm in norms]
-    for norm, own in zip(norms, statistics):
-        for name, buffer in own.items():
-            setattr(norm, name, buffer.clone())
-    try:
-        yield
-    finally:
-        for norm, own in zip(norms, statistics):
-            for name, buffer in own.items():
-                setattr(norm, name, buffer)

@@ -1,8 +1,8 @@
-"""The names that ResNets' tensors have in files.
+"""The names of ResNets' tensors in files.
 
 torchvision   `conv1.weight`, `layer1.0.conv1.weight`, ...: RGB, convolutions without biases
-renamed       those of our network, or what is left of them without the names in front: `stage0.downsample.layer1...` is
-              for that stage's trunk alone, `layer1.0.conv_bn_relu1.conv.weight` for any; `top.conv...` is the stem
+renamed       our network's names, with or without their prefixes: `stage0.downsample.layer1...` is for that stage's
+              trunk only, `layer1.0.conv_bn_relu1.conv.weight` for any; `top.conv...` is the stem
 """
 
 import re
@@ -18,7 +18,7 @@ FILE_KEY = re.compile(r'(?:(stage\d+)\.)?(?:downsample\.)?(layer\d.*)')
 
 
 def _rename(key: str) -> str | None:
-    """torchvision's name of a tensor -> the renamed file's; None for what MSPN does not have (`fc`)."""
+    """torchvision's name of a tensor -> the renamed file's; None for what MSPN lacks (`fc`)."""
     match = TORCHVISION_KEY.fullmatch(key)
     if match is None:
         return None
@@ -32,25 +32,25 @@ def _rename(key: str) -> str | None:
 
 
 def is_torchvision(state: State) -> bool:
-    """Whether there are names of torchvision's ResNets among these; the renamed form has others."""
+    """Whether any of the names is from torchvision's ResNets; the renamed form has none of them."""
     return any(TORCHVISION_KEY.fullmatch(key) for key in state)
 
 
 def torchvision_remainder(state: State) -> list[str]:
-    """torchvision's names of what MSPN does not have."""
+    """torchvision's names of what MSPN lacks."""
     return [key for key in state if _rename(key) is None]
 
 
 def from_torchvision(state: State) -> State:
     """torchvision's ResNet -> the renamed form: float32, BGR input."""
     renamed = {new: value for key, value in state.items() if (new := _rename(key)) is not None}
-    if STEM in renamed:
+    if STEM in renamed and renamed[STEM].ndim == 4:  # another shape is refused later, by name
         renamed[STEM] = renamed[STEM].flip(1)
     return {key: value.float() if value.is_floating_point() else value for key, value in renamed.items()}
 
 
 def to_torchvision(state: State) -> State:
-    """The renamed form -> torchvision's ResNet but for `fc`: RGB input, no convolution's biases."""
+    """The renamed form -> torchvision's ResNet without `fc`: RGB input, convolutions without biases."""
     unbiased = without_biases(state)
     unbiased[STEM] = unbiased[STEM].flip(1)
     theirs = {}
@@ -62,20 +62,20 @@ def to_torchvision(state: State) -> State:
 
 
 def without_biases(state: State) -> State:
-    """The same function without the biases of convolutions: BatchNorm, which subtracts a mean, takes them over."""
+    """The same function without the convolutions' biases, which are folded into BatchNorm's means."""
     units = [key.removesuffix('.conv.bias') for key in state if key.endswith('.conv.bias')]
     means = {f'{unit}.bn.running_mean': state[f'{unit}.bn.running_mean'] - state[f'{unit}.conv.bias'] for unit in units}
     return {key: value for key, value in (state | means).items() if not key.endswith('.conv.bias')}
 
 
 def with_biases(state: State) -> State:
-    """The same with biases of zero for the convolutions, as our network has them."""
+    """The same with zero biases for the convolutions, which our network has."""
     weights = {key.removesuffix('weight'): value for key, value in state.items() if key.endswith('.conv.weight')}
     return {f'{unit}bias': weight.new_zeros(weight.shape[0]) for unit, weight in weights.items()} | state
 
 
 def own_parts(state: State) -> dict[str, list[str]]:
-    """A network's tensors that a ResNet can fill, by part: 'stem', 'stage0', 'stage1', ...; batches are not counted."""
+    """The names of a network's tensors that a ResNet can fill, under 'stem', 'stage0', 'stage1', ...; no counters."""
     parts: dict[str, list[str]] = {}
     for key in state:
         match = OWN_KEY.match(key)
@@ -85,16 +85,16 @@ def own_parts(state: State) -> dict[str, list[str]]:
 
 
 def place(state: State, part: str, key: str) -> str | None:
-    """The name under which a file has a tensor of a part: of the network's own key the longest suffix there is.
+    """The name of a part's tensor in a file: the longest suffix of the network's own key that it has; else None.
 
-    None where it has none. A trunk's suffixes begin at a layer at the latest, the stem's at its unit.
+    A trunk's suffixes start at a layer at the latest, the stem's at its unit.
     """
-    below = key[OWN_KEY.match(key).end() :]
+    below = OWN_KEY.sub('', key, count=1)
     names = [key, below] if part == 'stem' else [key, f'downsample.{below}', below]
     return next((name for name in names if name in state), None)
 
 
 def layer_of(name: str) -> tuple[str | None, str] | None:
-    """A file's name of a trunk's tensor -> the stage that it is for (None: any) and the name below; else None."""
+    """A trunk tensor's name in a file -> its stage (None: any) and the name below that; None for other tensors."""
     match = FILE_KEY.fullmatch(name)
     return (match[1], match[2]) if match else None

@@ -1,4 +1,4 @@
-"""Weight files: ResNets to begin with, in the forms that lib/models/resnet_names.py knows, and whole checkpoints."""
+"""Weight files: pretrained ResNets, under the names in lib/models/resnet_names.py, and complete networks."""
 
 import json
 import re
@@ -25,14 +25,14 @@ HEAD_LAYER = re.compile(r'stage\d+\.upsample\.up\d\.res_conv2')
 
 
 def read(path: Path) -> dict:
-    """The content of a checkpoint; of a .safetensors file as a checkpoint: `model`, and `config` if it is there.
+    """The content of a checkpoint; that of a .safetensors file as `model` and, if it is there, `config`.
 
     Raises InputError for a file that is absent, damaged, or holds anything but data.
     """
     if path.suffix != '.safetensors':
         state = checkpoint.load(path)
         if isinstance(state.get('model'), Foreign):
-            raise InputError(f"{path}: its 'model' is {state['model']}: save the state_dict() of that network alone")
+            raise InputError(f"{path}: its 'model' is {state['model']}: save that network's state_dict() instead")
         return state
     if not path.is_file():
         raise InputError(f'{path} does not exist: name a weight file')
@@ -42,45 +42,46 @@ def read(path: Path) -> dict:
             metadata = file.metadata() or {}
             state = {'model': {key: file.get_tensor(key) for key in file.keys()}}  # noqa: SIM118 it is no dictionary
         return state | {key: json.loads(metadata[key]) for key in ('config',) if key in metadata}
-    except Exception as error:  # its own kind for damage; ValueError for the json
+    except Exception as error:  # its own class for damage; ValueError for the json
         raise InputError(f'{path} is not a readable safetensors file ({error}): get it again') from None
 
 
 def unwrap(state: object) -> State:
-    """The network's part of a checkpoint, without the prefix that DataParallel leaves."""
+    """The network's tensors in a checkpoint, without DataParallel's prefix."""
     part = state.get('model', state) if isinstance(state, dict) else None
     named = part.items() if isinstance(part, dict) else ()
     return {str(key).removeprefix('module.'): value for key, value in named if isinstance(value, torch.Tensor)}
 
 
 def select_weights(state: dict, path: Path, ema: bool) -> dict:
-    """The part of a checkpoint with the moving average of the weights, or the last ones' whole. Raises InputError."""
-    if ema and isinstance(state.get('ema_state_dict'), dict):  # mmengine's, which counts its steps in there too
+    """The part of a checkpoint that holds the EMA of the weights; without `ema`, all of it. Raises InputError."""
+    if ema and isinstance(state.get('ema_state_dict'), dict):  # mmengine's, which keeps its step counter there too
         return {key: value for key, value in state['ema_state_dict'].items() if str(key).startswith('module.')}
     if ema and 'ema' not in state:
-        raise InputError(f'{path} has no moving average of the weights: train with SOLVER.EMA, or go without --ema')
+        raise InputError(f'{path} has no EMA of the weights: train with SOLVER.EMA, or leave out --ema')
     return state['ema'] if ema else state
 
 
 def check_against(model_state: State, state: State, path: Path, wanted: list[str]) -> None:
-    """Raises InputError unless `state` has all the wanted keys in the model's shapes."""
+    """Raises OtherRun unless `state` has all the wanted keys, in the model's shapes."""
     missing = [key for key in wanted if key not in state]
     wrong = [key for key in wanted if key in state and state[key].shape != model_state[key].shape]
     if not missing and not wrong:
         return
     reasons = [f'{len(missing)} tensors are missing (first: {missing[0]})'] if missing else []
     if wrong:
-        shapes = f'{tuple(state[wrong[0]].shape)}, the model wants {tuple(model_state[wrong[0]].shape)}'
+        shapes = f'{tuple(state[wrong[0]].shape)}, the model has {tuple(model_state[wrong[0]].shape)}'
         reasons.append(f'{len(wrong)} have another shape (first: {wrong[0]}: {shapes})')
     raise OtherRun(f'{path} does not fit this model: {"; ".join(reasons)}; check that it is of the same network')
 
 
 def _load_backbone(model: nn.Module, state: State, path: Path, stages: str) -> list[str]:
-    """Puts a ResNet's weights into the stem and into trunks, as load_pretrained says.
+    """Loads a ResNet's weights into the stem and trunks; see load_pretrained.
 
-    state: what is in the file at path
-    Returns lines that say what was filled, and what was not. Raises InputError if nothing can be, or a part only in
-    part: a network half of whose trunk is random would train all the same, only worse.
+    state: the content of the file at path
+
+    Returns lines that say what was loaded, and what was not. Raises InputError if nothing matches, or only some of a
+    stem or trunk: a network with half a random trunk would train, only worse.
     """
     form = 'renamed'
     if is_torchvision(state):
@@ -104,60 +105,61 @@ def _load_backbone(model: nn.Module, state: State, path: Path, stages: str) -> l
     check_against(model_state, matched | zeros, path, wanted)
     _check_depth([key for part in asked for key in parts[part]], state, path, asked)
     model.load_state_dict(matched | zeros, strict=False)
-    told = [f'{path}: {len(matched)} of {len(wanted)} tensors of {", ".join(filled)} matched ({form} file)']
+    lines = [f'{path}: {len(matched)} of {len(wanted)} tensors of {", ".join(filled)} matched ({form} file)']
     if absent:
-        told[0] += f', the other {len(absent)} are biases that it does not have: 0'
+        lines[0] += f', the other {len(absent)} are biases that it lacks: 0'
     if left := [part for part in parts if part not in filled]:
-        told.append(f'{", ".join(left)}: nothing from this file (MODEL.WEIGHT_STAGES {stages}), initialised at random')
+        lines.append(f'{", ".join(left)}: nothing from this file (MODEL.WEIGHT_STAGES {stages}), initialised at random')
     if unused := state.keys() - {name for names in found.values() for name in names.values()}:
-        told.append(f'{path}: {len(unused)} of its tensors are not used (first: {min(unused)})')
-    return told
+        lines.append(f'{path}: {len(unused)} of its tensors are not used (first: {min(unused)})')
+    return lines
 
 
 def _check_depth(wanted: list[str], state: State, path: Path, asked: list[str]) -> None:
-    """Raises InputError if the file has a layer, for a trunk that is asked for, which is not wanted."""
+    """Raises InputError if the file has a layer that the requested trunks lack."""
     own = {layer[1] for key in wanted if (layer := layer_of(key))}
     layers = {name: layer for name in state if (layer := layer_of(name)) and own}
     deeper = [name for name, (stage, below) in layers.items() if stage in (None, *asked) and below not in own]
     if deeper:
         raise InputError(
-            f'{path} does not fit this model: {len(deeper)} of its tensors are of a deeper trunk '
+            f'{path} does not fit this model: {len(deeper)} of its tensors belong to a deeper trunk '
             f'(first: {min(deeper)}); check MODEL.BACKBONE, and that the file is of a plain ResNet'
         )
 
 
 def load_pretrained(model: nn.Module, path: Path, stages: str = 'all') -> str:
-    """Begins a training run from a file: a ResNet, or a whole network that a run ended with.
+    """Initialises a training run from a file: a ResNet, or a trained network.
 
-    stages: what is taken of the file
-        'all'    everything: of a ResNet the stem, and a trunk wherever the file has one: what it has under a stage's
-                 name goes into that stage's trunk, what has no stage's name (torchvision's) into all the others
-        'first'  the stem and the first stage's trunk, of a whole network too
+    stages: what is taken from the file
+        'all'    everything. A ResNet's tensors under a stage's name go into that stage's trunk, those without one
+                 (torchvision's) into all the others
+        'first'  the stem and the first stage's trunk, from a trained network too
         'stem'   the stem
-    A stem or trunk that the file has nothing for stays as it was initialised; of a whole network that predicts other
-    joints so do exactly the heads' layers whose shape differs. Returns what matched and what did not, in lines.
-    Raises InputError if anything else does not match.
+
+    A stem or trunk that is not in the file stays as it was initialised. If a trained network predicts other joints,
+    exactly those layers of the heads whose shape differs are re-initialised. Returns, in lines, what matched and what
+    did not. Raises InputError if anything else does not match.
     """
     content = read(path)
     state = unwrap(content.get('state_dict', content))
-    is_whole = _head_layers(state) or model.state_dict().keys() <= state.keys()
-    if stages != 'all' or not is_whole:
+    is_network = _head_layers(state) or model.state_dict().keys() <= state.keys()
+    if stages != 'all' or not is_network:
         return '\n'.join(_load_backbone(model, state, path, stages))
     model_state = model.state_dict()
-    anew = [
+    reinitialised = [
         layer
         for layer in _head_layers(model_state)
         if any(key in state and state[key].shape != value.shape for key, value in _below(model_state, layer).items())
     ]
-    fresh = {key: value for layer in anew for key, value in _below(model_state, layer).items()}
+    fresh = {key: value for layer in reinitialised for key, value in _below(model_state, layer).items()}
     weights = check_state(model, {**state, **fresh}, path)
     model.load_state_dict(weights)
-    told = f'{path}: {len(weights) - len(fresh)} of {len(weights)} tensors matched'
-    return '\n'.join([told, *(f'{layer} predicts other joints: it begins anew' for layer in anew)])
+    matched = f'{path}: {len(weights) - len(fresh)} of {len(weights)} tensors matched'
+    return '\n'.join([matched, *(f'{layer} predicts other joints: re-initialised' for layer in reinitialised)])
 
 
 def _head_layers(state: State) -> list[str]:
-    """The layers that predict heatmaps, one a level."""
+    """The layers that predict heatmaps, one per level."""
     return list(dict.fromkeys(match[0] for key in state if (match := HEAD_LAYER.match(key))))
 
 
@@ -166,12 +168,12 @@ def _below(state: State, layer: str) -> State:
 
 
 def load_state(model: nn.Module, state: dict, path: Path) -> None:
-    """Puts a checkpoint's weights, or bare ones, into the model. Raises InputError, by path, if they do not fit."""
+    """Loads a checkpoint's weights, or a plain state dict. Raises InputError, naming the path, if they do not fit."""
     model.load_state_dict(check_state(model, state, path))
 
 
 def check_state(model: nn.Module, state: dict, path: Path) -> State:
-    """A checkpoint's weights, or bare ones. Raises InputError, by path, if they do not fit the model."""
+    """The weights in a checkpoint or plain state dict. Raises InputError, naming the path, if they do not fit."""
     weights = unwrap(state)
     model_state = model.state_dict()
     check_against(model_state, weights, path, list(model_state))

@@ -1,5 +1,4 @@
-"""A training run of an experiment: what it computes (trainer.py), where it begins (begin.py), what it saves."""
+"""A training run: its losses (losses.py), its state (trainer.py), where it begins (begin.py), how it goes (run.py)."""
 
 from lib.training.trainer import Trainer as Trainer
 from lib.training.trainer import build_schedule as build_schedule
-from lib.training.trainer import keep_config as keep_config

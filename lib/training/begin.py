@@ -8,27 +8,58 @@ from pathlib import Path
 from easydict import EasyDict
 
 from cvpack import checkpoint, dist
-from cvpack.errors import InputError
+from cvpack.checkpoint_order import in_order
+from cvpack.errors import InputError, OtherRun
 from cvpack.files import follow
-from cvpack.order import in_order
 from lib.config import REPOSITORY
 from lib.models.weights import load_pretrained
-from lib.training import Trainer
+from lib.training.trainer import Trainer
 
 
-def begin(cfg: EasyDict, args: argparse.Namespace, trainer: Trainer, logger: logging.Logger) -> None:
-    """Has the trainer go on from a checkpoint, or begin, provided that no other work would be mixed with its own."""
-    folder = Path(cfg.OUTPUT_DIR)
+def begin(trainer: Trainer, args: argparse.Namespace, logger: logging.Logger) -> None:
+    """Resumes the run from a checkpoint, or begins it, provided that no other work would be mixed with its own.
+
+    args: checkpoint, what -c names, and resume, whether to look for the newest oneself
+    """
+    folder = Path(trainer.cfg.OUTPUT_DIR)
     if args.resume:
-        resumed = trainer.resume_newest(folder, logger)
+        resumed = _resume_newest(trainer, folder, logger)
     else:
         file = dist.agree(lambda: named_checkpoint(folder, args.checkpoint))
         resumed = file is not None
-        if resumed:
+        if file is not None:
             trainer.resume(file, logger)
-    if not resumed and cfg.MODEL.WEIGHT:
-        for line in load_pretrained(trainer.model, _weight_file(cfg), cfg.MODEL.WEIGHT_STAGES).splitlines():
+    if not resumed and trainer.cfg.MODEL.WEIGHT:
+        told = load_pretrained(trainer.model, _weight_file(trainer.cfg), trainer.cfg.MODEL.WEIGHT_STAGES)
+        for line in told.splitlines():
             logger.info(line)
+
+
+def _resume_newest(trainer: Trainer, folder: Path, logger: logging.Logger) -> bool:
+    """Resumes from the newest checkpoint in the folder that can be resumed from; says which could not.
+
+    Raises InputError where a newer one is of another run, which must not be mixed with this one.
+    """
+
+    def resume_first_good() -> Path | None:
+        for saved in reversed(in_order(folder)):
+            try:
+                trainer.resume(saved.path, logger)
+                return saved.path
+            except OtherRun as error:
+                raise InputError(f'{error}; or choose another folder with --set OUTPUT_DIR=...') from None
+            except InputError as error:
+                logger.info(f'{error}; trying the checkpoint before')
+        return None
+
+    chosen = dist.agree(resume_first_good)
+    if chosen is None:
+        logger.info(f'{folder} has no checkpoint to go on from: a fresh start')
+        return False
+    if not dist.is_main():
+        trainer.resume(chosen, logger)
+    logger.info(f'going on from {chosen}')
+    return True
 
 
 def named_checkpoint(folder: Path, name: str | None) -> Path | None:

@@ -2,14 +2,17 @@
 
 import math
 from pathlib import Path
+from typing import cast
 
 from torch.utils.data import DataLoader
 
 from cvpack import dist
+from cvpack.checkpoint_order import newest_saved
 from cvpack.errors import NotFinite
 from cvpack.files import write_json
-from cvpack.order import newest_saved
-from lib.training import Trainer
+from cvpack.samplers import TrainBatchSampler
+from lib.datasets.joints import TrainSamples
+from lib.training.trainer import Trainer
 
 
 def explain(trainer: Trainer, error: NotFinite, loader: DataLoader) -> NotFinite:
@@ -19,8 +22,8 @@ def explain(trainer: Trainer, error: NotFinite, loader: DataLoader) -> NotFinite
     """
     accumulate = trainer.cfg.SOLVER.ACCUM_STEPS
     first = (error.iteration - trainer.start - 1) * accumulate
-    batches = [loader.batch_sampler.batch(first + number) for number in range(accumulate)]
-    records = loader.dataset.records
+    batches = [cast(TrainBatchSampler, loader.batch_sampler).batch(first + number) for number in range(accumulate)]
+    records = cast(TrainSamples, loader.dataset).records
     own = {
         'rank': dist.rank(),
         'losses': {name: value if math.isfinite(value) else str(value) for name, value in error.losses.items()},

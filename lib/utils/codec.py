@@ -1,23 +1,24 @@
-"""The three codecs: how a joint in a crop becomes a place on a map, and that place a joint again.
+"""The three codecs: how a joint in a crop becomes a position on a heatmap, and that position a joint again.
 
-Pixels and cells are points, at whole numbers: the first at 0, the last of W pixels at W - 1. Mirroring an array is
-then exact, x -> W - 1 - x. A codec says what is made of that, in all places at once, so that none can be mixed.
+Pixels and cells are points at integers: the first at 0, the last of W pixels at W - 1. Flipping an array is then
+exactly x -> W - 1 - x. A codec fixes everything else in one place, so that conventions cannot be mixed.
 
-standard  The published code. W pixels measure W; an x of the crop belongs to cell trunc(x w / W), and cell c goes
-          back to (c + 1/2) W / w: 4 c + 2. Its errors, with 4 pixels to a cell:
-          - encode cuts a joint's place to a whole cell: of the target, nothing finer than 4 pixels can be read, and
-            decode's step of a quarter cell towards the runner-up is the same for all places in a cell;
-          - x becomes x / 4 - 1/2 on average, of which 4 c + 2 is the inverse. But mirrored, encoded and mirrored
-            back it becomes 47 - ((191 - x) / 4 - 1/2) = x / 4 - 1/4. The two maps of the flip test are a quarter of
-            a cell apart, and their mean puts every joint half a crop pixel too far to the right;
-          - crop_matrix takes the box's centre to W / 2, but an array is mirrored about (W - 1) / 2: the mirrored
-            crop is the mirrored person's moved by a pixel. decode undoes the matrix, so no error comes of it alone.
-dark      Distribution-aware coordinates (Zhang et al., CVPR 2020), the same lengths. Targets are Gaussians about the
-          joint's very place, x / 4 - 1/2, and decode takes a second-order Taylor step on the log of the smoothed
-          map. Decoding alone suits networks of the standard codec too. The flip test's half pixel remains.
-udp       Unbiased data processing (Huang et al., CVPR 2020). W pixels measure W - 1, from the first one's centre to
-          the last one's: the box's sides meet the centres of the crop's outermost pixels, which are those of the
-          map's outermost cells, x -> x (w - 1) / (W - 1). Then mirroring keeps every place: no shift is needed.
+standard  The published code. The length of W pixels is W; x in the crop falls into cell trunc(x w / W), and cell c maps
+          back to (c + 1/2) W / w, which is 4 c + 2. Its errors, at 4 pixels to a cell:
+          - encode truncates a joint's position to an integer cell: a target holds nothing finer than 4 pixels, and
+            decode's quarter-cell step towards the runner-up is the same for all positions in a cell;
+          - x becomes x / 4 - 1/2 on average, of which 4 c + 2 is the inverse. But flipped, encoded and flipped back
+            it becomes 47 - ((191 - x) / 4 - 1/2) = x / 4 - 1/4. The two heatmaps of the flip test are a quarter of a
+            cell apart, and their mean moves every joint half a crop pixel to the right;
+          - crop_matrix maps the box's centre to W / 2, but an array is flipped about (W - 1) / 2: the flipped crop is
+            the flipped person's moved by a pixel. decode inverts the matrix, so this alone causes no error.
+dark      Distribution-aware coordinates (Zhang et al., CVPR 2020), with the same lengths. Targets are Gaussians about
+          the joint's exact position, x / 4 - 1/2, and decode takes a second-order Taylor step on the log of the
+          smoothed map. Its decoding also suits networks trained with the standard codec. The flip test's half pixel
+          remains.
+udp       Unbiased data processing (Huang et al., CVPR 2020). The length of W pixels is W - 1, from the centre of the
+          first to that of the last: the box's sides go to the centres of the crop's outermost pixels, and these to the
+          centres of the map's outermost cells, x -> x (w - 1) / (W - 1). Flipping then preserves every position.
           Targets and Taylor step are dark's.
 """
 
@@ -32,61 +33,61 @@ from cvpack.errors import InputError
 
 @dataclass(frozen=True)
 class Codec:
-    """What a codec consists of.
+    """The properties of a codec.
 
-    between_centres: lengths go from the centre of the first pixel to that of the last
-    sub_cell:        targets are centred between cells, decoding reads between cells
+    align_corners: lengths go from the centre of the first pixel to that of the last
+    subpixel:      targets are centred, and decoded, at subpixel positions
     """
 
-    between_centres: bool
+    align_corners: bool
     subpixel: bool
 
     def length(self, count: int) -> int:
-        """What so many pixels, or cells, in a row measure."""
-        return count - 1 if self.between_centres else count
+        """The length of a row of pixels or cells."""
+        return count - 1 if self.align_corners else count
 
     @property
     def first_cell(self) -> float:
-        """Where the first cell lies, in cells from where the map's length begins."""
-        return 0.0 if self.between_centres else 0.5
+        """Where the first cell lies, in cells from the start of the map's length."""
+        return 0.0 if self.align_corners else 0.5
 
     def to_cells(self, x: torch.Tensor, pixels: int, cells: int) -> torch.Tensor:
-        """Places on one axis of a crop -> on that axis of the map; whole numbers unless sub_cell."""
-        # Numbers, not tensors: making one on a GPU would wait for all that was launched before.
+        """Positions on an axis of a crop -> on that axis of the map; integers unless `subpixel`."""
+        # Python numbers: creating a tensor on a GPU would wait for all previous launches.
         x = x * (self.length(cells) / self.length(pixels))
         return x - self.first_cell if self.subpixel else x.trunc()
 
     def to_crop(self, cells: torch.Tensor, pixels: int, count: int) -> torch.Tensor:
-        """Places on one axis of a map of `count` cells -> on that axis of the crop, as a share of its length."""
+        """Positions on an axis of a map of `count` cells -> on that axis of the crop, as a ratio of its length."""
         length = self.length(pixels)
         pitch = length / self.length(count)
         return (cells * pitch + self.first_cell * pitch) / length
 
 
 CODECS = {
-    'standard': Codec(between_centres=False, subpixel=False),
-    'dark': Codec(between_centres=False, subpixel=True),
-    'udp': Codec(between_centres=True, subpixel=True),
+    'standard': Codec(align_corners=False, subpixel=False),
+    'dark': Codec(align_corners=False, subpixel=True),
+    'udp': Codec(align_corners=True, subpixel=True),
 }
 
 
 def aspect_ratio(input_shape: Sequence[int], codec: str) -> float:
-    """Width / height of what a crop of (H, W) pixels shows."""
+    """Width / height of the image region that a crop of (H, W) pixels shows."""
     height, width = input_shape
     return CODECS[codec].length(width) / CODECS[codec].length(height)
 
 
 def trained_codec(checkpoint: dict) -> str:
-    """The codec that a checkpoint's network was trained in; files that do not say so are the published code's kind."""
+    """The codec that a checkpoint's network was trained with; 'standard' for files that do not say."""
     config = checkpoint.get('config')
     return config.get('CODEC', 'standard') if isinstance(config, dict) else 'standard'
 
 
 def refuse_mixed_lengths(checkpoint: dict, codec: str, file: Path) -> None:
-    """Raises InputError if the network was trained in lengths other than the codec's: all joints would be off."""
+    """Raises InputError if the network was trained with other lengths than the codec's: all joints would be off."""
     trained = trained_codec(checkpoint)
-    if trained not in tuple(CODECS) or CODECS[trained].between_centres != CODECS[codec].between_centres:
+    if trained not in tuple(CODECS) or CODECS[trained].align_corners != CODECS[codec].align_corners:
         raise InputError(
             f'{file} was trained with CODEC {trained!r}, whose lengths do not mix with those of {codec!r}: '
-            f'take the experiment that it is of, or --set CODEC={trained}'
+            f'use the experiment it was trained as, or --set CODEC={trained}'
         )

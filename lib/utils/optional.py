@@ -7,9 +7,9 @@ from cvpack.errors import InputError
 
 
 def load(name: str, extra: str) -> ModuleType:
-    """The module of that name. Raises InputError that says what to install where it is absent.
+    """Imports a module by name. Raises InputError that says what to install if it is absent.
 
-    extra: of this project, in setup.py, that brings it
+    extra: the extra of setup.py that installs it
     """
     try:
         return importlib.import_module(name)

@@ -1,6 +1,6 @@
-"""Crop geometry and augmentation of one person: plain numpy, no randomness of its own but in `draw`.
+"""Crop geometry and augmentation of one person, in numpy; random numbers come from `sample_augmentation` alone.
 
-A person is a centre (x, y) in image pixels and a scale (x, y): its box's size in units of 200 image pixels.
+A person is a centre (x, y) in image pixels and a scale (x, y), its box's size in units of 200 image pixels.
 """
 
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ import numpy as np
 from lib.utils.codec import CODECS
 
 PIXELS_PER_SCALE = 200
-# Probability that a half-body crop prefers the upper half: that of a standard normal draw below 0.5.
+# Probability that a half-body crop prefers the upper half: that a standard normal number is below 0.5.
 PROB_UPPER_BODY = 0.6915
-# A half is cropped to only if it has more visible joints than this; the fallback needs as many.
+# A half is preferred only if it has more visible joints than this; the other needs at least as many.
 MIN_HALF_BODY_JOINTS = 3
 
 
 def mirror_permutation(num_joints: int, flip_pairs: Sequence[Sequence[int]]) -> np.ndarray:
-    """(K,) for every joint the index of its mirror joint, itself where it has none."""
+    """(K,) the index of every joint's mirror joint, its own if it has none."""
     permutation = np.arange(num_joints)
     for a, b in flip_pairs:
         permutation[[a, b]] = b, a
@@ -26,7 +26,7 @@ def mirror_permutation(num_joints: int, flip_pairs: Sequence[Sequence[int]]) -> 
 
 
 def centers_and_scales(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes (n, 4) float64, x, y, w, h in image pixels -> centers and scales (n, 2) float32."""
+    """Boxes (n, 4) float64: x, y, width, height in image pixels -> centers and scales (n, 2) float32."""
     center = boxes[:, :2] + boxes[:, 2:] / 2
     return center.astype(np.float32), (boxes[:, 2:] / PIXELS_PER_SCALE).astype(np.float32)
 
@@ -44,8 +44,9 @@ def crop_matrix(
 ) -> np.ndarray:
     """(2, 3) similarity from image pixels to crop pixels.
 
-    center goes to the middle of the crop and scale[0] * 200 image pixels to its width, as the codec measures it.
-    rotation: degrees; input_shape: (H, W) of the crop.
+    center maps to the middle of the crop, and scale[0] * 200 image pixels to its width as the codec measures it.
+
+    rotation: degrees; input_shape: (H, W) of the crop
     """
     height, width = (CODECS[codec].length(size) for size in input_shape)
     zoom = width / (scale[0] * PIXELS_PER_SCALE)
@@ -57,7 +58,7 @@ def crop_matrix(
 
 
 def mirror_matrix(image_width: int) -> np.ndarray:
-    """(3, 3) map of image pixels to those of the mirrored image."""
+    """(3, 3) map from image pixels to those of the flipped image."""
     return np.array([[-1.0, 0, image_width - 1], [0, 1, 0], [0, 0, 1]])
 
 
@@ -69,10 +70,11 @@ def half_body(
     extension: np.ndarray,
     aspect_ratio: float,
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Centre and scale of a box around one half of a person, or None where too few joints are visible.
+    """Centre and scale (2,) of a box around one half of a person; None if too few joints are visible.
 
-    joints (K, 2) in image pixels, visibility (K,); prefer_upper: which half to try first
-    extension (2,): width and height grow by these shares
+    joints:       (K, 2) in image pixels; visibility: (K,)
+    prefer_upper: which half to try first
+    extension:    (2,) ratios by which width and height grow
     """
     visible = visibility > 0
     is_upper = np.isin(np.arange(len(joints)), upper_body_ids)
@@ -90,7 +92,7 @@ def half_body(
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The ranges that a training sample's draws come from: cfg.DATASET.TRAIN, in lower case."""
+    """The ranges that augmentations are sampled from: cfg.DATASET.TRAIN, in lower case."""
 
     basic_extension: float
     random_extension: bool
@@ -110,9 +112,10 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class AugmentationSample:
-    """One sample's random numbers: the seam between chance and geometry, so that a test can feed them.
+    """The random numbers of one training sample, apart from the geometry, so that tests can choose them.
 
-    extension, half_body_extension: (2,) in [0, 1), for x and y; scale_factor: near 1; rotation: degrees
+    extension, half_body_extension: (2,) in [0, 1), for x and y
+    scale_factor: near 1; rotation: degrees
     """
 
     extension: np.ndarray
@@ -124,8 +127,8 @@ class AugmentationSample:
     flip: bool
 
 
-def draw(rng: np.random.Generator, augmentation: Augmentation) -> AugmentationSample:
-    """Draws one sample's augmentation."""
+def sample_augmentation(rng: np.random.Generator, augmentation: Augmentation) -> AugmentationSample:
+    """The random numbers of one training sample."""
     a = augmentation
     return AugmentationSample(
         extension=rng.random(2) if a.random_extension else np.ones(2),
@@ -145,19 +148,19 @@ def augment_box(
     visibility: np.ndarray,
     upper_body_ids: Sequence[int],
     augmentation: Augmentation,
-    draws: AugmentationSample,
+    sampled: AugmentationSample,
     aspect_ratio: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The centre and scale to crop for training, before rotation and mirroring.
+    """The centre and scale (2,) to crop for training, before rotation and flipping.
 
     center, scale (2,) float32; joints (K, 2) in image pixels; visibility (K,)
     """
     a = augmentation
     scale = scale * np.float32(1 + a.basic_extension)
-    scale = scale * (1 + draws.extension * [a.x_extension, a.y_extension]).astype(np.float32)
+    scale = scale * (1 + sampled.extension * [a.x_extension, a.y_extension]).astype(np.float32)
     scale = fit(scale, aspect_ratio)
-    if draws.half_body and np.count_nonzero(visibility > 0) > a.num_keypoints_half_body:
-        growth = draws.half_body_extension * [a.x_extension_half_body, a.y_extension_half_body]
-        half = half_body(joints, visibility, upper_body_ids, draws.prefer_upper, growth, aspect_ratio)
+    if sampled.half_body and np.count_nonzero(visibility > 0) > a.num_keypoints_half_body:
+        growth = sampled.half_body_extension * [a.x_extension_half_body, a.y_extension_half_body]
+        half = half_body(joints, visibility, upper_body_ids, sampled.prefer_upper, growth, aspect_ratio)
         center, scale = half or (center, scale)
-    return center, scale * np.float32(a.scale_shrink_ratio * draws.scale_factor)
+    return center, scale * np.float32(a.scale_shrink_ratio * sampled.scale_factor)

@@ -16,8 +16,9 @@ from easydict import EasyDict
 from cvpack.errors import InputError
 from lib.config import REPOSITORY, coco_defaults, command, finalize, home, mpii_defaults, override, to_plain
 from lib.deploy import saved
+from lib.loader import train_samples
 from tests.support.commands import run_script
-from tests.support.settings import PUBLISHED, load_config
+from tests.support.settings import PUBLISHED, load_config, tiny_settings
 
 CONFIG = str(REPOSITORY / 'exps/mspn.2xstg.coco/config.py')
 
@@ -56,7 +57,8 @@ def test_configs_share_nothing():
     assert second.SOLVER.BASE_LR == 5e-4
 
 
-def test_a_copied_experiment_is_a_new_one(copied):
+def test_a_copied_experiment_is_a_new_one(copied, tmp_path, monkeypatch):
+    monkeypatch.setenv('MSPN_HOME', str(tmp_path))
     config = copied / 'config.py'
     config.write_text(config.read_text().replace('STAGE_NUM = 2', 'STAGE_NUM = 3'))
     process = run_script('config.py', experiment=copied)
@@ -64,7 +66,22 @@ def test_a_copied_experiment_is_a_new_one(copied):
     assert '"STAGE_NUM": 3' in process.stdout
     assert '/my.experiment"' in process.stdout
     assert 'parameters: 88,592,356' in process.stdout
+    assert re.search(r'epochs: .*train_val_minus_minival_2014\.json', process.stdout)  # which is not there
+    for gpus, iterations, images, rate in (('1 GPU', '768,000', 32, 0.0005), ('8 GPUs', '96,000', 256, 0.004)):
+        assert re.search(rf'{gpus}: {iterations} .* {images} images, .* {rate} .* 2,400 ', process.stdout)
     assert not (copied / 'log').exists()
+
+
+def test_epochs_of_the_training_set_are_told(synthetic_coco, tmp_path, monkeypatch, capsys):
+    cfg = load_config('mspn.2xstg.coco')
+    settings = ['SOLVER.REFERENCE_GPUS=1', 'SOLVER.MAX_ITER=10', 'SOLVER.ACCUM_STEPS=2']
+    override(cfg, [*tiny_settings(synthetic_coco, tmp_path), *settings])
+    monkeypatch.setattr(sys, 'argv', ['config.py'])
+    command.main(cfg)
+    told = capsys.readouterr().out
+    people = len(train_samples(cfg))
+    assert f'1 GPU: 5 iterations of 6 images ({30 / people:.1f} epochs)' in told
+    assert f'8 GPUs: 1 iterations of 48 images ({48 / people:.1f} epochs)' in told
 
 
 def test_log_is_linked_to_the_output_folder(copied, tmp_path, monkeypatch):
@@ -114,6 +131,10 @@ def test_unknown_and_missing_keys_are_refused():
     cfg.SOLVER.BASE_RL = 1e-3
     with pytest.raises(InputError, match=r'unknown key SOLVER\.BASE_RL'):
         finalize(cfg, CONFIG)
+    cfg = coco_defaults()
+    cfg.TEST.DURING_TRAINING = 1
+    with pytest.raises(InputError, match=r'TEST\.DURING_TRAINING\b.* VALIDATION\.PERIOD'):
+        finalize(cfg, CONFIG)
     cfg = mpii_defaults()
     del cfg['RUN_EFFICIENT']
     with pytest.raises(InputError, match='RUN_EFFICIENT is missing'):
@@ -141,7 +162,7 @@ def places(value: object, path: tuple = ()):
 
 @pytest.mark.parametrize('defaults', [coco_defaults, mpii_defaults])
 def test_every_number_has_a_range(defaults):
-    """Also one that is added to the defaults later: give it a range in lib/config_ranges.py."""
+    """Also one that is added to the defaults later: give it a range in lib/config/checks.py."""
     without = set()
     for *parents, last in places(defaults()):
         key = '.'.join(name for name in (*parents, last) if isinstance(name, str))

@@ -15,18 +15,18 @@ from cvpack.logger import DataTimer, TrainLog
 
 REUSE = """
 import resource, torch
-from cvpack.device import give_back_freed_memory, make_ready
+from cvpack.device import trim_memory, configure_device
 
 def resident():
     return int(open('/proc/self/statm').read().split()[1])
 
-make_ready(torch.device('cpu'), spare_memory={spare_memory})
+configure_device(torch.device('cpu'), spare_memory={spare_memory})
 for _ in range(12):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(2**24)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 before = resident()
-give_back_freed_memory()
+trim_memory()
 print(before - resident())
 """
 

@@ -48,7 +48,7 @@ def test_tensorboard_on_a_full_disk_is_a_line(tmp_path, monkeypatch, caplog, tol
     log.close()
     assert not tracebacks and threading.excepthook != hook
     assert [record.message for record in caplog.records] == [
-        'TensorBoard cannot write (No space left on device): going on without it'
+        'TensorBoard cannot write (No space left on device): continuing without it'
     ]
     bug = threading.Thread(target=full)
     bug.start()

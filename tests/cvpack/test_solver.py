@@ -9,18 +9,15 @@ from cvpack.errors import InputError
 from cvpack.files import read_json
 from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_schedule
 from cvpack.trainer import TrainStep
-from lib.config import REFERENCE_GPUS
 from lib.models.loss import build_loss
 from lib.models.mspn import build_mspn
+from lib.training import build_schedule
 from tests.support.networks import fill, golden_batch
 from tests.support.settings import load_config
 
 
 def published_schedule(experiment: str, gpus: int) -> Schedule:
-    s = load_config(experiment).SOLVER
-    return scale_schedule(
-        s.BASE_LR, s.MAX_ITER, s.CHECKPOINT_PERIOD, s.WARMUP_ITERS, s.WARMUP_FACTOR, gpus, REFERENCE_GPUS
-    )
+    return build_schedule(load_config(experiment), gpus)
 
 
 def coco_schedule(gpus: int) -> Schedule:
@@ -63,6 +60,22 @@ def test_the_warm_up_is_the_published_one_unless_it_would_take_most_of_the_run(g
 def test_the_warm_up_of_mpii_on_64_gpus_is_the_published_one():
     schedule = published_schedule('mspn.2xstg.mpii', 64)
     assert (schedule.max_iter, schedule.warmup_iters) == (3600, 2400)
+
+
+@pytest.mark.parametrize(
+    ('experiment', 'processes', 'iterations', 'period'),
+    [
+        ('mspn.1xstg.lspet', 1, 1000, 248),
+        ('mspn.1xstg.lspet', 2, 500, 124),
+        ('mspn.1xstg.lspet', 8, 125, 31),
+        ('mspn.2xstg.toy', 1, 3520, 880),
+        ('mspn.2xstg.toy', 2, 1760, 440),
+        ('mspn.2xstg.toy', 8, 440, 110),
+    ],
+)
+def test_experiments_for_one_machine_mean_what_they_say(experiment, processes, iterations, period):
+    schedule = published_schedule(experiment, processes)
+    assert (schedule.max_iter, schedule.checkpoint_period) == (iterations, period)
 
 
 def test_a_run_shorter_than_its_warm_up():

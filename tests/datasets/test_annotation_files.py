@@ -14,8 +14,10 @@ import torch
 from cvpack.errors import InputError
 from lib import engine
 from lib.config import override
-from lib.datasets import coco, mpii
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO, MPII
+from lib.datasets.mpii import MpiiReader
+from lib.datasets.mpii_json import GROUND_TRUTH
 from lib.models.mspn import build_mspn
 from tests.support.annotations import (
     MISSING,
@@ -79,8 +81,8 @@ def test_files_of_annotations(case, tmp_path, monkeypatch, capsys):
 
 
 TRAIN = {
-    'image without id': (change('images', id=MISSING), 'image 1: id = None should be a whole number', CORRECT),
-    'image id of letters': (change('images', id='x7'), "id = 'x7' should be a whole number", CORRECT),
+    'image without id': (change('images', id=MISSING), 'image 1: id = None should be an integer', CORRECT),
+    'image id of letters': (change('images', id='x7'), "id = 'x7' should be an integer", CORRECT),
     'image id twice': (change('images', id=1), 'image 1 (id 1): id 1 is given twice', CORRECT),
     'image without name': (change('images', file_name=MISSING), 'file_name = None should be a path inside', CORRECT),
     'image name a number': (change('images', file_name=5), 'file_name = 5 should be a path inside', CORRECT),
@@ -97,7 +99,7 @@ TRAIN = {
     'person of a list of images': (change('annotations', image_id=[1]), 'image_id = [1] should be a whole', CORRECT),
     'num_keypoints in words': (change('annotations', num_keypoints='five'), "num_keypoints = 'five' should", CORRECT),
     'num_keypoints missing': (change('annotations', num_keypoints=MISSING), 'num_keypoints is missing beside', CORRECT),
-    'iscrowd in words': (change('annotations', iscrowd='no'), "iscrowd = 'no' should be a whole number", CORRECT),
+    'iscrowd in words': (change('annotations', iscrowd='no'), "iscrowd = 'no' should be an integer", CORRECT),
     'num_keypoints negative': (change('annotations', num_keypoints=-1), 'num_keypoints = -1 should not be', CORRECT),
     'box missing': (change('annotations', bbox=MISSING), 'bbox is missing', CORRECT),
     'box of three': (change('annotations', bbox=[1, 2, 3]), 'bbox has 3 entries, should have 4', CORRECT),
@@ -140,8 +142,8 @@ GT, DET = COCO.val_json, COCO.val_boxes
 BOX = {'image_id': 1_000_001, 'category_id': 1, 'bbox': [1, 2, 30, 40], 'score': 0.5}
 
 TEST = {
-    'person numbered 0': (GT, change('annotations', id=0), 'id = 0 would never be found', 'count from 1', CORRECT),
-    'no detections': (DET, instead([]), 'no box of a person', 'among 0 boxes: is it of this data set?'),
+    'person numbered 0': (GT, change('annotations', id=0), 'id = 0 would never be matched', 'count from 1', CORRECT),
+    'no detections': (DET, instead([]), 'no box of a person', 'among 0 boxes'),
     'detections of unknown images': (DET, instead([{**BOX, 'image_id': 9}]), 'no box of a person', 'among 1 boxes'),
     'detections of cats': (DET, instead([{**BOX, 'category_id': 17}]), 'no box of a person (category_id 1)'),
     'detections in an object': (DET, instead({'annotations': []}), "should be a list, not {'annotations': []}"),
@@ -204,9 +206,9 @@ IMAGES = {
     'absent': ('', None, 'image that is listed but absent'),
     'a folder': ('', ..., 'file that is not an image'),
     'zero bytes': ('', b'', 'image file of zero bytes'),
-    'half a JPEG': ('', encoded('.jpg')[:2000], 'image that is cut short or damaged'),
-    'a JPEG without its last bytes': ('', encoded('.jpg')[:-2], 'image that is cut short or damaged'),
-    'half a PNG': ('half.png', encoded('.png')[:2000], 'image that is cut short or damaged'),
+    'half a JPEG': ('', encoded('.jpg')[:2000], 'image that is truncated or damaged'),
+    'a JPEG without its last bytes': ('', encoded('.jpg')[:-2], 'image that is truncated or damaged'),
+    'half a PNG': ('half.png', encoded('.png')[:2000], 'image that is truncated or damaged'),
     'a web page': ('', b'<html>404: not found</html>', 'file that is not an image'),
     'one pixel': ('', encoded('.jpg', 1), 'image too small to hold a person'),
     'unicode and spaces': ('в парке/été 1.jpg', b'', 'image file of zero bytes'),
@@ -266,10 +268,10 @@ def test_whatever_a_file_holds_is_read_or_refused(seed, tmp_path):
             container[last] = copy.deepcopy(generator.choice(JUNK))
             write_json(tmp_path / name, damaged)
         for read in (
-            lambda: coco.test_records(COCO.at(tmp_path), 'val', gt_boxes=False),
-            lambda: coco.test_records(COCO.at(tmp_path), 'val', gt_boxes=True),
-            lambda: coco.ground_truth(COCO.at(tmp_path), 'val'),
-            lambda: mpii.test_records(MPII.at(tmp_path), 'val', gt_boxes=False),
+            lambda: CocoReader(COCO.at(tmp_path)).test_set('val', gt_boxes=False),
+            lambda: CocoReader(COCO.at(tmp_path)).test_set('val', gt_boxes=True),
+            lambda: CocoReader(COCO.at(tmp_path)).check_validation(),
+            lambda: MpiiReader(MPII.at(tmp_path)).test_set('val', gt_boxes=False),
         ):
             try:
                 read()
@@ -337,9 +339,7 @@ def save_ground_truth(path, people: int, heads: int = 0) -> None:
 def test_truth_of_mpii(case, weights, tmp_path, monkeypatch, capsys):
     save, *pieces = case
     write_json(tmp_path / 'MPII' / MPII.val_json, mpii_people())
-    save(tmp_path / 'MPII' / mpii.GROUND_TRUTH)
+    save(tmp_path / 'MPII' / GROUND_TRUTH)
     settings = small(tmp_path / 'MPII', tmp_path / 'out')
     run = experiment(engine.test, monkeypatch, 'mspn.2xstg.mpii')
-    names_all(
-        refused(capsys, run, '--weights', weights, '--set', *settings), tmp_path / 'MPII' / mpii.GROUND_TRUTH, *pieces
-    )
+    names_all(refused(capsys, run, '--weights', weights, '--set', *settings), tmp_path / 'MPII' / GROUND_TRUTH, *pieces)

@@ -6,7 +6,7 @@ import pytest
 
 from lib import engine
 from lib.config import override
-from lib.datasets import coco
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
 from lib.evaluation.validation import check_validation
 from lib.tools.check_data import __main__ as check_data
@@ -99,13 +99,13 @@ VALIDATION = {
     'joints in another order': (with_categories((1, NAMES[::-1])), "joint 0 is 'right_ankle' in its category, 'nose'"),
     'another category': (change_all('annotations', category_id=3), 'category_id = 3 should be 1'),
     'no category 1': (replace(categories=[{'id': 2}]), 'categories has no id 1 (person)'),
-    'no category in a row': (change('annotations', category_id=MISSING), 'category_id = None should be a whole number'),
-    'an id of letters': (change('annotations', id=UUID), f"id = '{UUID}' should be a whole number"),
-    'an id with a point': (change('annotations', id=7.0), 'id = 7.0 should be a whole number without a decimal point'),
-    'an id of 0': (change('annotations', id=0), 'id = 0 would never be found by the evaluation: count from 1'),
-    'an id below 0': (change('annotations', id=-7), 'id = -7 would never be found by the evaluation: count from 1'),
+    'no category in a row': (change('annotations', category_id=MISSING), 'category_id = None should be an integer'),
+    'an id of letters': (change('annotations', id=UUID), f"id = '{UUID}' should be an integer"),
+    'an id with a point': (change('annotations', id=7.0), 'id = 7.0 should be an integer without a decimal point'),
+    'an id of 0': (change('annotations', id=0), 'id = 0 would never be matched in the evaluation: count from 1'),
+    'an id below 0': (change('annotations', id=-7), 'id = -7 would never be matched in the evaluation: count from 1'),
     'an id twice': (change_all('annotations', id=5), 'id 5 is given twice'),
-    'an image id of letters': (change('images', id=UUID), f"id = '{UUID}' should be a whole number"),
+    'an image id of letters': (change('images', id=UUID), f"id = '{UUID}' should be an integer"),
     'no area': (change('annotations', area=0), 'area = 0 should be above 0'),
     'no json': (lambda content: 'nothing', 'is not a COCO annotation file'),
 }
@@ -164,6 +164,8 @@ def test_things_beside_people_are_left_alone(synthetic_coco, tmp_path, monkeypat
     check_data.main(['--dataset', 'coco', '--root', str(root)])
     assert re.search(': 0 findings that', capsys.readouterr().out)
     dataset, same = COCO.at(root), COCO.at(synthetic_coco)
-    assert len(coco.train_records(dataset, 1)) == len(coco.train_records(same, 1))
+    assert len(CocoReader(dataset).train_records(1)) == len(CocoReader(same).train_records(1))
     for gt_boxes in (False, True):
-        assert len(coco.test_records(dataset, 'val', gt_boxes)) == len(coco.test_records(same, 'val', gt_boxes))
+        assert len(CocoReader(dataset).test_set('val', gt_boxes).records) == len(
+            CocoReader(same).test_set('val', gt_boxes).records
+        )

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from lib.datasets import joints
 from lib.datasets.checks import Issue
-from lib.datasets.image_files import decode_upright, is_cut_short, is_image, load_image
+from lib.datasets.image_files import decode_upright, is_image, is_truncated, load_image
 from lib.datasets.joints import crop
 from lib.utils.transforms import crop_matrix
 
@@ -57,7 +57,7 @@ def test_a_picture_without_its_end_is_damaged(data, tmp_path):
     """Wherever it ends, and though a thumbnail has an end."""
     path = tmp_path / 'a.jpg'
     for size in (len(data) - 2, len(data) - 1, *range(3, len(data) - 2, 97)):
-        assert is_cut_short(data[:size])
+        assert is_truncated(data[:size])
     path.write_bytes(data[: len(data) // 2])
     assert load_image(path) is Issue.DAMAGED
 

@@ -3,8 +3,9 @@
 import pytest
 
 from cvpack.errors import InputError
-from lib.datasets import coco, mpii_json
-from lib.datasets.image_names import ImageFolder, oddity
+from lib.datasets import mpii_json
+from lib.datasets.coco_json import image_paths, listed_images
+from lib.datasets.image_names import ImageFolder, name_problem
 from tests.support.annotations import mpii_people
 
 FILES = 'a.jpg', 'sub/b.jpg', 'train2014/c.jpg', 'val2014/d.jpg', 'train2014/e.jpg', 'val2014/e.jpg', 'val2014/a.jpg'
@@ -55,7 +56,7 @@ def test_what_is_odd_is_said(layout, name, images, tmp_path):
     with pytest.raises(InputError) as refusal:
         if layout == 'coco':
             content = {'images': [{'id': 1, 'file_name': 'a.jpg'}, {'id': 2, 'file_name': name}]}
-            coco.listed_images(content, tmp_path / 'x.json', folder=images)
+            listed_images(content, tmp_path / 'x.json', folder=images)
         else:
             content = [*mpii_people(1), {**mpii_people(1)[0], 'image': name}]
             mpii_json.read_people(content, tmp_path / 'x.json', 16, labelled=True, folder=images)
@@ -66,21 +67,21 @@ def test_what_is_odd_is_said(layout, name, images, tmp_path):
 @pytest.mark.parametrize('name', PLAIN)
 def test_other_names_are_not(name, images):
     """Also of images that are not there: that is another fault."""
-    assert oddity(name, ImageFolder(images)) is None
+    assert name_problem(name, ImageFolder(images)) is None
 
 
 def test_a_name_is_what_the_file_is_called(images):
     """Archives packed on Windows leave such files on other systems."""
     (images / 'images\\x.jpg').touch()
     (images / 'images').mkdir()
-    assert oddity('images\\x.jpg', ImageFolder(images)) is None
-    assert oddity('images/a.jpg', ImageFolder(images)) is None  # the folder is there: the image may be absent
+    assert name_problem('images\\x.jpg', ImageFolder(images)) is None
+    assert name_problem('images/a.jpg', ImageFolder(images)) is None  # the folder is there: the image may be absent
 
 
 def test_names_that_tell_no_folder_are_found(images, tmp_path):
     """In the folder itself before train2014 and val2014, as in the published layout."""
     names = ['a.jpg', 'c.jpg', 'd.jpg', 'absent.jpg', 'sub/b.jpg', 'COCO_val2014_5.jpg']
-    paths = coco.image_paths({i: {'file_name': name} for i, name in enumerate(names)}, images, tmp_path / 'x.json')
+    paths = image_paths({i: {'file_name': name} for i, name in enumerate(names)}, images, tmp_path / 'x.json')
     expected = ['a.jpg', 'train2014/c.jpg', 'val2014/d.jpg', 'absent.jpg', 'sub/b.jpg', 'val2014/COCO_val2014_5.jpg']
     assert list(paths.values()) == expected
 
@@ -89,7 +90,7 @@ def test_a_name_that_means_two_images_is_refused(images, tmp_path):
     with pytest.raises(
         InputError, match=r"x\.json: image \(id 7\): file_name = 'e\.jpg' is in train2014 and in val2014"
     ):
-        coco.image_paths({7: {'file_name': 'e.jpg'}}, images, tmp_path / 'x.json')
+        image_paths({7: {'file_name': 'e.jpg'}}, images, tmp_path / 'x.json')
 
 
 def test_folders_are_listed_once(images, monkeypatch):

@@ -10,19 +10,20 @@ import torch
 from cvpack.files import read_json
 from lib.datasets import joints as joints_module
 from lib.datasets.description import COCO, MPII
-from lib.datasets.joints import Records, TestSamples, TrainSamples, pack_paths
-from lib.loader import dataset_of, format_of, train_samples
+from lib.datasets.joints import TestSamples, TrainSamples
+from lib.datasets.records import Records, pack_paths
+from lib.loader import reader_of, train_samples
 from lib.utils.heatmap import encode
 from lib.utils.transforms import (
     crop_matrix,
-    draw,
     fit,
     half_body,
     mirror_matrix,
     mirror_permutation,
+    sample_augmentation,
 )
 from tests.support.annotations import write_json
-from tests.support.joints import UNTOUCHED, plain_draws
+from tests.support.joints import UNTOUCHED, plain_sample
 from tests.support.settings import load_config
 
 EXPERIMENTS = {'coco': 'mspn.2xstg.coco', 'mpii': 'mspn.2xstg.mpii'}
@@ -52,7 +53,7 @@ def assert_same_image(image: np.ndarray, expected: np.ndarray) -> None:
 def test_test_crops_are_the_published_ones(shared, shared_golden, name):
     cfg = config_on(shared, name)
     expected = np.load(shared_golden / f'crops.val.{name}.npz')
-    records = format_of(cfg).test_records(dataset_of(cfg), 'val', gt_boxes=False)
+    records = reader_of(cfg).test_set('val', gt_boxes=False).records
     samples = TestSamples(records, cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION, cfg.INPUT_SHAPE)
     assert len(samples) == len(expected['image'])
     for i in range(len(samples)):
@@ -66,7 +67,7 @@ def test_test_crops_are_the_published_ones(shared, shared_golden, name):
 
 @pytest.mark.parametrize('name', EXPERIMENTS)
 def test_training_crops_are_the_published_ones(shared, shared_golden, name):
-    """Under the recorded draws: rotation, mirroring, scale; visibility and targets too."""
+    """Under the recorded augmentations: rotation, mirroring, scale; visibility and targets too."""
     cfg = config_on(shared, name)
     expected = np.load(shared_golden / f'crops.train.{name}.npz')
     samples = train_samples(cfg)
@@ -74,13 +75,13 @@ def test_training_crops_are_the_published_ones(shared, shared_golden, name):
     assert expected['flip'].any() and (expected['rotation'] != 0).any()
     for i in range(len(samples)):
         extension = np.array([expected['x_extension'][i], expected['y_extension'][i]])
-        draws = plain_draws(
+        sampled = plain_sample(
             extension=extension if cfg.DATASET.TRAIN.RANDOM_EXTENSION else np.ones(2),
             scale_factor=expected['scale_factor'][i],
             rotation=expected['rotation'][i],
             flip=expected['flip'][i],
         )
-        sample = samples.sample(i, draws)
+        sample = samples.sample(i, sampled)
         assert_same_image(sample['image'], expected['image'][i])
         joints, visibility = torch.from_numpy(sample['keypoints']).split([2, 1], dim=1)
         np.testing.assert_array_equal(visibility, expected['valid'][i])
@@ -110,7 +111,7 @@ def test_geometry_is_the_published_one(golden, monkeypatch):
         )
         records.integer = np.array([dataset is COCO])
         samples = TrainSamples(records, UNTOUCHED, dataset.flip_pairs, (), (height, width), seed=0)
-        keypoints = samples.sample(0, plain_draws(rotation=rotation, flip=flip))['keypoints']
+        keypoints = samples.sample(0, plain_sample(rotation=rotation, flip=flip))['keypoints']
         expected = np.vstack([matrix @ mirror_matrix(image_width) if flip else matrix, [0, 0, 1]])
         corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]]).T
         # Theirs is computed from points in float32, so they are compared where the crop is.
@@ -169,12 +170,12 @@ def test_half_body_by_hand():
 def test_half_body_needs_more_joints_than_the_config_says(synthetic_coco):
     """Only people with more than NUM_KEYPOINTS_HALF_BODY visible joints are cropped to a half."""
     samples = drawn_samples(synthetic_coco)
-    whole = samples.sample(0, plain_draws())
-    half = samples.sample(0, plain_draws(half_body=True))
+    whole = samples.sample(0, plain_sample())
+    half = samples.sample(0, plain_sample(half_body=True))
     assert (whole['image'] != half['image']).any()
     samples.records.visibility[0, 3:] = 0
-    few_whole = samples.sample(0, plain_draws())
-    few_half = samples.sample(0, plain_draws(half_body=True))
+    few_whole = samples.sample(0, plain_sample())
+    few_half = samples.sample(0, plain_sample(half_body=True))
     np.testing.assert_array_equal(few_whole['image'], few_half['image'])
 
 
@@ -194,7 +195,7 @@ def test_joints_are_truncated_as_their_record_has_them(tmp_path):
     for codec, expected in (('standard', [True, False, False, True]), ('udp', [False] * 4)):
         cfg.CODEC = codec
         samples = train_samples(cfg)
-        moved = [samples.sample(i, plain_draws(scale_factor=0.9))['keypoints'][:, :2] for i in range(4)]
+        moved = [samples.sample(i, plain_sample(scale_factor=0.9))['keypoints'][:, :2] for i in range(4)]
         assert [bool((xy == np.trunc(xy)).all()) for xy in moved] == expected
         np.testing.assert_array_equal(np.trunc(moved[1]), np.trunc(moved[0]))
 
@@ -229,14 +230,14 @@ def test_mirror_permutation_is_its_own_inverse():
 def test_draws_have_the_stated_distributions(synthetic_coco):
     augmentation = drawn_samples(synthetic_coco).augmentation
     rng = np.random.default_rng(0)
-    draws = [draw(rng, augmentation) for _ in range(4000)]
-    rotated = np.array([d.rotation for d in draws if d.rotation])
+    sampled = [sample_augmentation(rng, augmentation) for _ in range(4000)]
+    rotated = np.array([d.rotation for d in sampled if d.rotation])
     assert len(rotated) / 4000 == pytest.approx(0.5, abs=0.03)
     assert -45 <= rotated.min() < -43 and 43 < rotated.max() <= 45
-    factors = np.array([d.scale_factor for d in draws])
+    factors = np.array([d.scale_factor for d in sampled])
     assert 0.75 <= factors.min() < 0.76 and 1.24 < factors.max() <= 1.25
     for name, share in (('half_body', 0.3), ('prefer_upper', 0.6915), ('flip', 0.5)):
-        assert np.mean([getattr(d, name) for d in draws]) == pytest.approx(share, abs=0.03), name
+        assert np.mean([getattr(d, name) for d in sampled]) == pytest.approx(share, abs=0.03), name
 
 
 def test_a_sample_follows_from_its_position(synthetic_coco):

@@ -8,9 +8,10 @@ import scipy.io
 
 from cvpack.errors import InputError
 from cvpack.files import read_json
-from lib.datasets import mpii
 from lib.datasets.description import MPII
-from lib.datasets.mpii import pckh
+from lib.datasets.mpii import MpiiReader
+from lib.evaluation.mpii import MpiiEvaluator
+from lib.evaluation.pckh import pckh
 
 
 def test_pckh_is_the_published_one(golden):
@@ -62,13 +63,15 @@ def test_the_test_split_writes_the_submission(tmp_path):
     person = {'center': [50.0, 60.0], 'scale': 1.5}
     people = [{'image': f'{i}.jpg', 'image_index': 10 + i, 'person_index': 2, **person} for i in range(3)]
     (tmp_path / 'det_json/test.json').write_text(json.dumps(people))
-    records = mpii.test_records(MPII.at(tmp_path), 'test', gt_boxes=False)
+    test_set = MpiiReader(MPII.at(tmp_path)).test_set('test', gt_boxes=False)
+    records, evaluator = test_set.records, MpiiEvaluator(MPII.at(tmp_path), test_set)
     np.testing.assert_allclose(records.center, [[49, 60 + 15 * 1.5 - 1]] * 3)
     keypoints = np.arange(3 * 16 * 2, dtype=float).reshape(3, 16, 2)
-    results = mpii.write_results(records, keypoints, np.ones((3, 16, 1)), tmp_path)
+    rows = evaluator.rows(keypoints, np.ones((3, 16, 1)))
+    results = evaluator.write(rows, tmp_path)
     assert [row['image'] for row in json.loads(results.read_text())] == ['0.jpg', '1.jpg', '2.jpg']
     assert scipy.io.whosmat(tmp_path / 'pred_keypoints_mpii.mat') == [('pred', (1, 3), 'struct')]
     submitted = scipy.io.loadmat(tmp_path / 'pred_keypoints_mpii.mat', squeeze_me=True)['pred']
     assert [(row['image_index'], row['person_index']) for row in submitted] == [(10, 2), (11, 2), (12, 2)]
     assert submitted[2]['point'][15].tolist() == (15, keypoints[2, 15, 0] + 1, keypoints[2, 15, 1] + 1)
-    assert mpii.evaluate(MPII.at(tmp_path), 'test', results, records) is None
+    assert evaluator.evaluate(rows) is None

@@ -10,9 +10,10 @@ from cvpack.errors import InputError
 from lib.config import override
 from lib.datasets.exif import stored_size
 from lib.datasets.image_files import decode_upright, read_image, read_reduced
-from lib.datasets.joints import Records, TrainSamples, pack_paths
+from lib.datasets.joints import TrainSamples
+from lib.datasets.records import Records, pack_paths
 from lib.loader import train_samples
-from tests.support.joints import UNTOUCHED, plain_draws
+from tests.support.joints import UNTOUCHED, plain_sample
 from tests.support.photos import with_exif
 from tests.support.settings import load_config, tiny_settings
 
@@ -59,8 +60,8 @@ def test_crops_show_the_same_in_the_same_place(orientation, sampling, tmp_path):
             center, scale = np.float32([size / 2 + [3.3, -2.6]]), reduction * np.float32([[WIDTH, HEIGHT]]) / 200
             records = Records(tmp_path, pack_paths(['a.jpg']), center, scale, joints, np.ones((1, 4), np.float32))
             arguments = records, UNTOUCHED, [(0, 1)], (), (HEIGHT, WIDTH), 0, 'standard'
-            draws = plain_draws(flip=flip, rotation=20.0 if flip else 0.0)
-            whole, reduced = (TrainSamples(*arguments, option).sample(0, draws) for option in (False, True))
+            sampled = plain_sample(flip=flip, rotation=20.0 if flip else 0.0)
+            whole, reduced = (TrainSamples(*arguments, option).sample(0, sampled) for option in (False, True))
             found = read_reduced(path, 1 / reduction)
             assert (found.width, len(found.pixels)) == (size[0], -(-size[1] // reduction))
             assert whole['image'].max() > 100
@@ -75,7 +76,7 @@ def test_no_fewer_pixels_than_the_crop_shows(zoom, reduction, tmp_path):
     (tmp_path / 'a.jpg').write_bytes(JPEG)
     found = read_reduced(tmp_path / 'a.jpg', zoom)
     assert found.pixels.shape == (480 // reduction, 640 // reduction, 3)
-    assert (found.width, found.to_whole[0, 0]) == (640, reduction)
+    assert (found.width, found.to_full[0, 0]) == (640, reduction)
 
 
 def test_training_samples_of_a_configuration(synthetic_coco, tmp_path):
@@ -142,7 +143,7 @@ def test_other_files_are_read_whole_or_agree(data, tmp_path):
     (tmp_path / 'a.jpg').write_bytes(data)
     found, whole = read_reduced(tmp_path / 'a.jpg', 0.1), decode_upright(data)
     assert found.width == whole.shape[1]
-    if found.to_whole[0, 0] == 1:
+    if found.to_full[0, 0] == 1:
         np.testing.assert_array_equal(found.pixels, whole)
     else:
         assert found.pixels.shape[1] == -(-found.width // 8)

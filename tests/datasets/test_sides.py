@@ -11,6 +11,7 @@ from lib.datasets.sides import mirrors_by_name, unpaired_sides
 from lib.engine import test as run_test
 from lib.engine import train
 from lib.tools.check_data import __main__ as check_data
+from tests.support.check_data import first
 from tests.support.commands import experiment, refused
 from tests.support.settings import small
 
@@ -96,7 +97,8 @@ def test_sides_are_reported(synthetic_coco):
     ]
     cfg = coco_defaults(dataclasses.replace(COCO, root=synthetic_coco, joint_names=tuple(names), flip_pairs=()))
     findings = check_data.check(cfg, ('train',), 1)
-    assert findings.counts[Issue.SIDES] == 8 and 'LEye and REye are left and right' in findings.examples[Issue.SIDES][0]
+    assert len(findings.messages[Issue.SIDES]) == 8
+    assert 'LEye and REye are left and right' in first(findings, Issue.SIDES)
 
 
 @pytest.mark.parametrize('entry', [train, run_test], ids=['train', 'test'])

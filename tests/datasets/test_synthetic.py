@@ -1,4 +1,4 @@
-"""Drawn people: COCO's files, the same bytes for the same seed, annotations that agree with the picture."""
+"""Synthetic people: COCO's files, the same bytes for the same seed, annotations that agree with the picture."""
 
 import contextlib
 import io
@@ -14,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 
 from lib.datasets import synthetic
 from lib.datasets.description import COCO
-from lib.datasets.figures import Figure, Part, draw_figure
+from lib.datasets.synthetic import Part, Person
 
 TRAIN, VAL = 'gt_json/train_val_minus_minival_2014.json', 'gt_json/minival_2014.json'
 DETECTIONS = 'det_json/minival_2014_det.json'
@@ -22,7 +22,7 @@ DETECTIONS = 'det_json/minival_2014_det.json'
 
 @pytest.fixture(scope='module')
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp('drawn')
+    root = tmp_path_factory.mktemp('synthetic')
     counts = synthetic.write_dataset(root, 4, 12)
     assert (counts['train images'], counts['val images']) == (4, 12)
     return root
@@ -36,9 +36,9 @@ def bytes_of(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob('*') if path.is_file()}
 
 
-def load(path: Path) -> COCO:
+def load(path: Path) -> pycocotools.coco.COCO:
     with contextlib.redirect_stdout(io.StringIO()):
-        return pycocotools.COCO(str(path))
+        return pycocotools.coco.COCO(str(path))
 
 
 def people(count: int) -> Iterator[tuple[np.ndarray, dict, np.ndarray]]:
@@ -49,17 +49,20 @@ def people(count: int) -> Iterator[tuple[np.ndarray, dict, np.ndarray]]:
             yield image, annotation, np.reshape(annotation['keypoints'], (17, 3))
 
 
-def lone_figure(seed: int, yaw: float) -> tuple[Figure, dict[str, np.ndarray]]:
+def lone_person(seed: int, yaw: float) -> tuple[Person, dict[str, np.ndarray]]:
     """A person alone in the middle of 300 x 300 pixels, and their keypoints by name."""
-    figure = synthetic._place(draw_figure(np.random.default_rng(seed), yaw), 220, 150, 280)
-    keypoints = keypoints_of(figure, figure.parts)
-    return figure, dict(zip(COCO.joint_names, keypoints))
+    person = synthetic.random_person(np.random.default_rng(seed), yaw, height=220, x=150, bottom=280)
+    return person, dict(zip(COCO.joint_names, keypoints_of(person, person.parts)))
 
 
-def keypoints_of(figure: Figure, parts: list[Part]) -> np.ndarray:
-    labels = synthetic._paint(parts, 300, 300)
-    pixels = np.full(len(parts), 10_000)
-    return np.reshape(synthetic._annotation(labels, pixels, 0, figure)['keypoints'], (17, 3))
+def painted(parts: list[Part]) -> np.ndarray:
+    """Labels (300, 300) of parts."""
+    return synthetic._paint(np.zeros((300, 300, 3), np.uint8), parts)
+
+
+def keypoints_of(person: Person, parts: list[Part]) -> np.ndarray:
+    """Keypoints (17, 3) of a person, when the parts are all that there is to see."""
+    return np.reshape(synthetic._annotation(painted(parts), 1, person)['keypoints'], (17, 3))
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(root: Path, tmp_path: Path) -> None:
@@ -72,7 +75,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(root: Path, 
     assert all(other[name] != first[name] for name in first)
 
 
-def test_an_image_does_not_depend_on_how_many_are_drawn(root: Path, tmp_path: Path) -> None:
+def test_an_image_does_not_depend_on_how_many_there_are(root: Path, tmp_path: Path) -> None:
     synthetic.write_dataset(tmp_path, 2, 1)
     few, many = bytes_of(tmp_path), bytes_of(root)
     assert all(many[name] == few[name] for name in few if name.endswith('.jpg'))
@@ -131,7 +134,7 @@ def test_annotations_agree_with_themselves_and_the_picture() -> None:
         height, width = image.shape[:2]
         x, y, w, h = annotation['bbox']
         assert x >= 0 and y >= 0 and x + w <= width + 0.02 and y + h <= height + 0.02
-        assert synthetic.MIN_AREA <= annotation['area'] <= w * h
+        assert 0 < annotation['area'] <= w * h
         assert annotation['num_keypoints'] == np.count_nonzero(keypoints[:, 2]) >= synthetic.MIN_LABELLED
         assert np.all(keypoints[keypoints[:, 2] == 0] == 0)
         inside = keypoints[keypoints[:, 2] > 0]
@@ -143,41 +146,38 @@ def test_annotations_agree_with_themselves_and_the_picture() -> None:
 
 def test_box_and_area_are_those_of_the_silhouette() -> None:
     for seed in range(10):
-        figure, _ = lone_figure(seed, 30)
-        body = [part for part in figure.parts if part.is_body]
-        alone = figure._replace(parts=body)
-        labels = synthetic._paint(body, 300, 300)
-        pixels = np.bincount(labels.ravel(), minlength=3 * len(body) + 1)[1:].reshape(-1, 3).sum(axis=1)
-        annotation = synthetic._annotation(labels, pixels, 0, alone)
-        assert annotation['area'] == np.count_nonzero(labels) / 4
+        person, _ = lone_person(seed, 30)
+        labels = painted(person.parts)
+        annotation = synthetic._annotation(labels, 1, person)
+        assert annotation['area'] == np.count_nonzero(labels)
         x, y, w, h = cv2.boundingRect(np.uint8(labels > 0))
         x0, y0, w0, h0 = annotation['bbox']
-        assert np.abs(np.array((x, y, x + w, y + h)) / 2 - (x0, y0, x0 + w0, y0 + h0)).max() < 1.5
+        assert np.abs(np.array((x, y, x + w - 1, y + h - 1)) - (x0, y0, x0 + w0, y0 + h0)).max() < 1.5
 
 
 def test_left_is_the_persons_own() -> None:
     for seed in range(20):
-        _, front = lone_figure(seed, 0)
-        _, back = lone_figure(seed, 180)
+        _, front = lone_person(seed, 0)
+        _, back = lone_person(seed, 180)
         assert front['left_shoulder'][0] > front['right_shoulder'][0]
         assert back['left_shoulder'][0] < back['right_shoulder'][0]
 
 
 def test_a_face_is_seen_from_the_front_only() -> None:
-    seen = {yaw: [lone_figure(seed, yaw)[1] for seed in range(30)] for yaw in (0, 180)}
+    seen = {yaw: [lone_person(seed, yaw)[1] for seed in range(30)] for yaw in (0, 180)}
     face = ('nose', 'left_eye', 'right_eye')
     assert all(person[name][2] == 1 for person in seen[180] for name in face)
     # A raised arm may cover a face from the front.
     assert np.mean([person[name][2] == 2 for person in seen[0] for name in face]) > 0.9
 
 
-def test_what_is_drawn_over_a_joint_hides_that_joint_alone() -> None:
+def test_what_covers_a_joint_hides_that_joint_alone() -> None:
     for seed in range(10):
-        figure, before = lone_figure(seed, 10)
+        person, before = lone_person(seed, 10)
         for joint, name in enumerate(COCO.joint_names):
-            patch = synthetic._flat(np.zeros(3), (*figure.joints[joint], 1.5))
-            after = keypoints_of(figure, [*figure.parts, patch])
-            near = np.abs(figure.joints - figure.joints[joint]).max(axis=1) < 4
+            patch = Part(np.array([(*person.joints[joint], 0, 1.5)]), np.zeros(3))
+            after = keypoints_of(person, [*person.parts, patch])
+            near = np.abs(person.joints - person.joints[joint]).max(axis=1) < 4
             assert after[joint, 2] == 1, name
             assert np.all(after[~near, 2] == np.array(list(before.values()))[~near, 2])
 
@@ -185,11 +185,11 @@ def test_what_is_drawn_over_a_joint_hides_that_joint_alone() -> None:
 def test_a_joint_is_hidden_only_by_another_part_over_its_own() -> None:
     hidden = 0
     for seed in range(20):
-        figure, before = lone_figure(seed, 180)
+        person, before = lone_person(seed, 180)
         for joint, name in enumerate(COCO.joint_names):
             if before[name][2] == 1:
                 # A stable sort: the parts that show this joint are painted last, the others in their order.
-                parts = sorted(figure.parts, key=lambda part: joint in part.shows)
+                parts = sorted(person.parts, key=lambda part: joint in part.joints)
                 hidden += 1
-                assert keypoints_of(figure._replace(parts=parts), parts)[joint, 2] == 2, name
+                assert keypoints_of(person._replace(parts=parts), parts)[joint, 2] == 2, name
     assert hidden > 60

@@ -8,7 +8,7 @@ from cvpack.errors import InputError
 from lib.config import REPOSITORY, override, to_plain
 from lib.deploy.saved import load_experiment
 from lib.models.mspn import build_mspn
-from tests.support.settings import load_config
+from tests.support.settings import earlier, load_config
 
 
 @pytest.fixture(scope='module')
@@ -38,12 +38,12 @@ def test_keys_younger_than_the_file_have_their_defaults(saved, tmp_path):
     assert load_experiment(path)[0] == cfg
 
 
-def test_keys_that_nothing_reads_any_more_are_left_out(saved, tmp_path):
+def test_former_keys_are_translated(saved, tmp_path):
     _, cfg, model = saved
-    older = to_plain(cfg)
-    older['DATASET']['WHOLE_JOINTS'] = True
-    path = checkpoint.save(tmp_path, 1, {'model': model.state_dict(), 'config': older})
-    assert load_experiment(path)[0] == cfg
+    path = checkpoint.save(tmp_path, 1, {'model': model.state_dict(), 'config': earlier(to_plain(cfg))})
+    read, _ = load_experiment(path)
+    assert read.VALIDATION == {'PERIOD': 1, 'IMAGES': 50} and read.SOLVER.REFERENCE_GPUS == 8
+    assert {**read, 'VALIDATION': None} == {**cfg, 'VALIDATION': None}
 
 
 def test_other_formats_have_their_own_defaults(tmp_path):

@@ -132,8 +132,8 @@ def test_scales_are_averaged(experiment, monkeypatch):
     assert not np.array_equal(rows(folder / 'one.three'), plain)
 
     seen = []
-    real = testing.predict_heatmaps
-    monkeypatch.setattr(testing, 'predict_heatmaps', lambda *args: seen.append(args[2]) or real(*args))
+    real = testing.PoseEstimator.heatmaps
+    monkeypatch.setattr(testing.PoseEstimator, 'heatmaps', lambda self, crops: seen.append(crops) or real(self, crops))
     test('--weights', one, '--name', 'two', changes=('TEST.SCALES=[0.9, 1.1]', 'TEST.IMS_PER_GPU=99'))
     assert len(seen) == 2 and not torch.equal(*seen)
 

@@ -12,10 +12,9 @@ from pycocotools.cocoeval import COCOeval
 
 from cvpack.files import read_json
 from lib.evaluation import breakdown, errors
+from lib.evaluation.ground_truth import parse_detections, parse_ground_truth
 from lib.evaluation.oks import THRESHOLDS, Evaluation
-from lib.evaluation.people import parse_ground_truth, read_results
-from lib.evaluation.precision import tally
-from lib.evaluation.resampled import coco_metrics
+from lib.evaluation.precision import coco_metrics, tally
 from tests.support.evaluation import SIGMAS, evaluation, random_files
 
 # Nose; left and right wrist.
@@ -35,7 +34,7 @@ def coco_eval(ground_truth, results) -> COCOeval:
 
 def load(ground_truth, results) -> Evaluation:
     people = parse_ground_truth(read_json(ground_truth), ground_truth, len(SIGMAS))
-    return Evaluation(people, read_results(results, people), SIGMAS)
+    return Evaluation(people, parse_detections(read_json(results), results, people), SIGMAS)
 
 
 @pytest.mark.parametrize('seed', range(4))
@@ -188,7 +187,7 @@ def test_scores_stay_within_the_matched():
     ours = evaluation(
         [(0, JOINTS), (1, JOINTS)], [(0, moved(left=(10, 130)), 0.9), (1, moved(), 0.3), (1, moved() + 5000, 0.6)]
     )
-    changed = errors.mended_scores(ours, errors.diagnose(ours, PERMUTATION)).detections
+    changed = errors.corrected_scores(ours, errors.diagnose(ours, PERMUTATION)).detections
     assert changed.scores.tolist() == [0.3, 0.9, 0.6] and changed.image.tolist() == [0, 1, 1]
 
 

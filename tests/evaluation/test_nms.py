@@ -11,9 +11,9 @@ from cvpack.errors import InputError
 from cvpack.files import read_json
 from lib import engine
 from lib.config import mpii_defaults, override
-from lib.datasets import coco
 from lib.datasets.description import COCO
-from lib.datasets.joints import Records, pack_paths
+from lib.datasets.records import Records, TestSet, pack_paths
+from lib.evaluation.coco import CocoEvaluator
 from lib.evaluation.nms import Scoring, instance_scores, oks_nms, scored, soft_oks_nms
 from lib.models.mspn import build_mspn
 from tests.support import annotations, commands
@@ -76,7 +76,7 @@ def records(ids: list[int]) -> Records:
     )
 
 
-def test_images_know_nothing_of_each_other(tmp_path):
+def test_images_know_nothing_of_each_other():
     people, joint_scores = places(0, 0, 0, 1), np.ones((4, 2))
     own = records([7, 3, 7, 5])
     assert scored(own, people, joint_scores, Scoring())[0].tolist() == [0, 1, 2, 3]
@@ -87,9 +87,10 @@ def test_images_know_nothing_of_each_other(tmp_path):
     assert scores == pytest.approx([0.9, own.scores[1], 0, 0.5])
     nobody = dataclasses.replace(records([]), ids=np.zeros(0, np.int64))
     assert len(scored(nobody, people[:0], joint_scores[:0], Scoring(nms='oks', sigmas=SIGMAS))[0]) == 0
-    path = coco.write_results(own, people, joint_scores[..., None], tmp_path, Scoring(nms='oks', sigmas=SIGMAS))
-    assert [row['image_id'] for row in read_json(path)] == [7, 3, 5]
-    assert read_json(path)[2]['keypoints'][0] == 101
+    evaluator = CocoEvaluator(COCO, TestSet('val', own, None))
+    rows = evaluator.rows(people, joint_scores[..., None], Scoring(nms='oks', sigmas=SIGMAS))
+    assert [row['image_id'] for row in rows] == [7, 3, 5]
+    assert rows[2]['keypoints'][0] == 101
 
 
 def test_mpii_has_no_scores():

@@ -1,9 +1,11 @@
 """report.html: whole, of itself alone, right in what it says, and safe from what files are called."""
 
 import base64
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,12 +16,17 @@ import torch
 from cvpack.files import read_json, sha256
 from lib import engine
 from lib.config import override
-from lib.datasets import mpii
 from lib.datasets.checks import Issue
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO, MPII
+from lib.datasets.mpii import MpiiTestSet
+from lib.datasets.mpii_json import read_ground_truth
+from lib.datasets.records import Records, pack_paths
 from lib.evaluation import page
 from lib.evaluation.cases import GREY, Case, picture
-from lib.evaluation.heads import head_errors
+from lib.evaluation.coco import CocoEvaluator
+from lib.evaluation.mpii import MpiiEvaluator
+from lib.evaluation.pckh import head_errors, pckh
 from lib.evaluation.report import write_report
 from lib.models.mspn import build_mspn
 from tests.support.commands import call
@@ -99,12 +106,12 @@ def write(tmp_path, found, file_name='a.jpg', **changes):
         {'image_id': image, 'category_id': 1, 'score': score, 'keypoints': np.column_stack([p, seen]).ravel().tolist()}
         for image, p, score in found(points)
     ]
-    (tmp_path / 'results.json').write_text(json.dumps(rows))
     (tmp_path / 'images' / file_name).parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(tmp_path / 'images' / 'a.jpg'), np.full((150, 160, 3), 90, np.uint8))
     (tmp_path / 'images' / 'a.jpg').rename(tmp_path / 'images' / file_name)
-    facts = COCO.joint_names, COCO.flip_pairs, COCO.skeleton
-    return write_report(content(ground_truth, **changes), {'AP': '12.3'}, tmp_path, tmp_path / 'images', *facts)
+    dataset = dataclasses.replace(COCO.at(tmp_path), val_json=ground_truth.name)
+    evaluator = CocoEvaluator(dataset, CocoReader(dataset).test_set('val', gt_boxes=True))
+    return write_report(content(ground_truth, **changes), {'AP': '12.3'}, evaluator, rows, tmp_path)
 
 
 def test_a_page_on_good_and_bad_detections(tmp_path):
@@ -175,7 +182,14 @@ def test_a_picture_shows_both(tmp_path):
 
     def sides(**changes):
         case = Case(
-            **{'image': 'a.png', 'truth': ground_truth, 'prediction': prediction, 'title': '', 'caption': '', **changes}
+            **{
+                'image': 'a.png',
+                'ground_truth': ground_truth,
+                'prediction': prediction,
+                'title': '',
+                'caption': '',
+                **changes,
+            }
         )
         data = picture(case, tmp_path, [(0, 1)], ('left_hip', 'left_knee', 'nose'))
         return np.array_split(cv2.imdecode(np.frombuffer(jpeg_of(data), np.uint8), 1), 2, axis=1)
@@ -202,7 +216,9 @@ def test_nothing_found_at_all(tmp_path):
 
 
 def test_a_test_writes_it(synthetic_coco, tmp_path, monkeypatch, capsys):
-    """Beside metrics.json, which names what the page and comparing need."""
+    """Beside metrics.json, which names what the page and comparing need; the ground truth is parsed once for all."""
+    read, reads = Path.read_bytes, []
+    monkeypatch.setattr(Path, 'read_bytes', lambda path: reads.append(path.name) or read(path))
     settings = tiny_settings(synthetic_coco, tmp_path / 'out')
     cfg = load_config('mspn.2xstg.coco')
     override(cfg, settings)
@@ -210,6 +226,7 @@ def test_a_test_writes_it(synthetic_coco, tmp_path, monkeypatch, capsys):
     torch.save({'model': build_mspn(cfg).state_dict()}, weights)
     call(monkeypatch, engine.test, '--weights', str(weights), '--set', *settings)
     folder = tmp_path / 'out/test_dir/small'
+    assert reads.count(Path(COCO.val_json).name) == 1 and 'results.json' not in reads
     printed = capsys.readouterr().out
     assert f'{folder / "report.html"}: where the predictions err, in ' in printed
     metrics = read_json(folder / 'metrics.json')
@@ -234,14 +251,15 @@ def test_mpii(tmp_path):
     predictions[:5, 10, 0] += 31
     predictions[0, 0] = 9000
     predictions[:, 6:8] = 9000
-    rows = [{'image': f'{i}.jpg', 'keypoints': person.tolist()} for i, person in enumerate(predictions)]
-    (tmp_path / 'results.json').write_text(json.dumps(rows))
-    errors = head_errors(predictions[..., :2], ground_truth)
+    truth = read_ground_truth(ground_truth, 10)
+    errors = head_errors(predictions[..., :2], truth)
     assert np.isnan(errors[0, 0]) and errors[0, 10] == pytest.approx(31 / 60)
-    assert mpii.pckh(predictions, ground_truth)['Mean'] == pytest.approx(100 * (139 - 5) / 139)
+    assert pckh(predictions, ground_truth)['Mean'] == pytest.approx(100 * (139 - 5) / 139)
 
-    facts = MPII.joint_names, MPII.flip_pairs, MPII.skeleton
-    path = write_report(content(ground_truth, sigmas=[]), {'Mean': '96.4'}, tmp_path, tmp_path / 'images', *facts)
+    records = Records(tmp_path, pack_paths([f'{i}.jpg' for i in range(10)]), None, None)
+    evaluator = MpiiEvaluator(MPII, MpiiTestSet('val', records, ground_truth, truth))
+    rows = evaluator.rows(predictions[..., :2], predictions[..., 2:])
+    path = write_report(content(ground_truth, sigmas=[]), {'Mean': '96.4'}, evaluator, rows, tmp_path)
     shown = read_page(path)
     assert (
         '<td>right_wrist</td><td>10</td><td>0.258</td><td>0.517</td><td>50.0</td><td>50.0</td><td>50.0</td>'

@@ -22,12 +22,19 @@ from cvpack.logger import TrainLog
 from cvpack.trainer import TrainStep
 from lib import engine
 from lib.config import override
-from lib.datasets import coco, mpii
+from lib.datasets.coco import CocoReader
+from lib.datasets.image_names import image_path
 from lib.datasets.joints import TestSamples
-from lib.evaluation import validation
+from lib.datasets.mpii import MpiiReader
+from lib.datasets.records import select
+from lib.evaluation import coco, validation
+from lib.evaluation.coco import CocoEvaluator
 from lib.evaluation.curves import read_scalars
+from lib.evaluation.evaluator import evenly_spaced, rank
+from lib.evaluation.formats import EVALUATORS
+from lib.evaluation.mpii import SUBMISSION, MpiiEvaluator
 from lib.evaluation.sample_sheet import sample_sheet
-from lib.evaluation.subset import evenly_spaced, part, take
+from lib.inference import build_estimator
 from lib.loader import dataset_of
 from lib.models.mspn import build_mspn
 from lib.utils.codec import CODECS
@@ -67,7 +74,7 @@ def run(synthetic_coco, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validation.Validation, '__call__', watched)
-        call(patch, engine.train, *settings(synthetic_coco, folder, 'TEST.DURING_TRAINING=1'))
+        call(patch, engine.train, *settings(synthetic_coco, folder, 'VALIDATION.PERIOD=1'))
     assert count == 3
     return folder
 
@@ -96,9 +103,9 @@ def test_the_best_outlives_a_resume_and_the_newest(synthetic_coco, run, tmp_path
     shutil.copy(run / 'iter-8.pth', tmp_path)
     first, last = rows(run)
     first['metrics']['AP'] = 0.9
-    doctored = {'figure': 'AP', 'rows': [first, {**last, 'metrics': {'AP': 2.0}}]}
+    doctored = {'metric': 'AP', 'rows': [first, {**last, 'metrics': {'AP': 2.0}}]}
     (tmp_path / 'validation.json').write_text(json.dumps(doctored))
-    more = ['TEST.DURING_TRAINING=1', 'SOLVER.KEEP_CHECKPOINTS=1', 'SOLVER.MAX_ITER=3']
+    more = ['VALIDATION.PERIOD=1', 'SOLVER.KEEP_CHECKPOINTS=1', 'SOLVER.MAX_ITER=3']
     call(monkeypatch, engine.train, '--resume', 'auto', *settings(synthetic_coco, tmp_path, *more))
     assert [row['iteration'] for row in rows(tmp_path)] == [8, 16, 24]
     assert rows(tmp_path)[1]['metrics']['AP'] < 0.9
@@ -108,20 +115,29 @@ def test_the_best_outlives_a_resume_and_the_newest(synthetic_coco, run, tmp_path
 
 
 @pytest.mark.parametrize(
-    ('form', 'worse', 'better', 'figure'),
+    ('form', 'worse', 'better', 'metric'),
     [
         ('COCO', {'AP': 0.0, 'PCK@0.1': 0.054}, {'AP': 0.0, 'PCK@0.1': 0.060}, 'PCK@0.1'),
         ('COCO', {'AP': 2e-5, 'PCK@0.1': 0.054}, {'AP': 0.0, 'PCK@0.1': 0.060}, 'PCK@0.1'),
         ('COCO', {'AP': 0.0, 'AR': 0.01}, {'AP': 0.0, 'AR': 0.02}, 'AR'),
         ('COCO', {'AP': 0.5, 'PCK@0.1': 0.9}, {'AP': 0.51, 'PCK@0.1': 0.8}, 'AP'),
         ('COCO', {'AP': 0.50001}, {'AP': 0.50002}, 'AP'),
-        ('MPII', {'Mean': 0.0, 'Mean@0.1': 1.0}, {'Mean': 0.0, 'Mean@0.1': 1.5}, 'Mean@0.1'),
+        ('MPII', {'Mean': 0.0, 'Mean@0.1': 0.010}, {'Mean': 0.0, 'Mean@0.1': 0.015}, 'Mean@0.1'),
     ],
 )
-def test_the_figure_that_tells_checkpoints_apart(form, worse, better, figure):
-    ordered = [{'metrics': worse}, {'metrics': better}, {'metrics': worse}]
-    assert max(ordered, key=lambda row: validation.rank(row['metrics'], form)) is ordered[1]
-    assert validation.telling_figure(ordered, form) == figure
+def test_the_metric_that_tells_checkpoints_apart(form, worse, better, metric):
+    ordered, names = [{'metrics': worse}, {'metrics': better}, {'metrics': worse}], EVALUATORS[form].main_metrics
+    assert max(ordered, key=lambda row: rank(row['metrics'], names)) is ordered[1]
+    assert validation.telling_metric(ordered, names) == metric
+
+
+def test_rows_in_per_cent_count_as_they_were_meant(tmp_path):
+    """As earlier versions wrote MPII's; COCO's -1 means that there was nothing to measure."""
+    written = [{'Mean': 85.5, 'Mean@0.1': 0.5}, {'Mean': 0.9, 'Mean@0.1': 0.3}, {'Mean': 0.0, 'APM': -1}]
+    told = [{'iteration': i, 'boxes': 5, 'metrics': metrics} for i, metrics in enumerate(written)]
+    (tmp_path / 'validation.json').write_text(json.dumps({'figure': 'Mean', 'rows': told}))
+    found = [row['metrics'] for row in validation.read_rows(tmp_path, 'Mean')]
+    assert found == [pytest.approx({'Mean': 0.855, 'Mean@0.1': 0.005}), *written[1:]]
 
 
 def test_the_best_of_an_ap_of_nothing(synthetic_coco, run, tmp_path, monkeypatch):
@@ -130,13 +146,13 @@ def test_the_best_of_an_ap_of_nothing(synthetic_coco, run, tmp_path, monkeypatch
         for iteration in (8, 16):
             shutil.copy(run / f'iter-{iteration}.pth', tmp_path)
         told = [{**row, 'metrics': {'AP': 0.0, 'PCK@0.1': share}} for row, share in zip(rows(run), shares)]
-        (tmp_path / 'validation.json').write_text(json.dumps({'figure': 'AP', 'rows': told}))
+        (tmp_path / 'validation.json').write_text(json.dumps({'metric': 'AP', 'rows': told}))
         call(
             monkeypatch,
             engine.train,
             '-c',
             'iter-16.pth',
-            *settings(synthetic_coco, tmp_path, 'TEST.DURING_TRAINING=1'),
+            *settings(synthetic_coco, tmp_path, 'VALIDATION.PERIOD=1'),
         )
         assert (tmp_path / 'iter-best.pth').resolve().name == f'iter-{best}.pth'
 
@@ -150,7 +166,7 @@ def test_a_run_that_is_stopped_validates_when_it_goes_on(synthetic_coco, run, tm
             os.kill(os.getpid(), signal.SIGTERM)
         return real(self, iteration, *batches)
 
-    arguments = ['--resume', 'auto', *settings(synthetic_coco, tmp_path, 'TEST.DURING_TRAINING=1')]
+    arguments = ['--resume', 'auto', *settings(synthetic_coco, tmp_path, 'VALIDATION.PERIOD=1')]
     with monkeypatch.context() as patch:
         patch.setattr(TrainStep, '__call__', struck)
         with pytest.raises(SystemExit) as stop:
@@ -167,8 +183,8 @@ def test_a_full_disk_stops_no_training(synthetic_coco, tmp_path, monkeypatch, ca
     def full(path):
         raise OSError(28, 'No space left on device', str(path))
 
-    monkeypatch.setattr(validation, 'replacing', full)
-    more = ['TEST.DURING_TRAINING=1', 'SOLVER.MAX_ITER=1']
+    monkeypatch.setattr(validation, 'atomic_write', full)
+    more = ['VALIDATION.PERIOD=1', 'SOLVER.MAX_ITER=1']
     call(monkeypatch, engine.train, *settings(synthetic_coco, tmp_path, *more))
     said = capsys.readouterr().out
     assert f'validation at iteration 8 cannot be kept (No space left on device: {tmp_path}/validation.json)' in said
@@ -205,16 +221,18 @@ def test_pictures_of_right_answers_are_those_of_the_truth(synthetic_coco, tmp_pa
     override(
         cfg, [*tiny_settings(synthetic_coco, tmp_path), f'CODEC={codec}', 'INPUT_SHAPE=[320,256]', 'TEST.FLIP=False']
     )
-    people = take(coco.test_records(dataset_of(cfg), 'val', True), np.arange(2))
+    people = select(CocoReader(dataset_of(cfg)).test_set('val', True).records, np.arange(2))
     people.visibility[:] = 2
     joints = np.stack([_in_crop(cfg, people, index) for index in range(2)])
     maps = encode(torch.from_numpy(joints).float(), torch.ones(2, 17, 1), [320, 256], [80, 64], [5], codec)[:, 0]
     assert (maps.amax(dim=(2, 3)) > 200).all()  # nobody's joint is outside the crop
-    sheet = sample_sheet(cfg, Oracle(maps), people, torch.device('cpu')).astype(int)
+    device = torch.device('cpu')
+    oracle = build_estimator(cfg, Oracle(maps), device)
+    sheet = sample_sheet(cfg, oracle, people, device).astype(int)
     ground_truth, target, predicted, prediction = (sheet[:, i * 256 : (i + 1) * 256] for i in range(4))
     assert np.array_equal(target, predicted)
     people.visibility[:] = 0
-    bare = sample_sheet(cfg, Oracle(maps), people, torch.device('cpu'))[:, :256]
+    bare = sample_sheet(cfg, oracle, people, device)[:, :256]
     one, other = ((panel != bare).any(axis=2) for panel in (ground_truth, prediction))
     assert (one & other).sum() > 0.6 * (one | other).sum() > 600
 
@@ -254,7 +272,7 @@ def test_what_was_trained_anew_counts_once(tmp_path, caplog):
 
 def test_matplotlib_is_an_extra(synthetic_coco, run, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)
-    more = ['TEST.DURING_TRAINING=0', f'OUTPUT_DIR={tmp_path}', 'SOLVER.MAX_ITER=2']
+    more = ['VALIDATION.PERIOD=0', f'OUTPUT_DIR={tmp_path}', 'SOLVER.MAX_ITER=2']
     (tmp_path / 'iter-16.pth').symlink_to(run / 'iter-16.pth')
     call(monkeypatch, engine.train, '--resume', 'auto', *settings(synthetic_coco, tmp_path, *more))
     said = capsys.readouterr().out
@@ -262,21 +280,24 @@ def test_matplotlib_is_an_extra(synthetic_coco, run, tmp_path, monkeypatch, caps
     assert not (tmp_path / 'curves.png').exists() and 'trained: ' in said
 
 
-def test_a_part_is_whole_images(synthetic_coco, tmp_path):
+def test_a_subset_is_whole_images(synthetic_coco, tmp_path):
     cfg = load_config(EXPERIMENT)
     override(cfg, tiny_settings(synthetic_coco, tmp_path))
     dataset = dataset_of(cfg)
-    everybody = coco.test_records(dataset, 'val', True)
+    all_images = CocoEvaluator(dataset, CocoReader(dataset).test_set('val', True))
+    everybody = all_images.records
     ids = np.unique(everybody.ids)
     assert len(ids) == 5
-    small, records = part(dataset, everybody, 2, tmp_path)
+    small = all_images.subset(2)
+    records = small.records
     assert sorted(set(records.ids)) == [ids[0], ids[2]]
     assert len(records) == np.isin(everybody.ids, [ids[0], ids[2]]).sum() == len(records.joints)
     # Right answers on a part of the images are all that there is to find in it.
-    perfect = coco.write_results(records, records.joints, np.ones((*records.joints.shape[:2], 1)), tmp_path)
-    assert coco.evaluate(small, 'val', perfect, records)['AP'] == pytest.approx(1)
-    assert coco.evaluate(dataset, 'val', perfect, records)['AR'] < 0.9
-    assert [image['id'] for image in read_json(tmp_path / 'truth.json')['images']] == [ids[0], ids[2]]
+    perfect = small.rows(records.joints, np.ones((*records.joints.shape[:2], 1)))
+    assert small.evaluate(perfect)['AP'] == pytest.approx(1)
+    assert coco.keypoint_metrics(all_images.test_set.content, perfect, dataset.sigmas)['AR'] < 0.9
+    assert [image['id'] for image in small.test_set.content['images']] == [ids[0], ids[2]]
+    assert len(all_images.subset(9).records) == len(everybody)
 
 
 def test_even_spacing():
@@ -285,7 +306,7 @@ def test_even_spacing():
     assert evenly_spaced(3, 0).tolist() == []
 
 
-def test_nobody_in_the_part_is_refused(synthetic_coco, tmp_path, monkeypatch, capsys):
+def test_nobody_in_the_subset_is_refused(synthetic_coco, tmp_path, monkeypatch, capsys):
     root = tmp_path / 'COCO'
     shutil.copytree(synthetic_coco, root)
     file = root / 'gt_json/minival_2014.json'
@@ -293,11 +314,11 @@ def test_nobody_in_the_part_is_refused(synthetic_coco, tmp_path, monkeypatch, ca
     first = min(image['id'] for image in content['images'])
     content['annotations'] = [person for person in content['annotations'] if person['image_id'] != first]
     file.write_text(json.dumps(content))
-    more = ['TEST.DURING_TRAINING=1', 'TEST.DURING_TRAINING_IMAGES=1']
+    more = ['VALIDATION.PERIOD=1', 'VALIDATION.IMAGES=1']
     with pytest.raises(SystemExit) as stop:
         call(monkeypatch, engine.train, *settings(root, tmp_path / 'out', *more))
     assert stop.value.code == 2
-    assert 'TEST.DURING_TRAINING_IMAGES = 1: nobody is in these images' in capsys.readouterr().err
+    assert 'VALIDATION.IMAGES = 1: nobody is in these images' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('content', ['{', '[]', '{"rows": [{"iteration": 1}]}'])
@@ -314,7 +335,7 @@ def drawn_mpii(synthetic_coco, tmp_path_factory):
     (root / 'gt_json').mkdir()
     (root / 'images').symlink_to(synthetic_coco / 'images')
     content = read_json(synthetic_coco / 'gt_json/minival_2014.json')
-    names = {image['id']: coco.image_path(image['file_name']) for image in content['images']}
+    names = {image['id']: image_path(image['file_name']) for image in content['images']}
     people, joints = [], []
     for person in content['annotations']:
         if not person['num_keypoints']:
@@ -336,7 +357,7 @@ def drawn_mpii(synthetic_coco, tmp_path_factory):
 
 
 def test_mpii(drawn_mpii, tmp_path, monkeypatch, capsys):
-    more = ['TEST.DURING_TRAINING=1', 'TEST.DURING_TRAINING_IMAGES=3', 'SOLVER.MAX_ITER=1', 'MODEL.DEVICE=cpu']
+    more = ['VALIDATION.PERIOD=1', 'VALIDATION.IMAGES=3', 'SOLVER.MAX_ITER=1', 'MODEL.DEVICE=cpu']
     arguments = settings(drawn_mpii, tmp_path, *more)
     call(monkeypatch, engine.train, *arguments, name='mspn.2xstg.mpii')
     (row,) = validation.read_rows(tmp_path, 'Mean')
@@ -345,11 +366,12 @@ def test_mpii(drawn_mpii, tmp_path, monkeypatch, capsys):
 
     cfg = load_config('mspn.2xstg.mpii')
     override(cfg, arguments[1:])
-    everybody = mpii.test_records(dataset_of(cfg), 'val', False)
-    small, records = part(dataset_of(cfg), everybody, 3, tmp_path)
-    assert len(np.unique(records.paths)) == 3 and 0 < len(records) == row['boxes'] < len(everybody)
-    perfect = mpii.write_results(records, records.joints, np.ones((*records.joints.shape[:2], 1)), tmp_path)
-    assert mpii.evaluate(small, 'val', perfect, records)['Mean'] == 100
+    all_images = MpiiEvaluator(dataset_of(cfg), MpiiReader(dataset_of(cfg)).test_set('val', False))
+    small = all_images.subset(3)
+    records = small.records
+    assert len(np.unique(records.paths)) == 3 and 0 < len(records) == row['boxes'] < len(all_images.records)
+    assert small.evaluate(small.rows(records.joints, np.ones((*records.joints.shape[:2], 1))))['Mean'] == 1
+    assert sorted(path.name for path in (tmp_path / 'validation').iterdir()) == [SUBMISSION, 'results.json']
 
 
 def test_mpii_needs_its_truth(drawn_mpii, tmp_path, monkeypatch, capsys):
@@ -359,26 +381,26 @@ def test_mpii_needs_its_truth(drawn_mpii, tmp_path, monkeypatch, capsys):
         call(
             monkeypatch,
             engine.train,
-            *settings(root, tmp_path / 'out', 'TEST.DURING_TRAINING=1'),
+            *settings(root, tmp_path / 'out', 'VALIDATION.PERIOD=1'),
             name='mspn.2xstg.mpii',
         )
     assert stop.value.code == 2
-    assert 'valid.mat, the truth to validate against, does not exist' in capsys.readouterr().err
+    assert 'valid.mat, the ground truth to validate against, does not exist' in capsys.readouterr().err
 
 
 def _train_both(rank: int, folder: str, arguments: list[str], ports: list[int]) -> None:
     """One of two processes: a run without validation, and one whose first evaluation takes longer than the timeout."""
     torch.set_num_threads(1)
-    real, seconds = coco.evaluate, [6, 0]
+    real, seconds = coco.keypoint_metrics, [6, 0]
 
     def slow(*given):
         time.sleep(seconds.pop(0))
         return real(*given)
 
-    coco.evaluate = slow
+    coco.keypoint_metrics = slow
     for name, port, every in zip(('plain', 'validated'), ports, (0, 1)):
         os.environ.update(world(rank, 2, port))
-        more = [f'OUTPUT_DIR={folder}/{name}', f'TEST.DURING_TRAINING={every}', 'SOLVER.TIMEOUT=4']
+        more = [f'OUTPUT_DIR={folder}/{name}', f'VALIDATION.PERIOD={every}', 'SOLVER.TIMEOUT=4']
         sys.argv = ['train.py', *arguments, *more]
         engine.train(load_config(EXPERIMENT), build_mspn)
 

@@ -12,7 +12,7 @@ from torch import nn
 from cvpack.errors import InputError
 from cvpack.solver import scale_schedule
 from lib.config import override
-from lib.inference import prepare_for_inference
+from lib.inference import build_estimator
 from lib.loader import train_loader, train_samples
 from lib.models.compiled import compile_blocks
 from lib.models.mspn import MSPN
@@ -120,7 +120,7 @@ def test_a_run_of_compiled_blocks(synthetic_coco, tmp_path, monkeypatch, graphs,
     expected, state = (trainer.state(2) for trainer in trainers)
     for part in ('model', 'ema'):
         assert_same(state[part], expected[part])
-    network = prepare_for_inference(ours, trainers[1].network_to_test(), torch.device('cpu'))
+    network = build_estimator(ours, trainers[1].network_to_test(), torch.device('cpu')).network
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     torch.save(state, tmp_path / 'iter-2.pth')
     again = trainer_of(ours)

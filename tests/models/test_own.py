@@ -16,7 +16,8 @@ from lib.config.experiment import importing_from
 from lib.deploy.predictor import PosePredictor
 from lib.deploy.saved import load_experiment
 from lib.models import own as network
-from lib.models.mspn import build_mspn, count_cost
+from lib.models.cost import count_cost
+from lib.models.mspn import build_mspn
 from lib.models.own import network_of
 from lib.models.resnet import ConvBNReLU, fold_batch_norm
 from lib.tools import convert
@@ -25,8 +26,7 @@ from lib.tools.predict import __main__ as predict
 from tests.support.commands import names_all, refused, run_script
 from tests.support.settings import load_config, tiny_settings
 
-README = (REPOSITORY / 'README.md').read_text().partition('## A new network')[2].partition('\n## ')[0]
-PLAIN = re.search(r'```python\n(.*?)```', README, re.DOTALL)[1]
+PLAIN = re.search(r'```python\n(.*?)```', (REPOSITORY / 'docs/own_network.md').read_text(), re.DOTALL)[1]
 # MSPN's tensors, another function.
 MIRRORED = """
 import torch
@@ -126,14 +126,14 @@ def test_the_readmes_network_goes_through_every_command(synthetic_coco, tmp_path
     tools = [*weights, '--experiment', str(folder)]
     predict.main([*tools, *people])
     assert len(rows(tmp_path / 'predicted')) == 5
-    export.main([*tools, '--format', 'torchscript', '--output', str(tmp_path / 'a.pt')])
+    export.main([*tools, '--format', 'torch-export', '--output', str(tmp_path / 'a.pt2')])
     convert.main([*tools, '--to', 'own', '--output', str(tmp_path / 'own.pth')])
     assert checkpoint.load(tmp_path / 'own.pth')['config']['NETWORK'] == 'own'
 
 
-@pytest.mark.parametrize('form', ['onnx', 'torchscript', 'safetensors'])
+@pytest.mark.parametrize('form', ['onnx', 'safetensors'])
 def test_exported(form, experiment, tmp_path, capsys):
-    pytest.importorskip({'torchscript': 'torch'}.get(form, form), reason="pip install -e '.[export]'")
+    pytest.importorskip(form, reason="pip install -e '.[export]'")
     folder = experiment()
     weights = ['--weights', str(save(folder, tmp_path / 'a.pth')), '--experiment', str(folder)]
     file = tmp_path / f'b.{form}'
@@ -143,15 +143,15 @@ def test_exported(form, experiment, tmp_path, capsys):
         again = ['--weights', file, '--format', form, '--output', tmp_path / 'c']
         names_all(refused(capsys, export.main, *again), file, "'mine'")
         predictor = PosePredictor(file, experiment=folder)
-        assert type(predictor.model).__name__ == 'Mirrored' and predictor.cfg.NETWORK == 'own'
+        assert type(predictor.estimator.network).__name__ == 'Mirrored' and predictor.cfg.NETWORK == 'own'
 
 
 def test_what_cannot_be_exported_is_a_line(experiment, tmp_path, capsys):
-    code = MIRRORED.replace('outputs = super', 'outputs = torch.jit.is_tracing() or super')
+    code = MIRRORED.replace('outputs = super', 'outputs = type(images) is not torch.Tensor or super')
     folder = experiment(code=code)
-    arguments = ['--format', 'torchscript', '--output', tmp_path / 'b.pt', '--experiment', folder]
+    arguments = ['--format', 'torch-export', '--output', tmp_path / 'b.pt', '--experiment', folder]
     error = refused(capsys, export.main, '--weights', save(folder, tmp_path / 'a.pth'), *arguments)
-    names_all(error, folder / 'network.py', 'cannot be exported as torchscript: AttributeError', '(network.py, line')
+    names_all(error, folder / 'network.py', 'cannot be exported as torch-export: AttributeError', '(network.py, line')
 
 
 def test_converted(experiment, tmp_path, capsys):
@@ -224,7 +224,7 @@ def test_a_callable_of_train_py_is_own_too(experiment, run, tmp_path, capsys):
     run(engine.train, folder, build_model=build_model)
     run(engine.test, folder, '-i', 'last', build_model=build_model)
     weights = tmp_path / 'out/mine/iter-1.pth'
-    arguments = ['--weights', weights, '--format', 'torchscript', '--output', tmp_path / 'a.pt']
+    arguments = ['--weights', weights, '--format', 'torch-export', '--output', tmp_path / 'a.pt']
     names_all(refused(capsys, export.main, *arguments), weights, 'network.py', 'name its folder with --experiment')
     error = refused(capsys, export.main, *arguments, '--experiment', folder)
     names_all(error, weights, 'build_model(cfg) in the network.py', f'{folder} has none: put it there')
@@ -236,7 +236,7 @@ def test_files_that_do_not_say_it_point_to_network_py(experiment, tmp_path, caps
     """Older checkpoints of own networks."""
     folder = experiment(code=PLAIN)
     file = save(folder, tmp_path / 'a.pth', NETWORK=None)
-    arguments = ['--weights', file, '--format', 'torchscript', '--output', tmp_path / 'a.pt']
+    arguments = ['--weights', file, '--format', 'torch-export', '--output', tmp_path / 'a.pt']
     names_all(refused(capsys, export.main, *arguments), file, 'tensors are missing', '--experiment', 'network.py')
     assert load_experiment(file, experiment=folder)[0].NETWORK == 'own'
 
@@ -263,7 +263,7 @@ def test_no_file_runs_a_network(experiment, tmp_path, monkeypatch, capsys):
     (tmp_path / 'ran').unlink()
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
-    arguments = ['--format', 'torchscript', '--output', tmp_path / 'a.pt']
+    arguments = ['--format', 'torch-export', '--output', tmp_path / 'a.pt']
     refused(capsys, export.main, '--weights', file, *arguments)
     state = checkpoint.load(file)
     for key in ('_folder', '__dict__', 'FOLDER'):
@@ -350,7 +350,7 @@ def test_a_wrong_network_is_a_line_of_the_tools(experiment, tmp_path, capsys):
     folder = experiment(code=PLAIN)
     file = save(folder, tmp_path / 'a.pth')
     (folder / 'network.py').write_text(WRONG['eval'][0])
-    arguments = ['--weights', file, '--experiment', folder, '--format', 'torchscript', '--output', tmp_path / 'a.pt']
+    arguments = ['--weights', file, '--experiment', folder, '--format', 'torch-export', '--output', tmp_path / 'a.pt']
     names_all(refused(capsys, export.main, *arguments), folder / 'network.py', *WRONG['eval'][1:])
 
 

@@ -250,7 +250,7 @@ def test_checkpoints_load_strictly(tmp_path):
     path = tmp_path / 'a.pth'
     load_state(model, read(path), path)
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
-    with pytest.raises(InputError, match='no moving average'):
+    with pytest.raises(InputError, match='no EMA'):
         select_weights(read(path), path, ema=True)
     with pytest.raises(InputError, match=r'have another shape \(first: stage0'):
         load_state(small(num_keypoints=6), read(path), path)
@@ -288,7 +288,7 @@ def test_fine_tuning_begins_heads_of_another_k_anew(tmp_path):
     torch.save({'model': trained.state_dict(), 'iteration': 8}, tmp_path / 'iter-8.pth')
     first, *layers = load_pretrained(model, tmp_path / 'iter-8.pth').splitlines()
     heads = [f'stage{stage}.upsample.up{level}.res_conv2' for stage in (0, 1) for level in (1, 2, 3, 4)]
-    assert layers == [f'{head} predicts other joints: it begins anew' for head in heads]
+    assert layers == [f'{head} predicts other joints: re-initialised' for head in heads]
     state = trained.state_dict()
     anew = [key for key in state if any(key.startswith(f'{head}.') for head in heads)]
     assert f'{len(state) - len(anew)} of {len(state)} tensors matched' in first and len(anew) == 8 * 7

@@ -40,16 +40,17 @@ SETTINGS = {
     'derived shape': ('OUTPUT_SHAPE=[64,48]', 'OUTPUT_SHAPE follows from the folder, INPUT_SHAPE or OUTPUT_DIR'),
     'list of words': ('TEST.SHIFT_RATIOS=["a"]', "TEST.SHIFT_RATIOS = ['a'] should be a list of floats"),
     'joints in words': ('DATASET.KEYPOINT.UPPER_BODY_IDS=["a"]', 'UPPER_BODY_IDS', 'should be a list of ints'),
-    'pairs of one': ('DATASET.KEYPOINT.FLIP_PAIRS=[1,2]', 'FLIP_PAIRS (pairs) should name joints 0 to 16'),
+    'pairs of one': ('DATASET.KEYPOINT.FLIP_PAIRS=[1,2]', 'DATASET.KEYPOINT.FLIP_PAIRS = [1, 2]', 'list of lists'),
     'pairs of three': ('DATASET.KEYPOINT.FLIP_PAIRS=[[1,2,3]]', 'should name joints 0 to 16, not [[1, 2, 3]]'),
     'pair beyond K': ('DATASET.KEYPOINT.FLIP_PAIRS=[[1,17]]', 'should name joints 0 to 16, not [[1, 17]]'),
     'pairs that share a joint': ('DATASET.KEYPOINT.FLIP_PAIRS=[[1,2],[2,3]]', 'FLIP_PAIRS', 'should name a joint once'),
     'sides that are no pair': ('DATASET.KEYPOINT.FLIP_PAIRS=[[1,2]]', 'FLIP_PAIRS should pair left_ear with right_ear'),
     'limb beyond K': ('DATASET.KEYPOINT.SKELETON=[[0,17]]', 'SKELETON (pairs) should name joints 0 to 16'),
-    'upper body beyond K': (
-        'DATASET.KEYPOINT.UPPER_BODY_IDS=[-1]',
-        'UPPER_BODY_IDS should name joints 0 to 16, not [-1]',
-    ),
+    'upper body before 0': ('DATASET.KEYPOINT.UPPER_BODY_IDS=[-1]', 'DATASET.KEYPOINT.UPPER_BODY_IDS = [-1]'),
+    'upper body beyond K': ('DATASET.KEYPOINT.UPPER_BODY_IDS=[17]', 'UPPER_BODY_IDS should name joints 0 to 16'),
+    'former key': ('TEST.DURING_TRAINING=1', 'TEST.DURING_TRAINING', 'VALIDATION.PERIOD'),
+    'former key, its images': ('TEST.DURING_TRAINING_IMAGES=1', 'TEST.DURING_TRAINING_IMAGES', 'VALIDATION.IMAGES'),
+    'no reference': ('SOLVER.REFERENCE_GPUS=0', 'SOLVER.REFERENCE_GPUS = 0'),
     'names for fewer joints': ('DATASET.KEYPOINT.NAMES=["a"]', 'NAMES should be 17 different names'),
     'names of other kinds': ('DATASET.KEYPOINT.NAMES=[1]', 'KEYPOINT.NAMES = [1] should be a list of strs'),
     'sigmas for fewer joints': (
@@ -170,7 +171,7 @@ def test_weights_to_begin_with(case, synthetic_coco, tmp_path, monkeypatch, caps
 TRAINED = {
     'iteration not there': (engine.test, ['-i', '8'], 'no checkpoint iter-8.pth', 'iterations there: 7, 30'),
     'no iteration': (engine.test, ['-i', '7', 'eight'], 'no checkpoint iter-eight.pth', 'iterations there: 7, 30'),
-    'no average': (engine.test, ['-i', '7', '--ema'], 'iter-7.pth has no moving average', 'go without --ema'),
+    'no average': (engine.test, ['-i', '7', '--ema'], 'iter-7.pth has no EMA', 'leave out --ema'),
     'to go on from absent': (engine.train, ['-c', 'iter-9.pth'], 'iter-9.pth does not exist', 'name a checkpoint'),
     'to go on from an old one': (engine.train, ['-c', 'iter-7.pth'], 'newer checkpoints than', 'iter-30.pth'),
     'to go on from no optimiser': (
@@ -295,7 +296,7 @@ def test_synchronised_statistics_need_gpus(launched, synthetic_coco, tmp_path, m
 
 DETECTIONS = {
     'absent': (..., 'does not exist: get it again'),
-    'none': ([], 'no box of a person', 'among 0 boxes: is it of this data set?'),
+    'none': ([], 'no box of a person', 'among 0 boxes'),
     'of other images': ([box(99), box(4, category_id=3)], 'no box of a person', 'among 2 boxes'),
     'in an object': ({'annotations': []}, "box records should be a list, not {'annotations': []}"),
     'a number': (5, 'box records should be a list, not 5: is it the right file?'),
@@ -338,7 +339,7 @@ def test_a_file_name_cannot_leave_the_target(tmp_path, capsys):
 
 def test_folder_to_check(tmp_path, capsys):
     error = refused(capsys, check_data.main, '--dataset', 'coco', '--root', tmp_path / 'nowhere')
-    names_all(error, f'--root {tmp_path}/nowhere is no folder', 'python -m lib.tools.prepare')
+    names_all(error, f'--root {tmp_path}/nowhere is not a folder', 'python -m lib.tools.prepare')
 
 
 def test_one_line_from_a_real_command(synthetic_coco, tmp_path):

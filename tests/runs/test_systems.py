@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from lib import engine
-from lib.config import REPOSITORY
-from lib.config import resolve as config
+from lib.config import REPOSITORY, override, run_config
 from lib.datasets.joints import TestSamples, TrainSamples
 from lib.models.mspn import build_mspn
 from tests.support.commands import call, experiment, names_all, refused
@@ -45,7 +44,7 @@ import torch
 from cvpack import device, preemption
 from lib import loader
 from lib.config import resolve as config
-device.make_ready(torch.device('cpu'))
+device.configure_device(torch.device('cpu'))
 assert device.peak_memory_gb(torch.device('cpu')) != device.peak_memory_gb(torch.device('cpu')), 'not NaN'
 with preemption.StopRequest() as stop:
     signal.raise_signal(signal.SIGTERM)
@@ -97,8 +96,8 @@ linux = pytest.mark.skipif(sys.platform != 'linux', reason='workers are forked w
 @pytest.fixture(scope='module')
 def weights(synthetic_coco, tmp_path_factory):
     folder = tmp_path_factory.mktemp('weights')
-    cfg = config.run_config(REPOSITORY / 'exps/mspn.2xstg.coco')
-    config.override(cfg, tiny_settings(synthetic_coco, folder))
+    cfg = run_config(REPOSITORY / 'exps/mspn.2xstg.coco')
+    override(cfg, tiny_settings(synthetic_coco, folder))
     torch.save({'model': build_mspn(cfg).state_dict()}, folder / 'weights.pth')
     return folder / 'weights.pth'
 
@@ -117,7 +116,7 @@ def test_starved_workers_end_a_test_in_a_line(synthetic_coco, tmp_path, weights,
 @pytest.mark.parametrize('samples', [TrainSamples, TestSamples], ids=['training', 'validation'])
 def test_starved_workers_end_training_in_a_line(synthetic_coco, tmp_path, monkeypatch, capsys, samples):
     monkeypatch.setattr(samples, '__getitem__', dies)
-    settings = [*tiny_settings(synthetic_coco, tmp_path), *ONE_STEP, 'TEST.DURING_TRAINING=1']
+    settings = [*tiny_settings(synthetic_coco, tmp_path), *ONE_STEP, 'VALIDATION.PERIOD=1']
     names_all(refused(capsys, experiment(engine.train, monkeypatch), '--set', *settings), *SHARED_MEMORY)
 
 

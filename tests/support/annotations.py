@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from cvpack.files import read_json
-from lib.datasets import coco
 from lib.datasets.description import COCO
+from lib.datasets.image_names import image_path
 
 
 def write_json(path: Path, value) -> Path:
@@ -69,7 +69,7 @@ def with_joint(joint: int, *values: Any) -> Change:
 
 
 def coco_with(synthetic_coco: Path, root: Path, changes: dict[str, Change]) -> Path:
-    """The drawn people again, with some of their json files changed; images are shared."""
+    """The synthetic people again, with some of their json files changed; images are shared."""
     for name in (COCO.train_json, COCO.val_json, COCO.val_boxes):
         write_json(root / name, changes.get(name, lambda content: content)(read_json(synthetic_coco / name)))
     (root / 'images').symlink_to(synthetic_coco / 'images')
@@ -83,7 +83,7 @@ def one_image(synthetic_coco: Path, root: Path, file_name: str = '') -> Path:
     people = [person for person in content['annotations'] if person['image_id'] == image['id']]
     image['file_name'] = file_name or image['file_name']
     write_json(root / COCO.train_json, {**content, 'images': [image], 'annotations': people})
-    path = root / 'images' / coco.image_path(image['file_name'])
+    path = root / 'images' / image_path(image['file_name'])
     path.parent.mkdir(parents=True)
     return path
 

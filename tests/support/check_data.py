@@ -21,5 +21,10 @@ def found(root: Path, *splits: str, workers: int = 2, defaults=coco_defaults) ->
 
 
 def counts(findings: check_data.Findings) -> dict[Issue, int]:
-    """How many of each kind there are, without those of which there are none."""
-    return {kind: count for kind, count in findings.counts.items() if count}
+    """The number of findings of each issue, without zeros."""
+    return {issue: len(messages) for issue, messages in findings.messages.items() if messages}
+
+
+def first(findings: check_data.Findings, issue: Issue) -> str:
+    """The first message of an issue."""
+    return next(iter(findings.messages[issue]))

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from pycocotools.cocoeval import Params
 
+from lib.evaluation.ground_truth import GroundTruth, arrange
 from lib.evaluation.oks import Evaluation
-from lib.evaluation.people import GroundTruth, arrange
 
 SIGMAS: np.ndarray = Params(iouType='keypoints').kpt_oks_sigmas
 

@@ -49,7 +49,7 @@ LINE = re.compile(r'iter (\d+)/\d+ \| (lr .*) \| [\d.]+ img/s')
 
 
 def write_experiment(folder: Path) -> Path:
-    """An experiment of some 390,000 parameters on 12 drawn images, an iteration a matter of tens of milliseconds."""
+    """An experiment of some 390,000 parameters on 12 images, an iteration a matter of tens of milliseconds."""
     write_dataset(folder / 'data', train_images=12, val_images=1, seed=1)
     (folder / 'config.py').write_text(CONFIG.format(root=str(folder / 'data')))
     (folder / 'train.py').write_text(TRAIN)

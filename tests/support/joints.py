@@ -25,7 +25,7 @@ UNTOUCHED = Augmentation(
 )
 
 
-def plain_draws(**changes) -> AugmentationSample:
+def plain_sample(**changes) -> AugmentationSample:
     nothing = dict(
         extension=np.ones(2),
         half_body=False,

@@ -7,7 +7,7 @@ import torch
 from easydict import EasyDict
 from torch import nn
 
-from cvpack.counters import CountedTogether
+from cvpack.batch_counters import FusedCounters
 from cvpack.precision import autocast
 from lib.models.mspn import UpsampleUnit
 from lib.models.resnet import BasicBlock
@@ -74,7 +74,7 @@ class Level(nn.Module):
 
 def steps(model: nn.Module, images: torch.Tensor, precision: str = 'fp32') -> dict[str, torch.Tensor]:
     """Losses of three steps of plain gradient descent, then the last step's gradients, and the state dict."""
-    counted, values = CountedTogether(model), {}
+    counted, values = FusedCounters(model), {}
     for number in range(3):
         model.zero_grad()
         with autocast(images.device.type, precision), counted:

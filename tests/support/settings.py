@@ -66,3 +66,11 @@ def keypoints(count: int) -> dict[str, object]:
         'SIGMAS': [0.1] * count,
     }
     return {f'DATASET.KEYPOINT.{key}': value for key, value in values.items()}
+
+
+def earlier(config: dict) -> dict:
+    """A plain configuration as versions wrote it that validated by TEST.DURING_TRAINING, here at every checkpoint."""
+    solver = {key: value for key, value in config['SOLVER'].items() if key != 'REFERENCE_GPUS'}
+    test = {**config['TEST'], 'DURING_TRAINING': 1, 'DURING_TRAINING_IMAGES': 50}
+    others = {key: value for key, value in config.items() if key != 'VALIDATION'}
+    return {**others, 'SOLVER': solver, 'TEST': test, 'DATASET': {**config['DATASET'], 'WHOLE_JOINTS': True}}

@@ -10,10 +10,8 @@ import torch
 
 from cvpack.files import read_json
 from lib.config import REPOSITORY
-from lib.tools.benchmark.__main__ import main
+from lib.tools.benchmark.__main__ import DEFAULT, main
 from lib.tools.benchmark.measure import Row, compare, one_thread, take_turns
-from lib.tools.benchmark.scaling import efficiency
-from lib.tools.benchmark.sections import DEFAULT
 
 KEYS = {'section', 'name', 'value', 'against', 'ratio', 'reach', 'met'}
 
@@ -61,23 +59,12 @@ def test_one_thread_gives_the_threads_back():
     assert torch.get_num_threads() == before
 
 
-def test_computed_efficiency():
-    """1 GB of gradients at 10 GB/s among 2 GPUs: 0.1 s; a backward pass of 0.2 s hides it, one of 0.04 s does not."""
-    assert efficiency(0.3, 1e9, 2, 10e9, overlap=False) == pytest.approx(0.75)
-    assert efficiency(0.3, 1e9, 2, 10e9, overlap=True) == 1
-    assert efficiency(0.06, 1e9, 2, 10e9, overlap=True) == pytest.approx(0.5)
-    assert efficiency(0.3, 1e9, 1, 10e9, overlap=False) == 1
-    many = [efficiency(0.3, 1e9, gpus, 10e9, overlap=False) for gpus in (8, 64, 512)]
-    assert many == sorted(many, reverse=True)
-    assert many[-1] > 0.3 / (0.3 + 0.2)
-
-
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
         (['date'], 'date is none of data, targets'),
         (['gpu', '--minutes', 'nan'], 'nan is not a number of minutes above 0'),
-        (['targets', '--repeats', '0'], '0 is not a number from 1'),
+        (['targets', '--repeats', '0'], 'argument --repeats: 0 is not'),
         (['data', '--root', 'nowhere'], 'nowhere has no data set in the published layout: prepare COCO'),
         (['targets', '--json', __file__ + '/rows.json'], 'rows.json cannot be written ('),
     ],
@@ -120,6 +107,5 @@ def test_all_sections(synthetic_coco, tmp_path):
     by_name = {row['name']: row for row in rows}
     # What does not depend on the machine's mood.
     assert by_name['a sample from worker to trainer, MB']['value'] == pytest.approx((256 * 192 * 3 + 17 * 3 * 4) / 1e6)
-    assert 'computed: 512 GPUs at 25 GB/s with overlap, efficiency' in by_name
     memory = next(row for name, row in by_name.items() if 'RUN_EFFICIENT' in name)
     assert memory['ratio'] < 0.8

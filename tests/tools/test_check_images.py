@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from cvpack.files import read_json
-from lib.datasets import coco
 from lib.datasets.checks import Issue
 from lib.datasets.description import COCO
 from lib.datasets.exif import orientation
+from lib.datasets.image_names import image_path
 from tests.support.annotations import coco_with, write_json
 from tests.support.check_data import JPEG, PIXELS, counts, found
 from tests.support.photos import png_with_exif, webp_with_exif, with_exif
@@ -66,8 +66,8 @@ def test_labels_of_stored_photos(synthetic_coco, tmp_path, number):
         return
     assert counts(findings) == {Issue.STORED: 2, Issue.EXIF: 1, Issue.OUTSIDE: 1}
     upright = f'EXIF orientation {number}, 90 x 120 pixels upright'
-    assert findings.examples[Issue.EXIF] == [f'image {second["file_name"]}: {upright}']
-    assert findings.examples[Issue.STORED] == [
+    assert list(findings.messages[Issue.EXIF]) == [f'image {second["file_name"]}: {upright}']
+    assert list(findings.messages[Issue.STORED]) == [
         f'image {first["file_name"]}: {upright}, its record says 120 x 90',
         f'image {third["file_name"]}: {upright}, 120 x 90 stored: it has a joint at (110, 80)',
     ]
@@ -82,7 +82,7 @@ def test_jpegs_with_holes_are_named(synthetic_coco, tmp_path, workers, capfd):
         copy = root / 'images' / file.relative_to(synthetic_coco / 'images')
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(file.read_bytes())
-    names = [coco.image_path(image['file_name']) for image in read_json(root / TRAIN)['images']]
+    names = [image_path(image['file_name']) for image in read_json(root / TRAIN)['images']]
     holes = [root / 'images' / names[i] for i in (1, 6)]
     for file in holes:
         data = file.read_bytes()
@@ -92,7 +92,7 @@ def test_jpegs_with_holes_are_named(synthetic_coco, tmp_path, workers, capfd):
     findings = found(root, workers=workers)
     assert os.path.samestat(stderr, os.fstat(2))
     assert counts(findings) == {Issue.HOLE: 2}
-    for file, example in zip(sorted(holes), findings.examples[Issue.HOLE]):
+    for file, example in zip(sorted(holes), list(findings.messages[Issue.HOLE])):
         assert f'image {file}: Corrupt JPEG data: ' in example
     print('still there', file=sys.stderr)
     printed = capfd.readouterr().err
@@ -119,7 +119,7 @@ def test_images_of_two_splits(synthetic_coco, tmp_path):
     findings = found(tmp_path, 'train', 'val')
     images = tmp_path / 'images'
     assert counts(findings) == {Issue.SHARED: 2}
-    assert findings.examples[Issue.SHARED] == [
+    assert list(findings.messages[Issue.SHARED]) == [
         f'image {images}/b.jpg: in train and in val',
         f'image {images}/copy.jpg: in val, the same as {images}/a.jpg in train',
     ]

@@ -11,14 +11,14 @@ from lib.datasets.checks import Issue
 from lib.datasets.description import COCO, MPII
 from lib.tools.check_data import __main__ as check_data
 from tests.support.annotations import MISSING, coco_with, instead, mpii_people, replace, write_json
-from tests.support.check_data import JPEG, counts, found
+from tests.support.check_data import JPEG, counts, first, found
 from tests.support.settings import load_config
 
 TRAIN, DET = COCO.train_json, COCO.val_boxes
 
 
 def edited(synthetic_coco, root, edit, name=TRAIN):
-    """The drawn people with edit(annotation, image) applied to each of a file."""
+    """The synthetic people with edit(annotation, image) applied to each of a file."""
     content = read_json(synthetic_coco / name)
     images = {image['id']: image for image in content['images']}
     for annotation in content['annotations']:
@@ -48,7 +48,7 @@ def test_boxes_as_corners(synthetic_coco, tmp_path):
     root, people = edited(synthetic_coco, tmp_path, to_corners)
     findings = found(root)
     assert 0.5 * people <= counts(findings)[Issue.CORNERS] <= people
-    example = findings.examples[Issue.CORNERS][0]
+    example = first(findings, Issue.CORNERS)
     assert f'{root / TRAIN}: annotation ' in example and ': box [' in example and ' in an image of ' in example
 
 
@@ -57,7 +57,7 @@ def test_a_detectors_boxes_as_corners(synthetic_coco, tmp_path):
     for box in boxes:
         to_corners(box)
     findings = found(coco_with(synthetic_coco, tmp_path, {DET: instead(boxes)}), 'val')
-    assert counts(findings).keys() == {Issue.CORNERS} and DET in findings.examples[Issue.CORNERS][0]
+    assert counts(findings).keys() == {Issue.CORNERS} and DET in first(findings, Issue.CORNERS)
 
 
 @pytest.mark.parametrize('growth', [1.25, 1.5, 2])
@@ -77,7 +77,7 @@ def test_ratios(synthetic_coco, tmp_path, fields):
     root, people = edited(synthetic_coco, tmp_path, ratios_of(*fields))
     findings = found(root)
     assert counts(findings) == {Issue.RATIOS: people}  # one finding each, whatever else follows from it
-    assert ('box [0.' if 'bbox' in fields else 'joint ') in findings.examples[Issue.RATIOS][0]
+    assert ('box [0.' if 'bbox' in fields else 'joint ') in first(findings, Issue.RATIOS)
 
 
 def test_ratios_in_mpiis_form(tmp_path):
@@ -102,7 +102,7 @@ def test_joints_far_outside_the_box(synthetic_coco, tmp_path):
         row['num_keypoints'] = 17
     findings = found(coco_with(synthetic_coco, tmp_path, {TRAIN: instead(content)}))
     assert counts(findings) == {Issue.FAR: 1}
-    assert 'joint 16 at (150, 20) for box [0.0, 0.0, 20.0, 30.0] in an image of ' in findings.examples[Issue.FAR][0]
+    assert 'joint 16 at (150, 20), box [0.0, 0.0, 20.0, 30.0]' in first(findings, Issue.FAR)
     other['keypoints'] = [150, 140, 2] * 10 + [172, 152, 2] * 7
     findings = found(coco_with(synthetic_coco, tmp_path / 'most', {TRAIN: instead(content)}))
     assert counts(findings) == {Issue.FAR: 2}
@@ -117,7 +117,7 @@ def test_people_said_to_have_no_joints(synthetic_coco, tmp_path):
     findings = found(coco_with(synthetic_coco, tmp_path, {TRAIN: instead(content)}))
     labelled = sum(value > 0 for value in dropped['keypoints'][2::3])
     assert counts(findings) == {Issue.UNCOUNTED: 1}
-    assert f'(id {dropped["id"]}): num_keypoints = 0, but {labelled} joints' in findings.examples[Issue.UNCOUNTED][0]
+    assert f'(id {dropped["id"]}): num_keypoints = 0, but {labelled} joints' in first(findings, Issue.UNCOUNTED)
 
 
 def test_a_file_without_annotations(synthetic_coco, tmp_path):

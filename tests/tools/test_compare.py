@@ -10,10 +10,11 @@ import pytest
 import scipy.io
 
 from cvpack.files import read_json
-from lib.datasets import coco, mpii
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
-from lib.evaluation import bootstrap
-from lib.evaluation import coco as coco_eval
+from lib.evaluation import bootstrap, coco
+from lib.evaluation.coco import CocoEvaluator
+from lib.evaluation.pckh import pckh
 from lib.tools import compare
 from lib.tools.compare import main
 from tests.support.commands import refused
@@ -62,19 +63,19 @@ def world(tmp_path):
 def with_metrics(path, content):
     """Writes a metrics.json with the metrics that its results have: COCO's ten, and PCK if it has that."""
     ground_truth, results = Path(content['truth']), path.parent / 'results.json'
-    metrics = coco_eval.keypoint_metrics(ground_truth, results, content['sigmas'])
+    metrics = coco.keypoint_metrics(read_json(ground_truth), read_json(results), content['sigmas'])
     if 'PCK@0.1' in content['metrics']:
         dataset = dataclasses.replace(COCO, root=ground_truth.parent, val_json=ground_truth.name, val_boxes='')
-        metrics = coco.evaluate(dataset, 'val', results, coco.test_records(dataset, 'val', True))
+        metrics = CocoEvaluator(dataset, CocoReader(dataset).test_set('val', True)).evaluate(read_json(results))
     path.write_text(json.dumps({**content, 'metrics': metrics}))
     return path
 
 
-def tables(capsys, *paths, images=IMAGES, draws='200') -> dict[str, list[list[str]]]:
+def tables(capsys, *paths, images=IMAGES, resamples='200') -> dict[str, list[list[str]]]:
     """The cells of the printed tables' rows below their heads, by metric."""
-    main([*map(str, paths), '--draws', draws])
+    main([*map(str, paths), '--resamples', resamples])
     *blocks, last = capsys.readouterr().out.strip().split('\n\n')
-    assert last == f'{draws} draws of {images} images'
+    assert last == f'{resamples} resamples of {images} images'
     found = {}
     for block in blocks:
         (name, *head), *rows = [re.split(r'\s{2,}', line) for line in block.splitlines()]
@@ -90,7 +91,7 @@ def test_better_worse_and_noise(world, capsys):
     flicker = world('flicker', base + np.random.default_rng(1).choice([-1.5, 1.5], IMAGES))
     good, bad = world('good', base - 4), world('bad', base + 4)
     found = tables(capsys, first, flicker, good, bad, first)
-    assert list(found) == [name for name in coco_eval.METRICS if name not in ('APM', 'ARM')]  # nobody is of medium size
+    assert list(found) == [name for name in coco.METRICS if name not in ('APM', 'ARM')]  # nobody is of medium size
     rows = found['AP']
     assert [row[-1] for row in rows[1:]] == ['noise', 'better', 'worse', 'no difference']
     assert rows[0][0] == str(first.parent) and len(rows[0]) == 3
@@ -131,15 +132,15 @@ def test_pairing_narrows_the_interval(world):
     """Images are as hard for one test as for the other: their difference varies less than each of them."""
     hard = np.random.default_rng(2).choice([2.0, 25.0], IMAGES)
     runs = [compare.read_run(world(name, hard + plus), None) for name, plus in (('a', 0), ('b', 1))]
-    synthetic_coco = bootstrap.draws([run.metrics for run in runs], IMAGES, 200)
-    assert np.std(synthetic_coco[1][:, 0] - synthetic_coco[0][:, 0]) < 0.3 * np.std(synthetic_coco[0][:, 0])
-    np.testing.assert_array_equal(synthetic_coco, bootstrap.draws([run.metrics for run in runs], IMAGES, 200))
+    resamples, again = (bootstrap.resample([run.test.metrics for run in runs], IMAGES, 200) for _ in range(2))
+    assert np.std(resamples[1][:, 0] - resamples[0][:, 0]) < 0.3 * np.std(resamples[0][:, 0])
+    np.testing.assert_array_equal(resamples, again)
 
 
 def test_the_interval_of_a_mean():
     """Of a mean of 400 coin flips: standard error .025."""
     flips = np.arange(400) % 2
-    low, high = bootstrap.interval(bootstrap.draws([lambda w: flips @ w / w.sum()], 400, 2000)[0])
+    low, high = bootstrap.interval(bootstrap.resample([lambda w: flips @ w / w.sum()], 400, 2000)[0])
     assert (low, high) == pytest.approx((0.5 - 1.96 * 0.025, 0.5 + 1.96 * 0.025), abs=0.006)
 
 
@@ -148,7 +149,7 @@ def test_a_truth_that_moved(world, tmp_path, capsys):
     moved = (tmp_path / 'truth.json').rename(tmp_path / 'moved.json')
     assert 'truth.json does not exist' in refused(capsys, main, str(path))
     main([str(path), '--truth', str(moved), '--draws', '5'])
-    assert '5 draws of 60 images' in capsys.readouterr().out
+    assert '5 resamples of 60 images' in capsys.readouterr().out
 
 
 def change(path, **fields) -> None:
@@ -160,8 +161,8 @@ REFUSALS = {
     'no json': (lambda path: path.write_text('{'), 'metrics.json is not valid json'),
     'a list': (lambda path: path.write_text('[]'), 'is no metrics.json of this project'),
     'foreign': (lambda path: path.write_text('{"AP": 1}'), 'is no metrics.json of this project'),
-    'of test-dev': (lambda path: change(path, metrics=None), 'is of a test without truth'),
-    'of old': (lambda path: change(path, ground_truth=None), 'does not tell truth, which comparing needs: test again'),
+    'of test-dev': (lambda path: change(path, metrics=None), 'is of a test without ground truth'),
+    'of old': (lambda path: change(path, truth=None), 'does not tell truth, which comparing needs: test again'),
     'sigmas': (lambda path: change(path, sigmas=['x']), 'sigmas should be numbers'),
     'words': (lambda path: change(path, metrics={'AP': 'high'}), 'metrics should be numbers: test again'),
     'figures': (lambda path: change(path, metrics={'AR': 1}), 'says otherwise'),
@@ -181,7 +182,7 @@ REFUSALS = {
         lambda path: (path.parent / 'results.json').write_text(
             json.dumps([{'image_id': 77, 'score': 1, 'keypoints': [1.0] * 51}])
         ),
-        'people in image 77, which the truth does not list',
+        'people in image 77, which the ground truth does not list',
     ),
     'truth': (lambda path: (path.parents[1] / 'truth.json').write_text('{}'), 'is not a COCO annotation file'),
 }
@@ -195,8 +196,8 @@ def test_refusals(world, capsys, case):
     assert expected in refused(capsys, main, str(path))
 
 
-def mpii_test(folder, seed: int, pixels: float, names=None):
-    """A metrics.json of 40 people in 20 images, with heads of which half is 30 pixels."""
+def mpii_test(folder, seed: int, pixels: float, names=None, scale=100):
+    """A metrics.json of 40 people in 20 images, with heads of which half is 30 pixels. scale: of earlier versions, 1"""
     folder.mkdir(parents=True)
     ground_truth = folder / 'valid.mat'
     positions = np.random.default_rng(0).uniform(50, 150, (16, 2, 40))
@@ -210,7 +211,7 @@ def mpii_test(folder, seed: int, pixels: float, names=None):
     rows = [{'image': name, 'keypoints': person.tolist()} for name, person in zip(names, found)]
     (folder / 'results.json').write_text(json.dumps(rows))
     content = {
-        'metrics': mpii.pckh(found, ground_truth),
+        'metrics': {name: value / scale for name, value in pckh(found, ground_truth).items()},
         'results': 'results.json',
         'truth': str(ground_truth),
         'sigmas': [],
@@ -222,11 +223,11 @@ def mpii_test(folder, seed: int, pixels: float, names=None):
 def test_mpii(tmp_path, capsys):
     """Mean PCKh over images, of which each has two people here."""
     first, second = mpii_test(tmp_path / 'a', 1, 18), mpii_test(tmp_path / 'b', 2, 18)
-    better = mpii_test(tmp_path / 'c', 1, 14)
+    better = mpii_test(tmp_path / 'c', 1, 14, scale=1)  # as earlier versions wrote it: in per cent
     found = tables(capsys, first, second, better, images=20)
     assert list(found) == list(read_json(first)['metrics'])
     for name, figure in read_json(first)['metrics'].items():
-        assert float(found[name][0][1]) == pytest.approx(figure, abs=0.051)
+        assert float(found[name][0][1]) == pytest.approx(100 * figure, abs=0.051)
     for name in ('Mean', 'Mean@0.1'):
         assert [row[-1] for row in found[name][1:]] == ['noise', 'better']
 
@@ -249,4 +250,4 @@ def test_tests_by_other_sigmas_or_another_truth(world, tmp_path, capsys):
     moved.write_text(json.dumps(ground_truth))
     with_metrics(other, {**read_json(other), 'truth': str(moved)})
     for second in (lenient, other):
-        assert 'was measured by another truth or other sigmas than' in refused(capsys, main, first, second)
+        assert 'was measured by another ground truth or other sigmas than' in refused(capsys, main, first, second)

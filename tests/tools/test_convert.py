@@ -89,7 +89,7 @@ def test_the_average_can_be_taken(network, tmp_path, capsys):
     run('--weights', path, '--to', 'own', '--output', tmp_path / 'a.pth', '--ema')
     assert same(checkpoint.load(tmp_path / 'a.pth')['model'], checkpoint.load(path)['ema'])
     arguments = ['--weights', tmp_path / 'a.pth', '--to', 'own', '--output', tmp_path / 'b.pth', '--ema']
-    assert 'has no moving average' in refused(capsys, convert.main, *arguments)
+    assert 'has no EMA' in refused(capsys, convert.main, *arguments)
 
 
 # ------------------------------------------------------------------------------------------------------- torchvision
@@ -124,8 +124,8 @@ def test_a_network_to_torchvision(tmp_path, capsys):
     trunk = sum(key.startswith(('top.', 'stage0.downsample.')) for key in state)
     printed = capsys.readouterr().out
     assert f'{len(state)} tensors matched' in printed
-    assert f'torchvision, {trunk - 20} tensors, 20 biases taken over' in printed
-    assert f'{len(state) - trunk} of no ResNet left out' in printed
+    assert f'torchvision, {trunk - 20} tensors, 20 biases' in printed
+    assert f'{len(state) - trunk} outside the ResNet' in printed
     bgr = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         x = resnet.maxpool(resnet.relu(resnet.bn1(resnet.conv1(bgr.flip(1)))))
@@ -229,7 +229,7 @@ def test_mmpose_takes_biases_over(network, tmp_path, capsys):
     torch.save({'state_dict': mmpose_like(model)}, tmp_path / 'mm.pth')
     run('--weights', path, '--to', 'mmpose', '--output', tmp_path / 'b.pth', '--like', tmp_path / 'mm.pth')
     biases = sum(key.endswith('conv.bias') for key in model.state_dict())
-    assert f'{biases} biases taken over' in capsys.readouterr().out
+    assert f'{biases} biases' in capsys.readouterr().out
     run('--weights', tmp_path / 'b.pth', '--to', 'own', '--output', tmp_path / 'c.pth', '--experiment', experiment)
     torch.testing.assert_close(outputs(load_experiment(tmp_path / 'c.pth')[1]), outputs(model), rtol=1e-4, atol=1e-4)
 
@@ -298,7 +298,7 @@ UNFIT = {
     ),
     'a ResNet to mmpose': (lambda _: torchvision.models.resnet18().state_dict(), 'mmpose', 'takes a whole network'),
     'a network to mmpose by no names': (lambda model: model.state_dict(), 'mmpose', 'needs --like FILE'),
-    'nothing of MSPN': (lambda _: {'a': torch.ones(1)}, 'own', "no tensors of MSPN's, nor of a ResNet"),
+    'nothing of MSPN': (lambda _: {'a': torch.ones(1)}, 'own', 'unfit.pth has no tensors of MSPN or of a ResNet'),
 }
 
 

@@ -16,20 +16,21 @@ from cvpack import checkpoint
 from lib.config import REPOSITORY, override, to_plain
 from lib.datasets.joints import crop
 from lib.datasets.synthetic import draw_image
-from lib.deploy.exportable import build_exportable, decode_in_crop
 from lib.deploy.saved import load_experiment
-from lib.loader import normalize
+from lib.inference import build_decoder
 from lib.models.mspn import build_mspn
+from lib.models.normalize import build_normalize
 from lib.tools.export import __main__ as export
 from lib.tools.export.crops import find_crops
+from lib.tools.export.formats import exported_estimator
 from lib.utils import heatmap
 from lib.utils.transforms import crop_matrix
 from tests.support.commands import refused
 from tests.support.networks import fill
 from tests.support.settings import load_config
 
-NEEDS = {'onnx': ('onnx', 'onnxruntime'), 'safetensors': ('safetensors',), 'torchscript': (), 'torch-export': ()}
-GRAPHS = ('onnx', 'torchscript', 'torch-export')
+NEEDS = {'onnx': ('onnx', 'onnxruntime'), 'safetensors': ('safetensors',), 'torch-export': ()}
+GRAPHS = ('onnx', 'torch-export')
 
 
 @pytest.fixture(scope='module')
@@ -64,8 +65,7 @@ def run_file(path, form: str, crops: np.ndarray) -> list[np.ndarray]:
         import onnxruntime
 
         return onnxruntime.InferenceSession(path).run(None, {'crops': crops})
-    network = torch.jit.load(path) if form == 'torchscript' else torch.export.load(path).module()
-    outputs = network(torch.from_numpy(crops))
+    outputs = torch.export.load(path).module()(torch.from_numpy(crops))
     return [output.numpy() for output in (outputs if isinstance(outputs, (tuple, list)) else [outputs])]
 
 
@@ -80,10 +80,7 @@ def read_metadata(path, form: str) -> dict[str, str]:
         with safe_open(path, framework='np') as file:
             return file.metadata()
     extra = {'config': '', 'weights_sha256': '', 'git_revision': ''}
-    if form == 'torchscript':
-        torch.jit.load(path, _extra_files=extra)
-    else:
-        torch.export.load(path, extra_files=extra)
+    torch.export.load(path, extra_files=extra)
     return {key: value.decode() if isinstance(value, bytes) else value for key, value in extra.items()}
 
 
@@ -95,15 +92,15 @@ def check_metadata(metadata: dict[str, str], saved) -> None:
 
 @torch.no_grad()
 def expected(saved, crops: np.ndarray) -> torch.Tensor:
-    """The heatmaps of the network as it was trained: BatchNorm not folded, normalised by the loader."""
+    """The heatmaps of the network as it was trained: BatchNorm not folded, normalised as in training."""
     _, cfg, model = saved
-    return model(normalize(torch.from_numpy(crops), cfg))
+    return model(build_normalize(cfg)(torch.from_numpy(crops)))
 
 
 @pytest.mark.filterwarnings('ignore::FutureWarning', 'ignore::DeprecationWarning')
 @pytest.mark.parametrize(
     ('form', 'half'),
-    [('onnx', False), ('onnx', True), ('torchscript', False), ('torchscript', True), ('torch-export', False)],
+    [('onnx', False), ('onnx', True), ('torch-export', False)],
 )
 def test_heatmaps_are_the_networks(form, half, saved, crops, tmp_path, capsys):
     """One crop, three and none, from uint8 BGR; half the bytes for half the precision; the file says what it is of."""
@@ -139,21 +136,6 @@ def test_joints_are_those_of_decode(form, saved, crops, tmp_path):
         np.testing.assert_allclose(outputs[1], scores[: len(part)], atol=1e-4)
 
 
-def test_tracing_changes_no_joint():
-    """The operations that suit a graph find what the faster ones find, at the border and in an empty map too."""
-    torch.manual_seed(0)
-    heatmaps = torch.rand(3, 5, 16, 12) ** 8 * 255
-    heatmaps[0, 0] = 0
-    heatmaps[0, 1, 0, 11] = 300
-    center, scale = torch.rand(3, 2), torch.rand(3, 2)
-    for kernel in (5, 9):
-        ways = [
-            heatmap.decode(heatmaps, center, scale, (64, 48), kernel, [0.25], traced=traced) for traced in (False, True)
-        ]
-        for fast, traced in zip(*ways):
-            torch.testing.assert_close(fast, traced)
-
-
 @pytest.mark.parametrize('ema', [False, True], ids=['last', 'average'])
 def test_safetensors_is_read_as_a_checkpoint(ema, saved, tmp_path):
     need('safetensors')
@@ -170,57 +152,46 @@ def test_safetensors_is_read_as_a_checkpoint(ema, saved, tmp_path):
 
 
 def test_the_network_stays_as_it_was(saved):
-    """Deployment folds and rounds a copy."""
+    """What is exported is a copy, folded and rounded."""
     _, cfg, model = saved
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    build_exportable(cfg, model, with_decode=True, half=True)
+    exported_estimator(cfg, model, half=True)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-def test_a_file_that_computes_something_else_is_not_written(saved, tmp_path, monkeypatch, capsys):
-    """What was there before stays."""
-    path = tmp_path / 'a.pt'
-    path.write_text('earlier')
-    write, run, engine = export.FORMATS['torchscript']
-    monkeypatch.setitem(
-        export.FORMATS,
-        'torchscript',
-        (write, lambda content, job: lambda crops: [run(content, job)(crops)[0] * 1.01], engine),
-    )
-    arguments = ['--weights', f'{saved[0]}', '--format', 'torchscript', '--output', f'{path}']
-    assert f'{path} is not written: that is too much' in refused(capsys, export.main, *arguments)
-    assert path.read_text() == 'earlier' and list(tmp_path.iterdir()) == [path]
+@pytest.mark.parametrize('wrong', ['heatmaps', 'joints', 'scores'])
+def test_a_file_that_computes_something_else_is_not_written(wrong, saved, tmp_path, monkeypatch, capsys):
+    """Heatmaps off by a hundredth, four joints of ten elsewhere, or all scores a tenth higher; the old file stays."""
 
-
-@pytest.mark.parametrize('wrong', ['joints', 'scores'])
-def test_a_graph_that_decodes_wrongly_is_not_written(wrong, saved, tmp_path, monkeypatch, capsys):
-    """Four joints of ten elsewhere, or all scores a tenth higher."""
-    write, run, engine = export.FORMATS['torchscript']
-
-    def run_wrongly(content, job):
+    def run_wrongly(_, job: export.Export):
         def outputs(crops):
-            keypoints, scores = run(content, job)(crops)
+            if wrong == 'heatmaps':
+                return [(job.graph(torch.from_numpy(crops)) * 1.01).numpy()]
+            keypoints, scores = (value.numpy() for value in job.graph(torch.from_numpy(crops)))
             if wrong == 'scores':
                 return [keypoints, scores + 0.1]
-            keypoints[:, : 4 * keypoints.shape[1] // 10] += 50
+            keypoints = keypoints + 50 * (np.arange(keypoints.shape[1]) < 0.4 * keypoints.shape[1])[:, None]
             return [keypoints, scores]
 
         return outputs
 
-    monkeypatch.setitem(export.FORMATS, 'torchscript', (write, run_wrongly, engine))
-    output = tmp_path / 'a.pt'
-    arguments = ['--weights', saved[0], '--format', 'torchscript', '--output', output, '--with-decode']
-    assert f'{output} is not written: that is too much' in refused(capsys, export.main, *arguments)
-    assert not output.exists()
+    path = tmp_path / 'a.pt2'
+    path.write_text('earlier')
+    monkeypatch.setitem(export.FORMATS, 'torch-export', (lambda _: b'new', run_wrongly, 'torch'))
+    arguments = ['--weights', saved[0], '--format', 'torch-export', '--output', path]
+    arguments += [] if wrong == 'heatmaps' else ['--with-decode']
+    assert f'{path} is not written: that is too much' in refused(capsys, export.main, *arguments)
+    assert path.read_text() == 'earlier' and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
         (['--format', 'safetensors', '--with-decode'], 'weights and no graph to decode in'),
-        (['--format', 'torchscript', '--images', '{folder}/none'], 'is not a folder'),
-        (['--format', 'torchscript', '--images', '{folder}'], 'holds no picture'),
-        (['--format', 'torchscript', '--output', '/proc/none/a'], 'No such file or directory'),
+        (['--format', 'torchscript'], '--format torchscript is not written: take torch-export'),
+        (['--format', 'torch-export', '--images', '{folder}/none'], 'is not a folder'),
+        (['--format', 'torch-export', '--images', '{folder}'], 'holds no picture'),
+        (['--format', 'torch-export', '--output', '/proc/none/a'], 'No such file or directory'),
     ],
 )
 def test_refusals(arguments, message, saved, tmp_path, capsys):
@@ -246,7 +217,7 @@ def test_a_missing_package_is_named(form, package, saved, tmp_path, monkeypatch,
 def test_damaged_safetensors_are_refused(saved, tmp_path, capsys):
     need('safetensors')
     path = tmp_path / 'a.safetensors'
-    arguments = ['--weights', f'{path}', '--format', 'torchscript', '--output', f'{tmp_path / "b"}']
+    arguments = ['--weights', f'{path}', '--format', 'torch-export', '--output', f'{tmp_path / "b"}']
     assert 'does not exist' in refused(capsys, export.main, *arguments)
     path.write_bytes(b'\xff' * 100)
     assert f'{path} is not a readable safetensors file' in refused(capsys, export.main, *arguments)
@@ -302,9 +273,8 @@ def test_the_pages_script(saved, tmp_path):
     np.testing.assert_allclose(np.float32([row[3] for row in rows]), scores[0, :, 0], atol=6e-3)
 
 
-def test_decode_in_crop_is_the_middle_of_the_cell(saved):
+def test_joints_in_the_crop_are_in_the_middle_of_the_cell(saved):
     cfg = saved[1]
     heatmaps = torch.zeros(1, 1, 16, 16)
     heatmaps[0, 0, 5, 9] = 255
-    keypoints, _ = decode_in_crop(cfg, heatmaps)
-    assert (keypoints[0, 0] - torch.tensor([38.0, 22.0])).abs().max() <= 1.01
+    assert (build_decoder(cfg)(heatmaps)[0, 0, :2] - torch.tensor([38.0, 22.0])).abs().max() <= 1.01

@@ -15,10 +15,11 @@ from cvpack import checkpoint
 from cvpack.errors import InputError
 from cvpack.files import read_json
 from lib.config import override, to_plain
-from lib.datasets import coco
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
 from lib.deploy.predictor import PosePredictor, whole_image
-from lib.inference import predict, prepare_for_inference
+from lib.evaluation.coco import CocoEvaluator
+from lib.inference import build_estimator, predict
 from lib.models.mspn import build_mspn
 from lib.tools.predict.__main__ import main
 from lib.tools.predict.media import open_source
@@ -103,12 +104,10 @@ def test_results_are_those_of_a_test(weights, synthetic_coco, tmp_path):
     cfg = PosePredictor(weights).cfg
     model = build_mspn(cfg)
     model.load_state_dict(checkpoint.load(weights)['model'])
-    records = coco.test_records(COCO.at(synthetic_coco), 'val', gt_boxes=False)
+    evaluator = CocoEvaluator(COCO, CocoReader(COCO.at(synthetic_coco)).test_set('val', gt_boxes=False))
     device = torch.device('cpu')
-    results = coco.write_results(
-        records, *predict(cfg, prepare_for_inference(cfg, model, device), records, device), tmp_path
-    )
-    expected = read_json(results)
+    found = predict(cfg, [build_estimator(cfg, model, device)], evaluator.records, device)
+    expected = evaluator.rows(*found)
     assert len(rows) == len(expected) > cfg.TEST.IMS_PER_GPU
     for found in (rows, expected):
         found.sort(key=lambda row: (row['image_id'], row['score']))
@@ -180,7 +179,7 @@ def test_a_folder_with_files_that_are_no_pictures(weights, synthetic_coco, tmp_p
     names_all(
         said,
         'each whole image is taken for one person',
-        "skipped 'cut short.jpg': image that is cut short or damaged",
+        "skipped 'cut short.jpg': image that is truncated or damaged",
         "skipped 'a letter.png': file that is not an image",
         f'{output}: 2 images, 2 people, 2 skipped',
     )
@@ -306,7 +305,7 @@ def test_nothing_readable_is_an_error(weights, tmp_path, capsys):
     (tmp_path / 'in').mkdir()
     (tmp_path / 'in/a.jpg').write_bytes(b'')
     error = refused(capsys, main, '--weights', weights, '--input', tmp_path / 'in', '--output', tmp_path / 'out')
-    names_all(error, tmp_path / 'in', 'no image of it could be read')
+    names_all(error, tmp_path / 'in', 'no image in it could be read')
 
 
 # ---------------------------------------------------------------------------------------------------- videos
@@ -361,7 +360,7 @@ REFUSALS = {
     'text': (
         {'--input': 'notes.txt'},
         '--input notes.txt: no image that this OpenCV reads (passed over: 1 .txt)',
-        'as one of .mp4',
+        'one of .mp4',
     ),
     'a folder without pictures': ({'--input': 'empty'}, '--input empty: no image that this OpenCV reads; a video'),
     'a video that is none': ({'--input': 'clip.mp4'}, 'clip.mp4 cannot be opened'),
@@ -370,14 +369,14 @@ REFUSALS = {
     'above the input': ({'--output': '.'}, 'would be overwritten'),
     'over some of the input': ({'--output': 'in/sub dir'}, 'a folder of the input with other files in it'),
     'a file as output': ({'--output': 'notes.txt'}, 'notes.txt is a file'),
-    'below a file': ({'--output': 'notes.txt/out'}, 'cannot write', 'notes.txt'),
+    'below a file': ({'--output': 'notes.txt/out'}, 'notes.txt', '--output'),
     'no weights': ({'--weights': 'absent.pth'}, 'absent.pth does not exist'),
     'other weights': ({'--weights': 'notes.txt'}, 'notes.txt is not a readable checkpoint'),
-    'no average': ({'--ema': None}, 'has no moving average of the weights'),
+    'no average': ({'--ema': None}, 'has no EMA of the weights'),
     'detector alone': ({'--detector': 'torchvision:ssd300_vgg16'}, '--detector and --detector-weights go together'),
     'a pattern of nothing': ({'--input': 'in/*.bmp'}, 'in/*.bmp does not exist'),
-    'a category of nothing': ({'--category': '3'}, '--category is of boxes'),
-    'a score of nothing': ({'--min-score': '0.3'}, '--min-score is of boxes'),
+    'a category of nothing': ({'--category': '3'}, '--category applies to boxes'),
+    'a score of nothing': ({'--min-score': '0.3'}, '--min-score applies to boxes'),
 }
 
 

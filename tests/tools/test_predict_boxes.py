@@ -32,7 +32,7 @@ def find(
     """Names of images, or numbers of frames -> the left sides of their boxes, and the image's id, if they have any."""
     path = tmp_path / 'boxes.json'
     path.write_text(json.dumps(content))
-    frames = [Frame(name, None, '') for name in names] if names else [Frame('clip.mp4', i, '') for i in range(5)]
+    frames = [Frame(name, None) for name in names] if names else [Frame('clip.mp4', i) for i in range(5)]
     found = BoxFile(path, names, min_score, category)(frames)
     return {
         frame.name if names else frame.number: (people.boxes[:, 0].tolist(), people.image_id)
@@ -120,10 +120,10 @@ def test_categories_by_number_and_by_name(tmp_path, capsys):
     content = {**LISTED, 'categories': NAMED, 'annotations': [b | {'image_id': 7} for b in boxes]}
     for category in ('19', 'horse'):
         assert find(tmp_path, content, category=category) == {NAMES[0]: ([1, 4], 7)}
-        said = "2 boxes of category 19; left out: 1 of category 1 ('person'), 1 of crowds"
+        said = "2 boxes of category 19; left out: 1 of category 1 ('person'), 1 crowds"
         names_all(capsys.readouterr().out, said)
     assert find(tmp_path, content) == {NAMES[0]: ([2], 7)}
-    names_all(capsys.readouterr().out, "1 boxes of people; left out: 2 of category 19 ('horse'), 1 of crowds")
+    names_all(capsys.readouterr().out, "1 boxes of people; left out: 2 of category 19 ('horse'), 1 crowds")
     for category in ('cow', 'cat'):
         with pytest.raises(InputError, match=rf"--category {category}: the categories that .* 'horse' \(19\)"):
             find(tmp_path, content, category=category)
@@ -141,13 +141,13 @@ def test_boxes_of_no_size_are_counted(tmp_path, capsys):
     slips = [[1, 2, 0, 9], [1, 2, 9, -1], [1, 2, float('nan'), 9], [1, 2, float('inf'), 9]]
     content = [box(1, image_id=139), *({'image_id': 139, 'bbox': slip} for slip in slips)]
     assert find(tmp_path, content) == {NAMES[0]: ([1], 139)}
-    names_all(capsys.readouterr().out, '1 boxes of people; left out: 4 of no size, or not finite')
+    names_all(capsys.readouterr().out, '1 boxes of people; left out: 4 empty or not finite')
 
 
 def test_boxes_of_other_images_are_counted(tmp_path, capsys):
     content = [box(1, image_id=139), box(2, image_id=5), box(3, image_id=6)]
     assert find(tmp_path, content) == {NAMES[0]: ([1], 139)}
-    names_all(capsys.readouterr().out, 'boxes.json: 2 boxes of images that are not in the input')
+    names_all(capsys.readouterr().out, 'boxes.json: 2 boxes left out')
 
 
 REFUSALS = {
@@ -157,11 +157,11 @@ REFUSALS = {
     'nobody': ([], 'none of its 0 boxes of people is of the input'),
     'strangers': ([box(1, image_id=5)], 'none of its 1 boxes', '(the first: image_id 5)'),
     'an id that is not listed': ({**LISTED, 'annotations': [box(1, image_id=140)]}, 'none of its 1 boxes'),
-    'neither name nor id': ([box(1)], 'box 0', 'image_id = None should be a whole number'),
+    'neither name nor id': ([box(1)], 'box 0', 'image_id = None should be an integer'),
     'some without names': ([box(1, file_name='1.jpg'), box(2)], 'box 1', 'file_name = None should be a path'),
     'empty boxes alone': (
         [{'image_id': 139, 'bbox': [1, 1, 0, 9]}],
-        'none of its 0 boxes of people is of the input (left out: 1 of no size, or not finite)',
+        'none of its 0 boxes of people is of the input (left out: 1 empty or not finite)',
     ),
     'no box': ([{'image_id': 139}], 'bbox is missing'),
     'a score in words': ([box(1, image_id=139, score='high')], "score = 'high' should be a number"),

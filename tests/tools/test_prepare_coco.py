@@ -5,8 +5,9 @@ import json
 import pycocotools.coco
 import pytest
 
-from lib.datasets import coco
+from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
+from lib.datasets.image_names import image_path
 from tests.support.annotations import write_json
 from tests.support.prepare import box, fail, make_2014, make_2017, run, snapshot
 
@@ -25,21 +26,21 @@ def test_coco_2017(tmp_path, images, capsys):
         official = json.loads((source / f'annotations/person_keypoints_{split}.json').read_text())
         written = json.loads((target / f'gt_json/{name}.json').read_text())
         for image in written['images']:
-            assert (target / 'images' / coco.image_path(image['file_name'])).is_file()
+            assert (target / 'images' / image_path(image['file_name'])).is_file()
             image['file_name'] = image['file_name'].removeprefix(f'{split}/')
         assert written == official
     boxes = json.loads((target / 'det_json/minival_2014_det.json').read_text())
     assert [entry['image_id'] for entry in boxes] == [4, 5]
     assert {entry['source'] for entry in boxes} == {'annotation'}
-    assert '3 images listed, 0 of them absent' in printed
-    assert '3 images, 9 annotations, 3 of them people with keypoints' in printed
-    assert '2 annotated boxes in place of detections' in printed
-    assert 'not comparable with the published figures' in printed
+    assert '3 images listed, 0 of them missing' in printed
+    assert '3 images, 9 annotations, 3 people with keypoints' in printed
+    assert '2 annotated boxes' in printed
+    assert 'not comparable with published results' in printed
 
     after = snapshot(target)
     printed = run(capsys, 'coco', '--source', source, '--target', target)
     assert [line.split(': ')[1].split(',')[0] for line in printed.splitlines()] == ['kept'] * 5
-    assert 'not comparable with the published figures' in printed
+    assert 'not comparable with published results' in printed
     assert snapshot(target) == after and snapshot(source) == before
 
 
@@ -47,13 +48,13 @@ def test_coco_is_prepared_in_the_home_folder(tmp_path, monkeypatch, capsys):
     source = make_2017(tmp_path / 'download')
     monkeypatch.setenv('MSPN_HOME', str(tmp_path / 'home'))
     run(capsys, 'coco', '--source', source)
-    assert len(coco.train_records(COCO.at(tmp_path / 'home/dataset/COCO'), 1)) == 3
+    assert len(CocoReader(COCO.at(tmp_path / 'home/dataset/COCO')).train_records(1)) == 3
 
 
 def test_coco_is_prepared_where_it_was_unpacked(tmp_path, capsys):
     folder = make_2017(tmp_path / 'COCO', 'images')
     assert f'{folder}/images/val2017: kept' in run(capsys, 'coco', '--source', folder, '--target', folder)
-    assert len(coco.test_records(COCO.at(folder), 'val', False)) == 2
+    assert len(CocoReader(COCO.at(folder)).test_set('val', False).records) == 2
 
 
 @pytest.mark.parametrize(('jsons', 'images'), [('', ''), ('annotations', ''), ('gt_json', 'images')])
@@ -64,18 +65,18 @@ def test_coco_2014(tmp_path, jsons, images, capsys):
     for split in ('train2014', 'val2014'):
         assert (target / 'images' / split).readlink() == source / images / split
     assert (target / 'gt_json/minival_2014.json').readlink() == source / jsons / 'minival_2014.json'
-    records = coco.train_records(COCO.at(target), 1)
+    records = CocoReader(COCO.at(target)).train_records(1)
     assert [path.decode() for path in records.paths] == [
         'train2014/COCO_train2014_000000000001.jpg',
         'val2014/COCO_val2014_000000000002.jpg',
     ]
-    assert len(coco.test_records(COCO.at(target), 'val', False)) == 1
+    assert len(CocoReader(COCO.at(target)).test_set('val', False).records) == 1
 
 
 def test_coco_counts_absent_images(tmp_path, capsys):
     source = make_2017(tmp_path / 'download')
     (source / 'val2017/000000000004.jpg').unlink()
-    assert '2 images listed, 1 of them absent' in run(capsys, 'coco', '--source', source, '--target', tmp_path / 'a')
+    assert '2 images listed, 1 of them missing' in run(capsys, 'coco', '--source', source, '--target', tmp_path / 'a')
     (source / 'val2017/000000000005.jpg').unlink()
     message = fail(capsys, 'coco', '--source', source, '--target', tmp_path / 'b')
     assert f'{source}/val2017 has none of the 2 listed images' in message
@@ -89,11 +90,11 @@ def test_coco_says_what_is_missing(tmp_path, capsys):
     def message() -> str:
         return fail(capsys, 'coco', '--source', source, '--target', target)
 
-    assert f'{source} is no COCO download' in message()
+    assert f'{source} is not a COCO download' in message()
     assert 'person_keypoints_{train,val}2017.json' in message() and 'minival_2014.json' in message()
     make_2017(source)
     (source / 'train2017').rename(source / 'train')
-    assert f'no folder {source}/train2017 or {source}/images/train2017' in message()
+    assert f'{source}/train2017 ' in message() and f'{source}/images/train2017 ' in message()
     assert f'{ADDRESS}/zips/train2017.zip' in message()
     annotations = source / 'annotations/person_keypoints_train2017.json'
     annotations.write_text('{"images": [')
@@ -101,7 +102,7 @@ def test_coco_says_what_is_missing(tmp_path, capsys):
     annotations.write_text('[1]')
     assert f'{annotations} is not a COCO annotation file' in message()
     annotations.unlink()
-    assert f'no file {annotations}' in message() and 'annotations_trainval2017.zip' in message()
+    assert f'{annotations} does not exist' in message() and 'annotations_trainval2017.zip' in message()
     assert not target.exists()
 
 
@@ -148,7 +149,7 @@ def test_coco_detections(tmp_path, capsys):
     detections = write_json(tmp_path / 'detections.json', boxes)
     arguments = ('coco', '--source', source, '--target', target)
     printed = run(capsys, *arguments, '--detections', detections)
-    assert '4 boxes, 3 of people, 1 of those on images that are not listed' in printed
+    assert '4 boxes, 3 of people, 1 of those in images that are not listed' in printed
     assert 'comparable' not in printed
     copied = target / 'det_json/minival_2014_det.json'
     assert copied.read_bytes() == detections.read_bytes() and not copied.is_symlink()
@@ -169,7 +170,7 @@ def test_coco_test_dev(tmp_path, capsys):
     (source / 'test2017').mkdir()
     (source / 'test2017/7.jpg').touch()
     assert 'test_dev.json: written, 1 images, 0 annotations' in run(capsys, *arguments)
-    records = coco.test_records(COCO.at(target), 'test', False)
+    records = CocoReader(COCO.at(target)).test_set('test', False).records
     assert [path.decode() for path in records.paths] == ['test2017/7.jpg']
     assert (target / 'images/test2017').readlink() == source / 'test2017'
 
@@ -177,10 +178,13 @@ def test_coco_test_dev(tmp_path, capsys):
 def test_coco_on_real_images(tmp_path, shared, capsys):
     source, target = shared / 'data/coco_subset', tmp_path / 'COCO'
     printed = run(capsys, 'coco', '--source', source, '--target', target)
-    assert '197 images, 723 annotations, 639 of them people with keypoints' in printed
-    assert '197 images listed, 0 of them absent' in printed
+    assert '197 images, 723 annotations, 639 people with keypoints' in printed
+    assert '197 images listed, 0 of them missing' in printed
     dataset = COCO.at(target)
-    assert (len(coco.train_records(dataset, 1)), len(coco.test_records(dataset, 'val', False))) == (364, 639)
+    assert (len(CocoReader(dataset).train_records(1)), len(CocoReader(dataset).test_set('val', False).records)) == (
+        364,
+        639,
+    )
     ground_truth = pycocotools.coco.COCO(str(target / 'gt_json/minival_2014.json'))
     assert all((target / 'images' / image['file_name']).is_file() for image in ground_truth.dataset['images'])
     assert len(ground_truth.loadRes(str(target / 'det_json/minival_2014_det.json')).anns) == 639

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import scipy.io
 
-from lib.datasets import mpii
 from lib.datasets.description import MPII
+from lib.datasets.mpii import MpiiReader
+from lib.evaluation.pckh import pckh
 from lib.tools.prepare import mpii as prepare_mpii
 from lib.tools.prepare.mpii_mat import Person
 from tests.support.annotations import write_json
@@ -90,7 +91,7 @@ def test_mpii_mat(tmp_path, mpii_download, capsys):
     assert '8 labelled people; left out: 2 without scale or position, 1 of the validation set' in printed
     assert '2 test people; left out: 1 without scale or position' in printed
     assert '1 of 2 listed images have labelled people' in printed
-    assert '4 images listed, 1 of them absent' in printed
+    assert '4 images listed, 1 of them missing' in printed
 
     train, valid = load(target / 'gt_json/train.json'), load(target / 'gt_json/valid.json')
     assert [person['image'] for person in train] == ['two.jpg', 'two.jpg', 'one.jpg']
@@ -138,9 +139,9 @@ def test_mpii_mat_is_what_the_data_set_reads(tmp_path, mpii_download, golden, ca
 
     joints = np.array([person['joints'] for person in load(target / 'gt_json/valid.json')])
     exact = np.concatenate([joints - 1, np.ones((2, 16, 1))], axis=2)
-    assert set(mpii.pckh(exact, target / 'gt_json/valid.mat').values()) == {100.0}
-    assert len(mpii.train_records(MPII.at(target), 1)) == 3
-    assert len(mpii.test_records(MPII.at(target), 'test', False)) == 1
+    assert set(pckh(exact, target / 'gt_json/valid.mat').values()) == {100.0}
+    assert len(MpiiReader(MPII.at(target)).train_records(1)) == 3
+    assert len(MpiiReader(MPII.at(target)).test_set('test', False).records) == 1
 
 
 def test_mpii_mat_with_one_person_a_set(tmp_path, capsys):
@@ -153,7 +154,7 @@ def test_mpii_mat_with_one_person_a_set(tmp_path, capsys):
     run(capsys, 'mpii', '--source', source, '--target', target, '--valid-images', source / 'valid.txt')
     assert load(target / 'det_json/test.json') == []
     prediction = np.array(load(target / 'gt_json/valid.json')[0]['joints'])[None]
-    assert mpii.pckh(prediction - 1, target / 'gt_json/valid.mat')['Mean'] == 100
+    assert pckh(prediction - 1, target / 'gt_json/valid.mat')['Mean'] == 100
 
 
 def test_mpii_split_of_its_own(tmp_path, capsys):
@@ -170,7 +171,7 @@ def test_mpii_split_of_its_own(tmp_path, capsys):
     assert train and valid and not train & valid and len(train | valid) == 60
 
     people = [Person(f'{index:09}.jpg', True, 1, 1, None, None, {}, None) for index in range(20000)]
-    share = len(prepare_mpii._drawn_names(people)) / len(people)
+    share = len(prepare_mpii._hashed_names(people)) / len(people)
     assert abs(share - 2958 / 25204) < 0.01
 
 
@@ -178,17 +179,17 @@ def test_mpii_mat_that_does_not_fit(tmp_path, mpii_download, capsys):
     matrix, names = mpii_download / 'mpii_human_pose_v1_u12_1.mat', mpii_download / 'valid.txt'
     arguments = ('mpii', '--source', mpii_download, '--target', tmp_path / 'MPII')
     names.write_text('unknown.jpg')
-    assert '6 people would train and 0 validate' in fail(capsys, *arguments, '--valid-images', names)
+    assert '6 people to train on and 0 to validate on' in fail(capsys, *arguments, '--valid-images', names)
     names.unlink()
-    assert f'no file {names}' in fail(capsys, *arguments, '--valid-images', names)
+    assert f'--valid-images {names} does not exist' in fail(capsys, *arguments, '--valid-images', names)
     make_mat(matrix, [('a.jpg', 1, structs([annotated([16])]))])
-    assert 'a.jpg has a joint with the id 16' in fail(capsys, *arguments)
+    assert 'a.jpg has a joint with id 16' in fail(capsys, *arguments)
     scipy.io.savemat(matrix, {'OTHER': 1})
     assert f"{matrix} is not the official MPII annotation file (KeyError: 'RELEASE')" in fail(capsys, *arguments)
     matrix.write_bytes(b'no mat')
     assert f'{matrix} is not the official MPII annotation file' in fail(capsys, *arguments)
     matrix.unlink()
-    assert f'{mpii_download} is no MPII download' in fail(capsys, *arguments)
+    assert f'{mpii_download} is not an MPII download' in fail(capsys, *arguments)
     (mpii_download / 'images').rename(mpii_download / 'pictures')
     assert f'no folder {mpii_download}/images' in fail(capsys, *arguments)
     assert not (tmp_path / 'MPII').exists()
@@ -211,12 +212,12 @@ def test_mpii_json_that_does_not_fit(tmp_path, capsys):
     source = make_mpii_json(tmp_path / 'download', 'annot', people=3)
     arguments = ('mpii', '--source', source, '--target', tmp_path / 'MPII')
     assert 'gt_valid.mat has 3 people, but valid.json has 2' in fail(capsys, *arguments)
-    assert '--valid-images is for' in fail(capsys, *arguments, '--valid-images', source / 'names.txt')
+    assert '--valid-images needs' in fail(capsys, *arguments, '--valid-images', source / 'names.txt')
     matrix, valid = source / 'annot/gt_valid.mat', source / 'annot/valid.json'
     matrix.write_bytes(b'no mat')
     assert f'{matrix} is no MPII ground truth' in fail(capsys, *arguments)
     matrix.unlink()
-    assert f'no file {matrix}' in fail(capsys, *arguments)
+    assert f'{matrix} does not exist' in fail(capsys, *arguments)
     write_json(valid, [{'image': 'a.jpg'}])
     assert f"{valid}: person 0 (image 'a.jpg'): center is missing" in fail(capsys, *arguments)
     valid.unlink()

@@ -7,8 +7,8 @@
     python -m lib.tools.benchmark gpu --minutes 8         # all figures of a GPU; run only when named
 
 Prints the machine and a row for each figure: the median, the floor, their ratio, the ratio to reach. The sections
-data, test and startup, and two parts of gpu, need images: dataset/COCO, or another data set in its layout (--root). On
-a CPU without AVX-512 bf16 is left out.
+data and test, and two parts of gpu, need images: dataset/COCO, or another data set in its layout (--root). On a CPU
+without AVX-512 bf16 is left out.
 """
 
 import argparse
@@ -23,13 +23,16 @@ from pathlib import Path
 import torch
 
 from cvpack.errors import InputError, exits_cleanly
-from cvpack.files import replacing
+from cvpack.files import atomic_write
 from lib.config import home
 from lib.tools.arguments import positive
-from lib.tools.benchmark.gpu_table import table
-from lib.tools.benchmark.measure import Options, Row, machine
-from lib.tools.benchmark.sections import DEFAULT, SECTIONS, run
+from lib.tools.benchmark.gpu import gpu
+from lib.tools.benchmark.measure import Options, Row, in_a_process, machine
+from lib.tools.benchmark.network import launches, step, test
+from lib.tools.benchmark.parts import data, decode, loss, targets
 
+DEFAULT = (data, targets, loss, decode, launches, step, test)
+SECTIONS = {function.__name__: function for function in (*DEFAULT, gpu)}
 BATCH = {'cpu': 8, 'cuda': 32}
 
 
@@ -79,7 +82,7 @@ def _line(row: Row) -> str:
 def _write(file: Path, rows: list[Row]) -> None:
     content = [{**dataclasses.asdict(row), 'met': row.met} for row in rows]
     try:
-        with replacing(file) as stream:
+        with atomic_write(file) as stream:
             stream.write(json.dumps(content, indent=1).encode() + b'\n')
     except OSError as error:
         raise InputError(f'--json {file} cannot be written ({error.strerror}): name another file') from None
@@ -93,7 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError('--device cuda: this machine has no CUDA device')
     if 'gpu' in args.sections and args.device != 'cuda':
         raise InputError('section gpu: there is no CUDA device, or --device names another: it measures nothing else')
-    device, rows = torch.device(args.device), []
+    device = torch.device(args.device)
+    rows: list[Row] = []
     if args.json:
         _write(args.json, rows)  # better now than after all the measuring
     print(machine(device))
@@ -105,13 +109,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options = Options(
                 args.root.resolve(), Path(scratch), device, *chosen, minutes=args.minutes, tests=not args.no_tests
             )
-            for row in run(name, options):
+            # The section gpu has processes of its own, and gives each row at once.
+            for row in gpu(options) if name == 'gpu' else in_a_process(SECTIONS[name], options):
                 print(_line(row), flush=True)
                 rows.append(row)
                 if args.json:
                     _write(args.json, rows)
-    if 'gpu' in args.sections:
-        print(f'\n{table(rows)}')
 
 
 if __name__ == '__main__':

@@ -1,32 +1,46 @@
 """Section gpu: all figures of a GPU in the order of their importance, in so many minutes.
 
 A piece that fails, hangs or does not fit into the time left is a row that says so; the others go on. Pieces share a
-process, so that they start at once; one that was ended or whose GPU no longer answers is followed by a new process.
+process, so that they start at once; one that hung or died, or whose GPU no longer answers, is followed by another.
 """
 
 import contextlib
 import gc
 import multiprocessing
 import os
+import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, TimeoutError
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
 
-from cvpack.device import make_ready
-from cvpack.errors import Ending
-from lib.tools.benchmark.gpu_resume import resumed
-from lib.tools.benchmark.gpu_runs import Failed, gpu_tests, test_run, training
-from lib.tools.benchmark.gpu_steps import COMPILED, EAGER, GRAPH, LEAN, PLAIN, WHOLE, Issue, Known, floors, steps_of
+from cvpack.device import configure_device
+from cvpack.errors import CleanExit
+from lib.tools.benchmark.gpu_pieces import (
+    COMPILED,
+    EAGER,
+    GRAPH,
+    LEAN,
+    PLAIN,
+    Failed,
+    Known,
+    StepKind,
+    floors,
+    gpu_tests,
+    many_tested,
+    steps_of,
+    training,
+)
 from lib.tools.benchmark.measure import Options, Row
 
-SHARE_OF_TESTS = 1 / 4
+RATIO_OF_TESTS = 1 / 4  # of all the time
 OTHER_SECONDS = 12.0  # to import what is used, before the clock starts, and to end the process
 MAX_TIMES = 3.0  # as long as expected may a piece take
 MIN_LIMIT = 60.0
@@ -38,45 +52,24 @@ class Piece:
 
     seconds: about how long that takes, on an H100
     measure: (options, known) -> rows; of a command of its own (options, known, limit in seconds)
-    command: whether it is that; alone: whether it needs a process that did nothing before
+    command: whether it is that
     """
 
     name: str
     seconds: float
     measure: Callable[..., Iterator[Row]]
     command: bool = False
-    alone: bool = False
 
 
-def of(*kinds: Issue) -> list[Piece]:
-    """A piece for each kind of step."""
-    return [Piece(str(kind), _seconds(kind), partial(steps_of, kind=kind)) for kind in kinds]
-
-
-def _seconds(kind: Issue) -> float:
-    if kind.how == WHOLE:
-        return 60.0 * kind.stages
-    # Plain and eager ones come first, for whom cuDNN looks for its fastest algorithms.
-    getting_ready = {PLAIN: 20, EAGER: 10, COMPILED: 100}.get(kind.how, 0)
-    return 4 + getting_ready + kind.stages * (2 if kind.batch <= 32 else 4)
-
-
-def kinds(stages: int, precision: str, batch: int, *how: str) -> list[Issue]:
-    """Kinds of step, by how they are run; the most interesting first."""
-    return [Issue(stages, precision, batch, one) for one in how or (LEAN, GRAPH, EAGER)]
-
-
-FIRST = [*kinds(2, 'fp32', 32, PLAIN), *kinds(2, 'bf16', 32, EAGER, GRAPH, LEAN), *kinds(2, 'bf16', 128)]
-NEXT = [
-    *kinds(2, 'bf16', 32, COMPILED),
-    *kinds(2, 'bf16', 128, COMPILED),
-    *kinds(4, 'bf16', 32),
-    *kinds(1, 'bf16', 32),
-    *kinds(2, 'fp32', 32),
-    *kinds(2, 'fp32', 128),
-]
-LAST = [*kinds(4, 'bf16', 128), *kinds(1, 'bf16', 128), *kinds(4, 'fp32', 32), *kinds(1, 'fp32', 32)]
-LAST += [*kinds(4, 'fp32', 128), *kinds(1, 'fp32', 128), *kinds(2, 'bf16', 32, WHOLE)]
+def _of(stages: int, precision: str, batch: int, *how: str) -> list[Piece]:
+    """A piece for each kind of step, by how it is run; the most interesting first."""
+    pieces = []
+    for kind in (StepKind(stages, precision, batch, one) for one in how or (LEAN, GRAPH, EAGER)):
+        # Plain and eager ones come first, for whom cuDNN looks for its fastest algorithms.
+        getting_ready = {PLAIN: 20, EAGER: 10, COMPILED: 100}.get(kind.how, 0)
+        seconds = 4 + getting_ready + stages * (2 if batch <= 32 else 4)
+        pieces.append(Piece(str(kind), seconds, partial(steps_of, kind=kind)))
+    return pieces
 
 
 def plan(options: Options) -> list[Piece]:
@@ -85,20 +78,27 @@ def plan(options: Options) -> list[Piece]:
     return [
         *([tests] if options.tests else []),
         Piece('floors', 15, floors),
-        *of(*FIRST),
+        *_of(2, 'fp32', 32, PLAIN),
+        *_of(2, 'bf16', 32, EAGER, GRAPH, LEAN),
+        *_of(2, 'bf16', 128),
         Piece('training from JPEGs, batch 32', 45, partial(training, batch=32), command=True),
-        Piece('test, bf16, batch 32', 25, partial(test_run, precision='bf16', batch=32)),
-        Piece('resuming', 35, partial(resumed, kinds=tuple(kinds(2, 'bf16', 32, EAGER, GRAPH))), alone=True),
-        *of(*NEXT),
-        Piece('test, fp32, batch 32', 30, partial(test_run, precision='fp32', batch=32)),
+        Piece('test, bf16, batch 32', 25, partial(many_tested, precision='bf16', batch=32)),
+        *_of(2, 'bf16', 32, COMPILED),
+        *_of(2, 'bf16', 128, COMPILED),
+        *_of(4, 'bf16', 32),
+        *_of(1, 'bf16', 32),
+        *_of(2, 'fp32', 32),
+        *_of(2, 'fp32', 128),
+        Piece('test, fp32, batch 32', 30, partial(many_tested, precision='fp32', batch=32)),
         Piece('training from JPEGs, batch 128', 60, partial(training, batch=128), command=True),
-        Piece('test, bf16, batch 128', 25, partial(test_run, precision='bf16', batch=128)),
-        *of(*LAST),
+        Piece('test, bf16, batch 128', 25, partial(many_tested, precision='bf16', batch=128)),
+        *(piece for precision in ('bf16', 'fp32') for stages in (4, 1) for piece in _of(stages, precision, 128)),
+        *(piece for stages in (4, 1) for piece in _of(stages, 'fp32', 32)),
     ]
 
 
 def gpu(options: Options) -> Iterator[Row]:
-    """Each row as soon as it is measured."""
+    """The rows of a piece as soon as it is measured."""
     end = time.monotonic() + 60 * options.minutes - OTHER_SECONDS
     known: Known = {}
     with contextlib.closing(Worker(options.device, options.scratch)) as worker:
@@ -108,109 +108,83 @@ def gpu(options: Options) -> Iterator[Row]:
                 yield Row('gpu', f'{piece.name}: skipped, takes about {piece.seconds:.0f} s, {max(left, 0):.0f} left')
                 continue
             limit = min(left, max(MAX_TIMES * piece.seconds, MIN_LIMIT))
+            if piece.measure is gpu_tests:
+                limit = min(limit, RATIO_OF_TESTS * 60 * options.minutes)
+            measure = partial(piece.measure, options, dict(known))
             try:
-                for row in _rows(piece, options, known, worker, limit):
+                for row in measure(limit) if piece.command else worker.rows(measure, limit):
                     known |= {row.name: row.value}
                     yield row
-            except (Failed, Ending, OSError) as error:
+            except (Failed, CleanExit, OSError) as error:
                 yield Row('gpu', f'{piece.name}: failed: {error}')
 
 
-def _rows(piece: Piece, options: Options, known: Known, worker: 'Worker', limit: float) -> Iterator[Row]:
-    if not piece.command:
-        return worker.rows(partial(piece.measure, options, dict(known)), limit, piece.alone)
-    if piece.measure is gpu_tests:
-        limit = min(limit, SHARE_OF_TESTS * 60 * options.minutes)
-    return piece.measure(options, known, limit)
-
-
 class Worker:
-    """A process that measures, started when it is needed; a new one after one that had to be ended."""
+    """A process that measures, started when it is needed; a new one after one that hung, died or lost its GPU."""
 
     def __init__(self, device: torch.device, scratch: Path) -> None:
         self.device, self.scratch = device, scratch
-        self.process, self.pipe = None, None
+        self.pool: ProcessPoolExecutor | None = None
+        self.pid: int | None = None
 
-    def rows(self, measure: Callable[[], Iterator[Row]], limit: float, alone: bool = False) -> Iterator[Row]:
-        """What is measured there, row by row. Raises Failed with the reason why no more come, after `limit` seconds."""
-        end = time.monotonic() + limit
-        if alone:
-            self.close()
-        if self.process is None:
-            self._start()
+    def rows(self, measure: Callable[[], Iterator[Row]], limit: float) -> Iterator[Row]:
+        """What is measured there. Raises Failed with the reason why there is no more, after `limit` seconds too."""
+        if self.pool is None:
+            context = multiprocessing.get_context('spawn')
+            self.pool = ProcessPoolExecutor(1, context, initializer=_begin, initargs=(self.device, self.scratch))
+        start = time.monotonic()
         try:
-            self.pipe.send(measure)
-            while self.pipe.poll(max(end - time.monotonic(), 0)):
-                match self.pipe.recv():
-                    case Row() as row:
-                        yield row
-                    case reason, usable:
-                        if not usable or alone:
-                            self.close()
-                        if reason:
-                            raise Failed(reason)
-                        return
-            self.close(wait=0)
-            raise Failed(f'took longer than {limit:.0f} s')
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            self.process.join()
-            code = self.process.exitcode
+            self.pid = self.pid or self.pool.submit(os.getpid).result(limit)
+            left = limit - (time.monotonic() - start)
+            rows, reason, usable = self.pool.submit(_measure, measure, self.device).result(max(left, 0))
+        except TimeoutError:
             self.close()
-            raise Failed(f'its process ended with exit code {code}') from None
+            raise Failed(f'took longer than {limit:.0f} s') from None
+        except BrokenProcessPool:
+            self.close()
+            raise Failed('its process died') from None
+        if not usable:
+            self.close()
+        yield from rows
+        if reason:
+            raise Failed(reason)
 
-    def _start(self) -> None:
-        context = multiprocessing.get_context('spawn')
-        self.pipe, other = context.Pipe()
-        self.process = context.Process(target=_serve, args=(other, self.device, self.scratch))
-        self.process.start()
-        other.close()
-
-    def close(self, wait: float = 5.0) -> None:
-        """Ends the process: by itself within `wait` seconds, or whatever it is at."""
-        if self.process is not None:
-            self.pipe.close()
-            self.process.join(wait)
-            self.process.kill()
-            self.process.join()
-            self.process = None
+    def close(self) -> None:
+        """Ends the process, whatever it is at."""
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+        self.pool, self.pid = None, None
 
 
-def _serve(pipe: Connection, device: torch.device, scratch: Path) -> None:
-    """The worker: measures what it is sent until the pipe is closed. After the rows it sends (why no more came or '',
-    whether it can go on)."""
+def _begin(device: torch.device, scratch: Path) -> None:
     # Compiled anew: what an earlier run left would hide how long that takes.
     os.environ['TORCHINDUCTOR_CACHE_DIR'] = str(scratch / 'compiled')
-    make_ready(device)
+    configure_device(device)
     torch.zeros(1, device=device)  # memory cannot be asked about before
-    with contextlib.suppress(EOFError, BrokenPipeError):
-        while True:
-            measure, reason = pipe.recv(), ''
-            try:
-                for row in measure():
-                    pipe.send(row)
-            except BrokenPipeError:
-                return
-            except Ending as error:
-                reason = str(error)
-            except Exception as error:  # whatever a GPU, a compiler or a network may do
-                if not isinstance(error, torch.cuda.OutOfMemoryError):
-                    print(traceback.format_exc()[-3000:], file=sys.stderr, flush=True)
-                reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:300]
-            del measure
-            pipe.send((reason, _clean(device)))
 
 
-def _clean(device: torch.device) -> bool:
-    """Frees the memory of what was measured; whether the device still answers."""
+def _measure(measure: Callable[[], Iterator[Row]], device: torch.device) -> tuple[list[Row], str, bool]:
+    """In the worker: the rows, why there are no more or '', and whether the device still answers."""
+    rows, reason = [], ''
+    try:
+        for row in measure():
+            rows.append(row)
+    except CleanExit as error:
+        reason = str(error)
+    except Exception as error:  # whatever a GPU, a compiler or a network may do
+        if not isinstance(error, torch.cuda.OutOfMemoryError):
+            print(traceback.format_exc()[-3000:], file=sys.stderr, flush=True)
+        reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:300]
     if compiler := sys.modules.get('torch._dynamo'):
         compiler.reset()
     gc.collect()
-    if device.type != 'cuda':
-        return True
-    try:
-        torch.cuda.synchronize(device)
-        torch.cuda.empty_cache()
-        torch.zeros(1, device=device).item()
-    except RuntimeError:
-        return False
-    return True
+    if device.type == 'cuda':
+        try:
+            torch.cuda.synchronize(device)
+            torch.cuda.empty_cache()
+        except RuntimeError:
+            return rows, reason, False
+    return rows, reason, True

@@ -1,12 +1,13 @@
 """What the sections share: options, rows of the report, functions timed in turns."""
 
 import contextlib
-import dataclasses
+import multiprocessing
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +15,9 @@ import cv2
 import torch
 from easydict import EasyDict
 
+from cvpack.device import configure_device
 from cvpack.errors import InputError
 from lib.config import coco_defaults, override
-
-Run = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Options:
 
     root:    folder of a data set in COCO's published layout
     scratch: an empty folder to work in
-    stages, batch: of the network in the sections step, test and scaling
+    stages, batch: of the network in the sections step, test and launches
     repeats: of every measurement; medians are reported
     compile: measure torch.compile as well, which takes minutes
     settings: more of the configuration's, before a section's own
@@ -47,23 +47,16 @@ class Options:
     def config(self, *settings: str) -> EasyDict:
         """The COCO configuration, with the options' network and data."""
         cfg = coco_defaults()
-        chosen = (
-            f'DATASET.ROOT={self.root}',
-            f'OUTPUT_DIR={self.scratch}',
-            f'MODEL.STAGE_NUM={self.stages}',
-            f'SOLVER.IMS_PER_GPU={self.batch}',
-        )
-        override(cfg, [*chosen, *self.settings, *settings])
+        data = f'DATASET.ROOT={self.root}', f'OUTPUT_DIR={self.scratch}'
+        network = f'MODEL.STAGE_NUM={self.stages}', f'SOLVER.IMS_PER_GPU={self.batch}'
+        override(cfg, [*data, *network, *self.settings, *settings])
         return cfg
 
-    def on(self, device: torch.device, batch: int) -> 'Options':
-        """The same options for another device and batch."""
-        return dataclasses.replace(self, device=device, batch=batch)
-
     @property
-    def has_bf16(self) -> bool:
-        """Whether the device computes in bfloat16: a CPU without AVX-512 takes minutes for a step."""
-        return self.device.type == 'cuda' or torch.backends.cpu.get_cpu_capability() not in ('DEFAULT', 'AVX2')
+    def fastest(self) -> str:
+        """The precision that the device is fastest in: a CPU without AVX-512 takes minutes for a step in bf16."""
+        has_bf16 = self.device.type == 'cuda' or torch.backends.cpu.get_cpu_capability() not in ('DEFAULT', 'AVX2')
+        return 'bf16' if has_bf16 else 'fp32'
 
     def needs_data(self) -> None:
         """Raises InputError unless there is a data set."""
@@ -106,7 +99,7 @@ def compare(section: str, name: str, value: float, against: float, reach: str = 
     return Row(section, name, value, against, value / against, reach)
 
 
-def take_turns(repeats: int, *functions: Run, device: torch.device | None = None) -> list[float]:
+def take_turns(repeats: int, *functions: Callable[[], object], device: torch.device | None = None) -> list[float]:
     """The median seconds of each function. They take turns, so that what else the machine does strikes all alike.
 
     device: where the functions leave work behind; a GPU's is waited for
@@ -135,6 +128,17 @@ def one_thread() -> Iterator[None]:
     finally:
         torch.set_num_threads(before[0])
         cv2.setNumThreads(before[1])
+
+
+def in_a_process(section: Callable[[Options], Iterable[Row]], options: Options) -> list[Row]:
+    """A section's rows, measured in a process of its own: what one does to memory is not to show in the next."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as process:
+        return process.submit(_run, section, options).result()
+
+
+def _run(section: Callable[[Options], Iterable[Row]], options: Options) -> list[Row]:
+    configure_device(options.device)  # as in training
+    return list(section(options))
 
 
 def machine(device: torch.device) -> str:

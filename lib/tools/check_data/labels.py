@@ -1,7 +1,6 @@
-"""What lib.tools.check_data finds where boxes, joints and images are held against one another."""
+"""check_data's comparison of boxes, joints and images with one another."""
 
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,48 +10,38 @@ from lib.datasets.exif import UPRIGHT
 from lib.tools.check_data.images import Picture
 from lib.tools.check_data.records import Group, Listing
 
-# Boxes are taken for corners where as x, y, width, height they reach so far out of the image, in its sides, or where
-# as corners they fit the joints so much better (intersection over union). 0.2 % of COCO's boxes look so, and 2 % if
-# they are made larger by half; of corners 60 % and more do. So many have to: few may be an accident.
+# Boxes are taken for corners if, read as x, y, width, height, they leave the image by REACH of its size, or if read as
+# corners their IoU with the joints is better by BETTER_FIT. This holds for 0.2 % of COCO's boxes (2 % if enlarged by
+# half) and for over 60 % of real corners; at least CORNER_RATIO of a file's boxes have to look like that.
 REACH, BETTER_FIT, CORNER_RATIO = 0.05, 0.2, 0.1
-# In longer sides of the box, how far outside it one labelled joint may be, and most of them. COCO: 0.5 and 0.2.
+# Distance outside the box, over its longer side, from which one joint, or most joints, are reported. COCO: 0.5 and 0.2.
 FAR_ONE, FAR_MOST = 0.75, 0.35
-# Slack, in the sides of an image and of a box, for what should lie within it.
+# Tolerance for what should lie inside an image or a box, over its size.
 IMAGE_SLACK, BOX_SLACK = 0.02, 0.1
 
 
 def compare_with_images(listing: Listing, found: dict[Path, Picture | Issue], report: Report) -> None:
-    """Reports labels that do not fit the images, or one another. found: file -> image, or what is wrong with it."""
-    pictures = {name: found[listing.folder / name] for name in listing.sizes}
-    pictures = {name: picture for name, picture in pictures.items() if isinstance(picture, Picture)}
+    """Reports labels that do not fit the images or one another. found: file -> image, or its issue"""
+    pictures = {name: picture for name in listing.sizes if isinstance(picture := found[listing.folder / name], Picture)}
+    joints = defaultdict(list)  # of images that are trained or tested on
     for group in listing.groups:
-        there = np.array([i for i, name in enumerate(group.names) if name in pictures], int)
-        if len(there):
-            _compare_group(group, there, [pictures[group.names[i]] for i in there], report)
-    joints = _joints_by_image(listing)
+        indices = np.array([i for i, name in enumerate(group.names) if name in pictures], int)
+        if len(indices):
+            _compare_group(group, indices, [pictures[group.names[i]] for i in indices], report)
+        for name, keypoints in zip(group.names, group.keypoints):
+            joints[name].append(keypoints[keypoints[:, 2] > 0, :2])
     for name, picture in pictures.items():
-        told, size = listing.sizes[name], picture.size
+        told, (width, height), sizes = listing.sizes[name], picture.size, [picture.size]
         if picture.orientation != UPRIGHT and name in joints:
-            _report_orientation(name, picture, told, joints[name], report)
-            fits = told in (size, picture.stored_size)
-        else:
-            fits = told == size
-        if told is not None and not fits:
-            text = f'{size[0]} x {size[1]} pixels, its record says {shown(told[0])} x {shown(told[1])}'
+            _report_orientation(name, picture, told, np.concatenate(joints[name]), report)
+            sizes.append(picture.stored_size)
+        if told is not None and told not in sizes:
+            text = f'{width} x {height} pixels, its record says {shown(told[0])} x {shown(told[1])}'
             report(Issue.SIZE, f'image {name}: {text}')
 
 
-def _joints_by_image(listing: Listing) -> dict[str, np.ndarray]:
-    """The labelled joints (n, 2) of every image that is trained or tested on; none for a detector's boxes."""
-    rows = defaultdict(list)
-    for group in listing.groups:
-        for name, keypoints in zip(group.names, group.keypoints):
-            rows[name].append(keypoints[keypoints[:, 2] > 0, :2])
-    return {name: np.concatenate(joints) for name, joints in rows.items()}
-
-
 def _report_orientation(name: str, picture: Picture, told: tuple | None, joints: np.ndarray, report: Report) -> None:
-    """Reports an image that EXIF turns, and whether its labels seem to be of the picture before that.
+    """Reports an image with an EXIF orientation, and whether its labels seem to be for the stored pixels.
 
     told: its size by its record; joints: (n, 2)
     """
@@ -71,80 +60,75 @@ def _report_orientation(name: str, picture: Picture, told: tuple | None, joints:
 
 
 def _compare_group(group: Group, indices: np.ndarray, pictures: list[Picture], report: Report) -> None:
-    """indices: of the people whose images were read; pictures: those."""
+    """Reports boxes and joints of the people at `indices`, who are in these pictures."""
     sizes, stored = (np.array([getattr(picture, name) for picture in pictures]) for name in ('size', 'stored_size'))
     boxes, positions = group.boxes[indices], group.keypoints[indices, :, :2]
     labelled = group.keypoints[indices, :, 2] > 0
 
-    def tell(kind: Issue, mask: np.ndarray, what: Callable[[int], str], relation: str = 'in an image') -> None:
-        for i in np.flatnonzero(mask):
-            size = f'{sizes[i][0]} x {sizes[i][1]} pixels'
-            report(kind, f'{group.rows.label(indices[i])}: {what(i)} {relation} of {size}')
-
-    def box(i: int) -> str:
-        return f'box {boxes[i].round(1 if boxes[i].max() > 1 else 3).tolist()}'
-
-    def tell_joints(kind: Issue, mask: np.ndarray, more: Callable[[int], str] = lambda i: '') -> None:
-        def joint(i: int) -> str:
-            first = mask[i].argmax()
-            return f'joint {first} at ({positions[i, first, 0]:g}, {positions[i, first, 1]:g}){more(i)}'
-
-        tell(kind, mask.any(axis=1), joint)
+    def tell(issue: Issue, mask: np.ndarray) -> None:
+        """mask: (n,) of boxes or (n, K) of joints, the first of which is named"""
+        for i in np.flatnonzero(mask.any(axis=1) if mask.ndim == 2 else mask):
+            what = f'box {boxes[i].round(1 if boxes[i].max() > 1 else 3).tolist()}'
+            if mask.ndim == 2:
+                joint = mask[i].argmax()
+                what = f'joint {joint} at ({positions[i, joint, 0]:g}, {positions[i, joint, 1]:g}), {what},'
+            width, height = sizes[i]
+            report(issue, f'{group.rows.label(indices[i])}: {what} in an image of {width} x {height} pixels')
 
     unit_box, unit_joints = _unit_boxes(boxes), _unit_joints(positions, labelled)
-    tell(Issue.RATIOS, unit_box, box)
-    tell_joints(Issue.RATIOS, labelled & (unit_joints & ~unit_box)[:, None])
-    labelled &= ~(unit_box | unit_joints)[:, None]
-    if 'bbox' in group.rows.rows[0]:  # MPII's boxes are made of a centre and a scale
-        corners = _corners(boxes, positions, labelled, np.maximum(sizes, stored))  # whichever picture they are of
-        tell(Issue.CORNERS, corners & ~unit_box & ~unit_joints, box)
+    tell(Issue.RATIOS, unit_box)
+    tell(Issue.RATIOS, labelled & (unit_joints & ~unit_box)[:, None])
+    in_pixels = ~(unit_box | unit_joints)
+    labelled &= in_pixels[:, None]
+    if 'bbox' in group.rows.rows[0]:  # MPII's boxes come from a centre and a scale
+        # The labels may be for the upright or the stored pixels.
+        tell(Issue.CORNERS, in_pixels & _corners(boxes, positions, labelled, np.maximum(sizes, stored)))
     missed = ((boxes[:, :2] + boxes[:, 2:] <= 0) | (boxes[:, :2] >= sizes)).any(axis=1)
-    tell(Issue.BOX_OUTSIDE, missed, box, 'misses its image')
     at_zero = labelled & (positions == 0).all(axis=2)
-    tell_joints(Issue.AT_ZERO, at_zero)
-    tell_joints(Issue.OUTSIDE, labelled & ((positions < 0) | (positions >= sizes[:, None])).any(axis=2))
-    tell_joints(Issue.FAR, _far(boxes, positions, labelled & ~at_zero & ~missed[:, None]), lambda i: f' for {box(i)}')
+    tell(Issue.BOX_OUTSIDE, missed)
+    tell(Issue.AT_ZERO, at_zero)
+    tell(Issue.OUTSIDE, labelled & ((positions < 0) | (positions >= sizes[:, None])).any(axis=2))
+    tell(Issue.FAR, _far(boxes, positions, labelled & ~at_zero & ~missed[:, None]))
 
 
 def _unit_boxes(boxes: np.ndarray) -> np.ndarray:
-    """(n,) bool: boxes that lie within 0 to 1, in fractions."""
+    """(n,) bool: boxes within 0 to 1 that are not integers."""
     return (np.abs(boxes) <= 1).all(axis=1) & (boxes % 1 != 0).any(axis=1)
 
 
 def _unit_joints(positions: np.ndarray, labelled: np.ndarray) -> np.ndarray:
-    """(n,) bool: people all of whose labelled joints lie within 0 to 1, in fractions. (MPII's within -1 to 0.)"""
+    """(n,) bool: people whose labelled joints are all within 0 to 1 (MPII: -1 to 0) and not all integers."""
     within = (np.abs(positions) <= 1).all(axis=2)
     fractional = (positions % 1 != 0).any(axis=2)
     return (within | ~labelled).all(axis=1) & (fractional & labelled).any(axis=1)
 
 
 def _corners(boxes: np.ndarray, positions: np.ndarray, labelled: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """(n,) bool: boxes that make sense as corners alone, where there are enough of these."""
+    """(n,) bool: boxes that make sense only as corners; none if there are few of them."""
     low, corner, high = boxes[:, :2], boxes[:, 2:], boxes[:, :2] + boxes[:, 2:]
     slack = IMAGE_SLACK * sizes
     in_image = ((corner > low) & (low >= -slack) & (corner <= sizes + slack)).all(axis=1)
     margin = BOX_SLACK * (corner - low).max(axis=1)[:, None, None]
     around = ((positions >= low[:, None] - margin) & (positions <= corner[:, None] + margin)).all(axis=2)
-    there = labelled[..., None]
     extent = (
-        np.where(there, positions, np.inf).min(axis=1, initial=np.inf),
-        np.where(there, positions, -np.inf).max(axis=1, initial=-np.inf),
+        np.where(labelled[..., None], positions, np.inf).min(axis=1, initial=np.inf),
+        np.where(labelled[..., None], positions, -np.inf).max(axis=1, initial=-np.inf),
     )
     reaches = (high > sizes * (1 + REACH)).any(axis=1)
-    fits_better = _overlap(*extent, low, corner) - _overlap(*extent, low, high) > BETTER_FIT
+    fits_better = _iou(*extent, low, corner) - _iou(*extent, low, high) > BETTER_FIT
     mask = in_image & (around | ~labelled).all(axis=1) & (reaches | fits_better)
     return mask & (mask.mean() >= CORNER_RATIO)
 
 
-def _overlap(low: np.ndarray, high: np.ndarray, other_low: np.ndarray, other_high: np.ndarray) -> np.ndarray:
-    """(n,) intersection over union of boxes by their corners, (n, 2) each."""
+def _iou(low: np.ndarray, high: np.ndarray, other_low: np.ndarray, other_high: np.ndarray) -> np.ndarray:
+    """(n,) IoU of boxes given by their corners, (n, 2) each."""
     common = np.clip(np.minimum(high, other_high) - np.maximum(low, other_low), 0, None).prod(axis=1)
     areas = [np.clip(b - a, 0, None).prod(axis=1) for a, b in ((low, high), (other_low, other_high))]
     return common / np.maximum(areas[0] + areas[1] - common, 1e-9)
 
 
 def _far(boxes: np.ndarray, positions: np.ndarray, labelled: np.ndarray) -> np.ndarray:
-    """(n, K) bool: joints far outside the box; those of people with most joints outside need not be as far."""
+    """(n, K) bool: joints far outside the box; less far is enough where most joints are outside."""
     low, high = boxes[:, None, :2], boxes[:, None, :2] + boxes[:, None, 2:]
     outside = np.maximum(np.maximum(low - positions, positions - high), 0).max(axis=2)
     distances = np.where(labelled, outside / boxes[:, 2:].max(axis=1, keepdims=True), 0)

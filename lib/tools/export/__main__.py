@@ -1,4 +1,4 @@
-"""Takes a network away: writes a checkpoint as ONNX, TorchScript, torch.export or safetensors.
+"""Takes a network away: writes a checkpoint as ONNX, torch.export or safetensors.
 
     python -m lib.tools.export --weights FILE --format onnx --output mspn.onnx [--with-decode] [--half]
 
@@ -20,19 +20,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from easydict import EasyDict
-from torch import nn
 
 from cvpack.errors import InputError, exits_cleanly
-from cvpack.files import replacing, sha256
+from cvpack.files import atomic_write, sha256
 from lib.config import git_revision, to_plain
 from lib.config.experiment import OWN, folder_of, own_file
-from lib.deploy.exportable import build_exportable, decode_in_crop
 from lib.deploy.saved import load_experiment
-from lib.inference import prepare_for_inference
-from lib.loader import dataset_of, normalize
+from lib.inference import PoseEstimator
+from lib.loader import dataset_of
 from lib.models.own import in_one_line
 from lib.tools.export.crops import find_crops
-from lib.tools.export.formats import FORMATS, Export, Run
+from lib.tools.export.formats import FORMATS, Export, Exportable, Run, exported_estimator
 
 CROPS = 8  # the first alone, the others as a batch
 # By whether weights are float16: what heatmaps may differ by, as a share of the highest peak, and scores; and what most
@@ -60,28 +58,27 @@ def describe(cfg: EasyDict, weights: Path, ema: bool, half: bool, outputs: str) 
 
 
 @torch.no_grad()
-def compare(cfg: EasyDict, model: nn.Module, run: Run, crops: np.ndarray, half: bool) -> tuple[str, bool]:
-    """How an exported network's outputs differ from the test's own path in float32, in words; whether too much.
+def compare(estimator: PoseEstimator, run: Run, crops: np.ndarray, half: bool) -> tuple[str, bool]:
+    """How an exported network's outputs differ from the estimator's, in words; whether too much.
 
-    model: as it is loaded; its BatchNorm gets folded, in place
+    estimator: in float32; half: whether the exported network is not
     crops: (n, H, W, 3) uint8; one of them goes alone, the others together
     """
     parts = [run(part) for part in (crops[:1], crops[1:]) if len(part)]
-    outputs = [torch.from_numpy(np.concatenate(values)) for values in zip(*parts)]
-    network = prepare_for_inference(cfg, model, torch.device('cpu'))
-    heatmaps = network(normalize(torch.from_numpy(crops), cfg))
+    outputs = torch.cat([torch.from_numpy(np.concatenate(values)) for values in zip(*parts)], dim=2)
+    heatmaps = estimator.heatmaps(torch.from_numpy(crops))
     differences, too_much = [], False
-    if len(outputs) == 1:
-        highest, difference = heatmaps.abs().max(), (outputs[0] - heatmaps).abs().max()
+    if outputs.ndim == 4:
+        highest, difference = heatmaps.abs().max(), (outputs - heatmaps).abs().max()
         too_much = not difference <= MAX_DIFFERENCE[half] * highest
         differences.append(f'heatmaps by at most {difference:.2g} (highest peak {highest:.4g})')
-        outputs = decode_in_crop(cfg, outputs[0])
-    keypoints, scores = decode_in_crop(cfg, heatmaps)
-    distances = (outputs[0] - keypoints).norm(dim=-1).flatten()
+        outputs = estimator.decode(outputs)
+    joints = estimator.decode(heatmaps)
+    distances = (outputs - joints)[..., :2].norm(dim=-1).flatten()
     too_much |= not distances.quantile(MOST) <= MAX_DISTANCE[half]
     moved = (distances > 0.1).sum()
     differences.append(f'{moved} of {len(distances)} joints by more than 0.1 pixels (most {distances.max():.2g})')
-    difference = (outputs[1] - scores).abs().max()
+    difference = (outputs - joints)[..., 2].abs().max()
     too_much |= not difference <= MAX_DIFFERENCE[half]
     differences.append(f'scores by at most {difference:.2g}')
     return ', '.join(differences), too_much
@@ -98,6 +95,9 @@ def export(
     images: Path | None = None,
 ) -> None:
     """Writes a network in a format of FORMATS; see the top of the file. Raises InputError where it cannot."""
+    if form not in FORMATS:
+        instead = 'torch-export for Python, onnx for C++' if form == 'torchscript' else f'one of {", ".join(FORMATS)}'
+        raise InputError(f'--format {form} is not written: take {instead}')
     if with_decode and form == 'safetensors':
         raise InputError('--with-decode: a safetensors file holds weights and no graph to decode in; leave it out')
     cfg, model = load_experiment(weights, ema, experiment)
@@ -107,17 +107,19 @@ def export(
     if with_decode:
         outputs = f'keypoints float32 (batch, {joints}, 2) in pixels of the crop, scores float32 (batch, {joints}, 1)'
     metadata = describe(cfg, weights, ema, half, outputs)
-    job = Export(cfg, model, build_exportable(cfg, model, with_decode, half), metadata)
+    estimator = exported_estimator(cfg, model)
+    graph = Exportable(exported_estimator(cfg, model, half) if half else estimator, with_decode).eval()
+    job = Export(cfg, model, graph, metadata)
     crops, origin = find_crops(cfg, images, CROPS)
     with _own_faults(cfg, form):
         content = write(job)
-    difference, too_much = compare(cfg, model, runner(content, job), crops, half)
+    difference, too_much = compare(estimator, runner(content, job), crops, half)
     print(f'{len(crops)} crops, {origin}: in {engine} outputs differ from PyTorch in float32: {difference}')
     if too_much:
         raise InputError(
             f'{output} is not written: that is too much; try {"without --half" if half else "another format"}'
         )
-    with replacing(output) as file:
+    with atomic_write(output) as file:
         file.write(content)
     print(f'{output}: {form}, {len(content) / 1e6:.1f} MB, weights in {metadata["precision"]}')
     if form != 'safetensors':
@@ -139,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
         'python -m lib.tools.export', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--weights', type=Path, required=True, metavar='FILE', help='a checkpoint')
-    parser.add_argument('--format', required=True, choices=FORMATS, dest='form')
+    parser.add_argument('--format', required=True, metavar='FORMAT', dest='form', help=', '.join(FORMATS))
     parser.add_argument('--output', type=Path, required=True, metavar='FILE', help='what to write')
     parser.add_argument('--with-decode', action='store_true', help='joints instead of heatmaps')
     parser.add_argument('--half', action='store_true', help='float16 inside; what goes in and comes out stays as it is')

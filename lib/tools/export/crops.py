@@ -10,7 +10,7 @@ from cvpack.errors import InputError
 from lib.datasets.image_files import is_image, read_image
 from lib.datasets.joints import TestSamples, crop_person
 from lib.datasets.synthetic import draw_image
-from lib.loader import dataset_of, format_of
+from lib.loader import reader_of
 from lib.utils.transforms import centers_and_scales
 
 
@@ -23,16 +23,16 @@ def find_crops(cfg: EasyDict, folder: Path | None, count: int) -> tuple[np.ndarr
     """
     if folder is not None:
         return _of_folder(cfg, folder, count)
-    dataset = dataset_of(cfg)
+    reader = reader_of(cfg)
     try:
-        records = format_of(cfg).test_records(dataset, 'val', gt_boxes=True)
+        records = reader.test_set('val', gt_boxes=True).records
     except InputError as error:
         return _drawn(cfg, count), f'drawn people, since the test set cannot be read ({error})'
     samples = TestSamples(records, cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION, cfg.INPUT_SHAPE, cfg.CODEC)
-    chosen = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int)) if len(samples) else []
-    if not len(chosen):
-        return _drawn(cfg, count), f'drawn people, since the test set in {dataset.root} is empty'
-    return np.stack([samples[i]['image'] for i in chosen]), f'test crops of {dataset.root}'
+    chosen = np.unique(np.linspace(0, max(len(samples) - 1, 0), count).round().astype(int))[: len(samples)].tolist()
+    if not chosen:
+        return _drawn(cfg, count), f'drawn people, since the test set in {reader.dataset.root} is empty'
+    return np.stack([samples[i]['image'] for i in chosen]), f'test crops of {reader.dataset.root}'
 
 
 def _of_folder(cfg: EasyDict, folder: Path, count: int) -> tuple[np.ndarray, str]:
@@ -47,7 +47,7 @@ def _of_folder(cfg: EasyDict, folder: Path, count: int) -> tuple[np.ndarray, str
 
 
 def _drawn(cfg: EasyDict, count: int) -> np.ndarray:
-    rng, crops = np.random.default_rng(0), []
+    rng, crops = np.random.default_rng(0), list[np.ndarray]()
     while len(crops) < count:
         image, people = draw_image(rng)
         crops += [_crop(cfg, image, person['bbox']) for person in people]

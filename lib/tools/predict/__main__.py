@@ -1,62 +1,53 @@
-"""Finds the joints of people in pictures or a video.
+"""Predicts people's joints in images or a video.
 
     python -m lib.tools.predict --weights FILE --input IMAGES|FOLDERS|VIDEO --output FOLDER
     python -m lib.tools.predict ... --boxes FILE.json [--category CLASS]
     python -m lib.tools.predict ... --detector torchvision:fasterrcnn_resnet50_fpn_v2 --detector-weights FILE
 
-Without boxes or a detector each whole image is taken for one person. The experiment is read from the weights' file.
-Writes results.json, a row for each person in the form of COCO's results, and the pictures, under their own names, or
-the video with skeletons on them. What cannot be read is named and skipped. Exit code 0: done; 2: nothing could be.
+Without boxes or a detector each whole image is taken for one person. The experiment is read from the checkpoint.
+Writes results.json, one row per person in COCO's results format, and the images under their own names, or the video,
+with skeletons drawn. Unreadable images are named and skipped. Exit code 0: done; 2: nothing could be read.
 """
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from cvpack.device import make_ready
+from cvpack.device import configure_device
 from cvpack.errors import InputError, exits_cleanly
-from cvpack.files import replacing
+from cvpack.files import atomic_write
 from lib.deploy.predictor import PosePredictor
+from lib.tools.arguments import command_parser, writing
 from lib.tools.predict.boxes import DETECTOR_SCORE, BoxFile, Detector, FindPeople, People, whole_images
 from lib.tools.predict.media import RESULTS, Frame, ImageFiles, Video, open_source
 
-# Of pixels in memory at once, unless a single image has more.
+# Bytes of pixels held at once, unless a single image has more.
 MAX_BYTES = 2**28
 
 
-@dataclass
-class Counts:
-    """How many frames were predicted, people in them found, frames skipped."""
-
-    frames: int = 0
-    people: int = 0
-    skipped: int = 0
-
-
-def _groups(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
-    """Frames in lists of so many or, where they are large, fewer."""
-    group, memory = [], 0
+def _batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
+    """Lists of `size` frames, or of fewer if they are large."""
+    batch, memory = [], 0
     for frame in frames:
-        group.append(frame)
-        memory += frame.image.nbytes if frame.is_good else 0
-        if len(group) == size or memory >= MAX_BYTES:
-            yield group
-            group, memory = [], 0
-    if group:
-        yield group
+        batch.append(frame)
+        memory += frame.image.nbytes
+        if len(batch) == size or memory >= MAX_BYTES:
+            yield batch
+            batch, memory = [], 0
+    if batch:
+        yield batch
 
 
 def _rows(frame: Frame, people: People, keypoints: np.ndarray, scores: np.ndarray) -> Iterator[dict]:
-    """What results.json says of the people in a frame: COCO's results, with the image's name and the boxes.
+    """A frame's rows of results.json: COCO's results with the image's name and the box.
 
-    keypoints (n, K, 2), scores (n, K); as in a test a person's score is its box's times its joints' mean.
+    keypoints (n, K, 2), scores (n, K). As in a test, a person's score is the box's times the mean of the joints'.
     """
     place = {'file_name': frame.name, 'image_id': people.image_id, 'frame': frame.number}
     place = {name: value for name, value in place.items() if value is not None}
@@ -66,82 +57,55 @@ def _rows(frame: Frame, people: People, keypoints: np.ndarray, scores: np.ndarra
         yield {**place, 'category_id': people.category, 'bbox': box, 'keypoints': row, 'score': score}
 
 
-def predict(predictor: PosePredictor, find_people: FindPeople, source: ImageFiles | Video, output: Path) -> Counts:
-    """Predicts all frames of the source and writes results.json and pictures, or the video, into the folder."""
-    counts = Counts()
-    size = predictor.cfg.TEST.IMS_PER_GPU
+def predict(
+    predictor: PosePredictor, find_people: FindPeople, source: ImageFiles | Video, output: Path
+) -> Counter[str]:
+    """Predicts all frames; writes results.json and the images or video. Returns counts: frames, people, skipped."""
+    counts = Counter[str]()
     bar = tqdm(desc='predict', total=len(source) or None, unit=f' {source.unit}s', disable=None)
-    with bar, replacing(output / RESULTS) as file, source.saving(output) as save:
-        for group in _groups(source, size):
-            frames = [frame for frame in group if frame.is_good]
+    with bar, atomic_write(output / RESULTS) as file, source.saving(output) as save:
+        for batch in _batches(source, predictor.cfg.TEST.IMS_PER_GPU):
+            frames = [frame for frame in batch if not frame.fault]
             found = find_people(frames)
             poses = predictor([frame.image for frame in frames], [people.boxes for people in found])
             for frame, people, (keypoints, scores) in zip(frames, found, poses):
                 for row in _rows(frame, people, keypoints, scores):
-                    _append(file, row, first=counts.people == 0)
-                    counts.people += 1
+                    # Row by row: a video's rows may not fit in memory.
+                    file.write((b',\n' if counts['people'] else b'[\n') + json.dumps(row).encode())
+                    counts['people'] += 1
                 predictor.draw(frame.image, keypoints, scores)
                 save(frame)
-            counts.frames += len(frames)
-            for frame in group:
-                if not frame.is_good:
-                    counts.skipped += 1
-                    tqdm.write(f'skipped {frame}: {frame.image}')
-            bar.update(len(group))
-        file.write(b'\n]\n' if counts.people else b'[]\n')
+            for frame in batch:
+                counts['skipped' if frame.fault else 'frames'] += 1
+                if frame.fault:
+                    tqdm.write(f'skipped {frame}: {frame.fault}')
+            bar.update(len(batch))
+        file.write(b'\n]\n' if counts['people'] else b'[]\n')
     return counts
 
 
-def _append(file: BinaryIO, row: dict, first: bool) -> None:
-    """Writes an entry of a json list, a line each, so that the list need not be in memory."""
-    file.write((b'[\n' if first else b',\n') + json.dumps(row).encode())
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        'python -m lib.tools.predict',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument('--weights', type=Path, required=True, metavar='FILE', help='a checkpoint')
-    parser.add_argument(
-        '--input',
-        nargs='+',
-        required=True,
-        metavar='PATH',
-        help='images, folders of images, patterns as *.jpg; a video',
-    )
-    parser.add_argument('--output', type=Path, required=True, metavar='FOLDER', help='not that of the input')
+    parser = command_parser('predict', __doc__)
+    add = parser.add_argument
+    add('--weights', type=Path, required=True, metavar='FILE', help='a checkpoint')
+    add('--input', nargs='+', required=True, metavar='PATH', help="images, folders, patterns ('*.jpg'); or one video")
+    add('--output', type=Path, required=True, metavar='FOLDER', help="not the input's")
     boxes = parser.add_mutually_exclusive_group()
-    boxes.add_argument(
-        '--boxes',
-        type=Path,
-        metavar='JSON',
-        help='detections in the form of COCO results, or COCO annotations; by file_name, image_id, or frame of a video',
-    )
+    text = 'COCO results or annotations; images by file_name or image_id, frames of a video by frame'
+    boxes.add_argument('--boxes', type=Path, metavar='JSON', help=text)
     boxes.add_argument('--detector', metavar='torchvision:NAME', help='one of torchvision.models.detection')
-    parser.add_argument('--detector-weights', type=Path, metavar='FILE', help="the detector's state dict")
-    parser.add_argument(
-        '--category',
-        metavar='CLASS',
-        help='of the boxes to take: a number, or a name that the file of boxes gives (default: 1, people)',
-    )
-    parser.add_argument(
-        '--min-score',
-        type=float,
-        metavar='S',
-        help=f'leave out boxes with a lower score (default: {DETECTOR_SCORE} of a detector, none of a file)',
-    )
-    parser.add_argument(
-        '--experiment', type=Path, metavar='DIR', help='exps/NAME, for a published checkpoint or an own network'
-    )
-    parser.add_argument('--ema', action='store_true', help="the weights' moving average (SOLVER.EMA)")
-    parser.add_argument('--device', choices=('cpu', 'cuda'), help='default: cuda where there is one')
+    add('--detector-weights', type=Path, metavar='FILE', help="the detector's state dict")
+    add('--category', metavar='CLASS', help="boxes' category, a number or a name in the file (default: 1, people)")
+    text = f'ignore boxes with a lower score (default: {DETECTOR_SCORE} for a detector, none for a file)'
+    add('--min-score', type=float, metavar='S', help=text)
+    text = 'exps/NAME, for a published checkpoint or a network of its own'
+    add('--experiment', type=Path, metavar='DIR', help=text)
+    add('--ema', action='store_true', help='the EMA of the weights (SOLVER.EMA)')
+    add('--device', choices=('cpu', 'cuda'), help='default: cuda if available')
     return parser
 
 
 def _find_people(args: argparse.Namespace, source: ImageFiles | Video, device: torch.device) -> FindPeople:
-    """What the command line says of where people are."""
     if args.detector:
         score = DETECTOR_SCORE if args.min_score is None else args.min_score
         return Detector(args.detector, args.detector_weights, score, device, args.category)
@@ -160,21 +124,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError('--detector and --detector-weights go together: give both, or neither')
     for option in ('min_score', 'category'):
         if getattr(args, option) is not None and not (args.boxes or args.detector):
-            raise InputError(f'--{option.replace("_", "-")} is of boxes: give --boxes or --detector too')
+            raise InputError(f'--{option.replace("_", "-")} applies to boxes: give --boxes or --detector too')
     source = open_source(args.input, args.output)
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    make_ready(torch.device(device))
+    configure_device(torch.device(device))
     predictor = PosePredictor(args.weights, device, args.ema, args.experiment)
     find_people = _find_people(args, source, predictor.device)
-    try:
+    with writing(args.output, '--output'):
         counts = predict(predictor, find_people, source, args.output)
-    except OSError as error:
-        path, reason = error.filename or args.output, error.strerror or error
-        raise InputError(f'cannot write {path} ({reason}): make room, or name another --output') from None
-    if not counts.frames:
-        raise InputError(f'--input {" ".join(args.input)}: no {source.unit} of it could be read')
-    said = f'{counts.frames} {source.unit}s, {counts.people} people, {counts.skipped} skipped', source.remarks()
-    print(f'{args.output}: {"; ".join(filter(None, said))}')
+    if not counts['frames']:
+        raise InputError(f'--input {" ".join(args.input)}: no {source.unit} in it could be read')
+    said = f'{counts["frames"]} {source.unit}s, {counts["people"]} people, {counts["skipped"]} skipped'
+    print(f'{args.output}: {said}' + (f'; {source.remark}' if source.remark else ''))
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
-"""Where lib.tools.predict looks for people: in the whole image, in boxes from a file, in boxes from a detector.
+"""Where predict looks for people: in the whole image, in boxes from a file, or in a detector's.
 
-Each is a function: frames with images -> their people.
+Each is a function: readable frames -> the people in each.
 """
 
 import re
@@ -25,16 +25,18 @@ from lib.models.weights import load_state
 from lib.tools.predict.media import Frame
 
 DETECTOR_SCORE = 0.5
-# Images that a detector sees at once: it takes far more memory than the crops of people.
+# A detector takes far more memory per image than the pose network per crop.
 DETECTOR_BATCH = 4
 
 
 @dataclass
 class People:
-    """The boxes of a frame.
+    """The boxes of one frame.
 
-    boxes: (n, 4) float64: x, y, width, height in image pixels; scores: (n,) float64
-    image_id: of the image, where the boxes' file gives it; category: of the boxes
+    boxes:    (n, 4) float64: x, y, width, height in image pixels
+    scores:   (n,) float64
+    image_id: of the image, if the file of boxes gives it
+    category: of the boxes
     """
 
     boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
@@ -47,7 +49,7 @@ FindPeople = Callable[[Sequence[Frame]], list[People]]
 
 
 def whole_images(frames: Sequence[Frame]) -> list[People]:
-    """One person in each."""
+    """One person per frame."""
     return [People(whole_image(frame.image), np.ones(1)) for frame in frames]
 
 
@@ -55,7 +57,7 @@ def whole_images(frames: Sequence[Frame]) -> list[People]:
 
 
 class Names:
-    """The image files of the input, found by what a file of boxes calls them."""
+    """Finds the input's image files by what a file of boxes calls them."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = set(names)
@@ -63,8 +65,8 @@ class Names:
         numbered = ((re.search(r'\d+\Z', PurePosixPath(name).stem), name) for name in names)
         self.by_number = _unique((int(match[0]), name) for match, name in numbered if match)
 
-    def called(self, file_name: str) -> str | None:
-        """The file of this path; or the only one of this base name, where one path is the end of the other."""
+    def find(self, file_name: str) -> str | None:
+        """The file with this path, or the only one with this base name if one path ends in the other."""
         if file_name in self.names:
             return file_name
         name = self.by_base.get(PurePosixPath(file_name).name)
@@ -74,7 +76,7 @@ class Names:
 
 
 def _unique(pairs: Iterable[tuple[Hashable, str]]) -> dict[Hashable, str]:
-    """Keys -> values, without the keys that come more than once."""
+    """Key -> value, without repeated keys."""
     values = defaultdict(list)
     for key, value in pairs:
         values[key].append(value)
@@ -82,116 +84,111 @@ def _unique(pairs: Iterable[tuple[Hashable, str]]) -> dict[Hashable, str]:
 
 
 class BoxFile:
-    """Boxes of people from a json file: detections in COCO's results format, or COCO annotations.
+    """Boxes from a json file: detections in COCO's results format, or COCO annotations.
 
-    They tell their image by `file_name`; or by `image_id`, which the file's `images` explain, or else is the number
-    at the end of the image's name, as in COCO's own; a video's frame by `frame`, from 0. Where the input is one image
-    they need not tell it. `category_id` and `score` may be missing.
+    A box names its image by `file_name` or by `image_id`, which refers to the file's `images` or else is the number at
+    the end of the image's name, as in COCO; a video's frame by `frame`, from 0. With one image as the input it need not
+    name it. `category_id` and `score` are optional.
 
-    names: the input's image files; None: frames of a video; category: of the boxes to take, by number or name
-    Raises InputError for an unfit file, or one without any box of the input.
+    names:    the input's image files; None: frames of a video
+    category: of the boxes to take, by number or name; None: people
+    Raises InputError for an invalid file, and for one without any box of the input.
     """
 
     def __init__(self, path: Path, names: Sequence[str] | None, min_score: float, category: str | None = None) -> None:
         content = read_json(path, 'name a json file of boxes')
-        is_annotation = isinstance(content, dict)
-        rows = Rows(content.get('annotations') if is_annotation else content, 'box', path, refuse)
-        categories = _category_names(content)
+        rows = Rows(content.get('annotations') if isinstance(content, dict) else content, 'box', path, refuse)
+        categories = _category_names(content, path)
         self.category = PERSON if category is None else _category_id(category, categories, path)
-        people, left_out = _of_category(rows, self.category, categories)
-        boxes, scores = boxes_of(people), people.numeric('score', default=1.0)
-        key, values, places = _places(people, names, content, path)
-        own = defaultdict(list)
+        rows, left_out = _of_category(rows, self.category, categories)
+        boxes, scores, image_ids = boxes_of(rows), rows.numeric('score', default=1.0), rows.column('image_id')
+        key, places = _places(rows, names, content, path)
+        indices = defaultdict(list)
         for i, place in enumerate(places):
-            own[place].append(i)
-        strangers = len(own.pop(None, ()))
-        of_whom = 'people' if self.category == PERSON else f'category {self.category}'
-        if not own:
-            example = f' (the first: {key} {shown(values[0])})' if values else ''
+            indices[place].append(i)
+        unmatched = len(indices.pop(None, ()))
+        which = 'people' if self.category == PERSON else f'category {self.category}'
+        if not indices:
+            example = f' (the first: {key} {shown(rows.rows[0].get(key))})' if len(rows) else ''
             others = f' ({left_out})' if left_out else ''
             raise InputError(
-                f'{path}: none of its {len(people)} boxes of {of_whom} is of the input{example}{others}: see --help'
+                f'{path}: none of its {len(rows)} boxes of {which} is of the input{example}{others}: see --help'
             )
-        if strangers:
-            print(f'{path}: {strangers} boxes of images that are not in the input, or by name not one: left out')
+        if unmatched:
+            print(f'{path}: {unmatched} boxes left out: their image is not in the input, or its name is ambiguous')
         if left_out:
-            print(f'{path}: {len(people)} boxes of {of_whom}; {left_out}')
-        image_ids = people.column('image_id')
+            print(f'{path}: {len(rows)} boxes of {which}; {left_out}')
         self.people = {}
-        for place, indices in own.items():
-            kept = [i for i in indices if scores[i] >= min_score]
-            self.people[place] = People(boxes[kept], scores[kept], image_ids[indices[0]], self.category)
+        for place, own in indices.items():
+            kept = [i for i in own if scores[i] >= min_score]
+            self.people[place] = People(boxes[kept], scores[kept], image_ids[own[0]], self.category)
 
     def __call__(self, frames: Sequence[Frame]) -> list[People]:
         return [self.people.get(frame.name if frame.number is None else frame.number, People()) for frame in frames]
 
 
-def _category_names(content: Any) -> dict[int, str]:
-    """The names that a file of annotations gives its categories."""
+def _category_names(content: Any, path: Path) -> dict[int, str]:
+    """The categories that an annotation file names: id -> name."""
     categories = content.get('categories') if isinstance(content, dict) else None
-    fits = (row for row in categories if isinstance(row, dict)) if isinstance(categories, list) else ()
-    named = ((row.get('id'), row.get('name')) for row in fits)
+    rows = Rows(categories or [], 'category', path, lambda *_: None)
+    named = ((row.get('id'), row.get('name')) for row in rows.rows)
     return {number: name for number, name in named if isinstance(number, int) and isinstance(name, str)}
 
 
 def _category_id(category: str, names: dict[int, str], path: Path) -> int:
-    """The number of the category that --category means. Raises InputError for a name that the file does not give."""
+    """The id for --category. Raises InputError for a name that the file does not give, or gives twice."""
     if re.fullmatch(r'\d+', category):
         return int(category)
     numbers = [number for number, name in names.items() if name == category]
     if len(numbers) != 1:
-        told = ', '.join(f'{shown(name)} ({number})' for number, name in names.items()) or 'none: give a number'
-        raise InputError(f'--category {category}: the categories that {path} names are {told}')
+        known = ', '.join(f'{shown(name)} ({number})' for number, name in names.items()) or 'none: give a number'
+        raise InputError(f'--category {category}: the categories that {path} names are {known}')
     return numbers[0]
 
 
 def _of_category(rows: Rows, category: int, names: dict[int, str]) -> tuple[Rows, str]:
-    """The boxes of one person each of this category that have a size; and in words how many others there are, and why
-    they are left out."""
+    """The boxes of this category, without crowds and empty boxes; and how many were left out, in words."""
     single = rows.integer('iscrowd', default=0) == 0
     ids = rows.integer('category_id', default=category)
     others, crowds = Counter(ids[single & (ids != category)].tolist()), int((~single).sum())
-    told = [f'{n} of category {i}{f" ({shown(names[i])})" if i in names else ""}' for i, n in others.most_common(5)]
-    told += [f'those of {len(others) - 5} more (see --category)'] if len(others) > 5 else []
-    told += [f'{crowds} of crowds'] if crowds else []
+    parts = [f'{n} of category {i}{f" ({shown(names[i])})" if i in names else ""}' for i, n in others.most_common(5)]
+    parts += [f'those of {len(others) - 5} more (see --category)'] if len(others) > 5 else []
+    parts += [f'{crowds} crowds'] if crowds else []
     kept, sizeless = with_size(rows.only(single & (ids == category)))
-    told += [f'{sizeless} of no size, or not finite'] if sizeless else []
-    return kept, f'left out: {", ".join(told)}' if told else ''
+    parts += [f'{sizeless} empty or not finite'] if sizeless else []
+    return kept, f'left out: {", ".join(parts)}' if parts else ''
 
 
 def _places(
-    people: Rows, names: Sequence[str] | None, content: Any, path: Path
-) -> tuple[str, list[str | int], list[str | int | None]]:
-    """By which field boxes tell their image or frame, what it says, and the input's files or frames that are meant;
-    None where they mean none."""
+    rows: Rows, names: Sequence[str] | None, content: Any, path: Path
+) -> tuple[str, Sequence[str | int | None]]:
+    """The field by which boxes name their image or frame, and the input's file or frame of each box, None if none."""
     if names is None:
-        frames = people.integer('frame').tolist()
-        return 'frame', frames, frames
-    files, is_one = Names(names), len(names) == 1
-    if any('file_name' in row for row in people.rows):
-        values = people.names('file_name')
-        return 'file_name', values, [files.called(value) for value in values]
-    values = people.column('image_id')
-    if is_one and all(value is None for value in values):
-        return 'image_id', values, [names[0]] * len(values)
-    values = people.integer('image_id').tolist()
-    if isinstance(content, dict) and (content.get('images') or not is_one):
+        return 'frame', rows.integer('frame').tolist()
+    files, only = Names(names), names[0] if len(names) == 1 else None
+    if any('file_name' in row for row in rows.rows):
+        return 'file_name', [files.find(name) for name in rows.names('file_name')]
+    if only and all(value is None for value in rows.column('image_id')):
+        return 'image_id', [only] * len(rows)
+    ids = rows.integer('image_id').tolist()
+    if isinstance(content, dict) and (content.get('images') or not only):
         listed = listed_images(content, path)
-        return 'image_id', values, [files.called(listed.get(value, {}).get('file_name', '')) for value in values]
-    if is_one and not files.by_number and len(set(values)) == 1:
-        return 'image_id', values, [names[0]] * len(values)  # nothing says that it is another
-    return 'image_id', values, [files.by_number.get(value) for value in values]
+        return 'image_id', [files.find(listed.get(image_id, {}).get('file_name', '')) for image_id in ids]
+    if only and not files.by_number and len(set(ids)) == 1:
+        return 'image_id', [only] * len(rows)  # nothing says that it is another image
+    return 'image_id', [files.by_number.get(image_id) for image_id in ids]
 
 
 # ---------------------------------------------------------------------------------------------------- a detector
 
 
 class Detector:
-    """A detection network of torchvision's.
+    """A torchvision detection network.
 
-    name: torchvision:NAME, of those that torchvision.models.detection has; weights: its state dict's file
-    category: the number of the class to take
-    Raises InputError for other names, and weights that are not of this network.
+    name:     torchvision:NAME, one of torchvision.models.detection
+    weights:  file of its state dict
+    category: number of the class to take; None: people
+    Raises InputError for an unknown name, and for weights of another network.
     """
 
     def __init__(
@@ -215,14 +212,13 @@ class Detector:
         return found
 
     def _input(self, image: np.ndarray) -> torch.Tensor:
-        """(3, H, W) float32, RGB, 0 to 1, as torchvision's detectors want it."""
+        """(3, H, W) float32, RGB, 0 to 1."""
         rgb = torch.from_numpy(cv2.cvtColor(image, cv2.COLOR_BGR2RGB)).to(self.device)
         return rgb.permute(2, 0, 1).float() / 255
 
     def _people(self, output: dict[str, torch.Tensor]) -> People:
-        """A detector's boxes are x and y of two corners."""
-        boxes, scores = output['boxes'].double().cpu().numpy(), output['scores'].double().cpu().numpy()
-        boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-        is_wanted = output['labels'].cpu().numpy() == self.category
-        kept = is_wanted & (scores >= self.min_score) & (boxes[:, 2:] > 0).all(axis=1)
-        return People(boxes[kept], scores[kept], category=self.category)
+        """output: boxes (n, 4) x1, y1, x2, y2; scores (n,); labels (n,)"""
+        boxes = torchvision.ops.box_convert(output['boxes'].double(), 'xyxy', 'xywh')
+        scores = output['scores'].double()
+        kept = (output['labels'] == self.category) & (scores >= self.min_score) & (boxes[:, 2:] > 0).all(dim=1)
+        return People(boxes[kept].cpu().numpy(), scores[kept].cpu().numpy(), category=self.category)

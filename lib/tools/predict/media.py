@@ -1,4 +1,4 @@
-"""Pictures and videos for lib.tools.predict: read one by one, written under the names that they came with."""
+"""predict's input and output: images or a video, read one at a time and written under their own names."""
 
 import contextlib
 import glob
@@ -6,7 +6,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -14,50 +14,48 @@ import numpy as np
 from tqdm import tqdm
 
 from cvpack.errors import InputError
-from cvpack.files import replacing
+from cvpack.files import atomic_write
+from lib.datasets.checks import Issue
 from lib.datasets.image_files import is_image, load_image
 
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv')
 FOURCC = 'mp4v'
-FFMPEG_QUIET = '-8'  # what is wrong with a video is told in our own words
-# Frames a second of a video that does not say, and the most that one is believed to have.
-USUAL_FPS, MAX_FPS = 25.0, 1000
-RESULTS = 'results.json'
-# So many damaged frames in a row are taken for the end of a video.
+FFMPEG_QUIET = '-8'  # this module reports what is wrong with a video
+# Frame rate of a video without one, and the highest that is believed.
+DEFAULT_FPS, MAX_FPS = 25.0, 1000
+# This many damaged frames in a row are taken for the end of a video.
 MAX_LOST = 250
 DAMAGED = 'damaged'
+RESULTS = 'results.json'
 
 
 @dataclass
 class Frame:
-    """One picture of the input.
+    """One image of the input.
 
-    name:   the file's path in the input folder, or the video's name
+    name:   the file's path below the input folder, or the video's name
     number: of a video's frame, from 0
-    image:  (H, W, 3) uint8 BGR, or in words what is wrong with it
+    image:  (H, W, 3) uint8 BGR; empty if it cannot be read
+    fault:  why it cannot be read
     """
 
     name: str
     number: int | None
-    image: np.ndarray | str
+    image: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 3), np.uint8))
+    fault: str = ''
 
     def __str__(self) -> str:
         return repr(self.name) if self.number is None else f'frame {self.number} of {self.name!r}'
-
-    @property
-    def is_good(self) -> bool:
-        """Whether there is an image."""
-        return not isinstance(self.image, str)
 
 
 Save = Callable[[Frame], None]
 
 
 class ImageFiles:
-    """Image files, and those in folders and their subfolders but for the ones in the output folder.
+    """Image files, and those in folders and subfolders, except in the output folder.
 
-    names:       of the images, relative to `folder`, which holds all that was named
-    passed_over: how many other files there are, by suffix
+    folder: the common folder of all sources; names: of the images, relative to it
+    remark: what other files there are, by suffix
     """
 
     unit = 'image'
@@ -65,15 +63,14 @@ class ImageFiles:
     def __init__(self, sources: Sequence[Path], output: Path) -> None:
         sources = [Path(os.path.abspath(source)) for source in sources]
         self.folder = Path(os.path.commonpath([_folder(source) for source in sources]))
-        own, self.names, self.passed_over = output.resolve(), [], Counter()
-        for file in dict.fromkeys(file for source in sources for file in _files(source, own)):
+        output, self.names, others = output.resolve(), list[str](), Counter[str]()
+        for file in dict.fromkeys(file for source in sources for file in _files(source, output)):
             if is_image(file):
                 self.names.append(file.relative_to(self.folder).as_posix())
             else:
-                self.passed_over[file.suffix.lower()] += 1
-        inputs = {(self.folder / name).resolve() for name in self.names}
-        if not inputs.isdisjoint(own / name for name in self.names):
-            raise InputError(f'--output {output} holds the input, which would be overwritten: name another folder')
+                others[file.suffix.lower()] += 1
+        counts = (f'{count} {suffix or "without suffix"}' for suffix, count in sorted(others.items()))
+        self.remark = f'passed over: {", ".join(counts)}' if others else ''
 
     def __len__(self) -> int:
         return len(self.names)
@@ -81,12 +78,10 @@ class ImageFiles:
     def __iter__(self) -> Iterator[Frame]:
         for name in self.names:
             image = load_image(self.folder / name)
-            yield Frame(name, None, image if isinstance(image, np.ndarray) else image.description)
-
-    def remarks(self) -> str:
-        """What else is to be said of the input."""
-        kinds = [f'{count} {suffix or "without suffix"}' for suffix, count in sorted(self.passed_over.items())]
-        return f'passed over: {", ".join(kinds)}' if kinds else ''
+            if isinstance(image, Issue):
+                yield Frame(name, None, fault=image.description)
+            else:
+                yield Frame(name, None, image)
 
     @contextlib.contextmanager
     def saving(self, output: Path) -> Iterator[Save]:
@@ -94,7 +89,7 @@ class ImageFiles:
 
         def save(frame: Frame) -> None:
             path = output / frame.name
-            with replacing(path) as file:
+            with atomic_write(path) as file:
                 file.write(_encoded(frame.image, path.suffix))
 
         yield save
@@ -105,14 +100,14 @@ def _folder(source: Path) -> Path:
 
 
 def _files(source: Path, output: Path) -> list[Path]:
-    """A file, or those in a folder but not in the output folder."""
+    """A file, or all files in a folder except those in the output folder."""
     if not source.is_dir():
         return [source]
     return [path for path in sorted(source.rglob('*')) if path.is_file() and output not in path.resolve().parents]
 
 
 def _encoded(image: np.ndarray, suffix: str) -> bytes:
-    """The content of an image file; JPEG where OpenCV does not write what the suffix says (.jfif, say)."""
+    """An image file's content: JPEG if OpenCV cannot write the suffix (such as .jfif)."""
     with contextlib.suppress(cv2.error):
         good, content = cv2.imencode(suffix, image)
         if good:
@@ -121,57 +116,53 @@ def _encoded(image: np.ndarray, suffix: str) -> bytes:
 
 
 class Video:
-    """A video's frames, decoded one by one."""
+    """A video, decoded frame by frame. Raises InputError if it cannot be opened."""
 
-    unit = 'frame'
+    unit, remark = 'frame', ''
 
     def __init__(self, path: Path) -> None:
         os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', FFMPEG_QUIET)
         self.path, self.capture = path, cv2.VideoCapture(str(path))
         if not self.capture.isOpened():
-            raise InputError(f'video {path} cannot be opened: it is damaged, cut short, or of a kind that is not known')
-        self.count = self.capture.get(cv2.CAP_PROP_FRAME_COUNT)
+            raise InputError(f'video {path} cannot be opened: it is damaged, cut short, or in an unknown format')
         fps = self.capture.get(cv2.CAP_PROP_FPS)
-        self.fps = fps if math.isfinite(fps) and 0 < fps <= MAX_FPS else USUAL_FPS
+        self.fps = fps if math.isfinite(fps) and 0 < fps <= MAX_FPS else DEFAULT_FPS
         if self.fps != fps:
-            print(f'{path} does not say how many frames it has a second: written at {USUAL_FPS:g}')
+            print(f'{path} has no frame rate: written at {DEFAULT_FPS:g} frames per second')
 
     def __len__(self) -> int:
-        """What the file says, which may be nothing: 0."""
-        return int(self.count) if math.isfinite(self.count) and self.count > 0 else 0
-
-    def remarks(self) -> str:
-        """What else is to be said of the input."""
-        return ''
+        """The number of frames by the file's header; 0 if it does not say."""
+        count = self.capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        return int(count) if math.isfinite(count) and count > 0 else 0
 
     def __iter__(self) -> Iterator[Frame]:
         number, lost = 0, 0
         while lost < MAX_LOST:
             if self.capture.grab():
                 for gap in range(number - lost, number):
-                    yield Frame(self.path.name, gap, DAMAGED)
-                fine, image = self.capture.retrieve()
-                yield Frame(self.path.name, number, image if fine else DAMAGED)
+                    yield Frame(self.path.name, gap, fault=DAMAGED)
+                good, image = self.capture.retrieve()
+                yield Frame(self.path.name, number, image) if good else Frame(self.path.name, number, fault=DAMAGED)
                 lost = 0
             elif number >= len(self) > 0:
                 break
             else:
-                lost += 1  # a damaged frame, if others follow; or the end
+                lost += 1  # damaged frames if others follow, else the end
             number += 1
         if number - lost < len(self):
-            tqdm.write(f'{self.path} ends after {number - lost} of the {len(self)} frames that it announces')
+            tqdm.write(f'{self.path} ends after {number - lost} of the {len(self)} frames in its header')
 
     @contextlib.contextmanager
     def saving(self, output: Path) -> Iterator[Save]:
         """A function that appends a frame to the video in the output folder."""
         path, writer, written = output / f'{self.path.stem}.mp4', cv2.VideoWriter(), 0
-        path.unlink(missing_ok=True)  # were it a link, what it leads to would be written over
+        path.unlink(missing_ok=True)  # OpenCV would write through a link
 
         def save(frame: Frame) -> None:
             nonlocal written
             height, width = frame.image.shape[:2]
-            if not written and not writer.open(str(path), cv2.VideoWriter_fourcc(*FOURCC), self.fps, (width, height)):
-                raise InputError(f'cannot write {path}: is there room, and has OpenCV been built with FFmpeg?')
+            if not written and not writer.open(str(path), cv2.VideoWriter.fourcc(*FOURCC), self.fps, (width, height)):
+                raise InputError(f'cannot write {path}: is the disk full, or was OpenCV built without FFmpeg?')
             writer.write(frame.image)
             written += 1
 
@@ -180,31 +171,34 @@ class Video:
         finally:
             writer.release()
         if written and cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT) != written:
-            raise InputError(f'{path} could not be written whole: make room, or choose another --output')
+            raise InputError(f'{path} is incomplete: free some space, or name another --output')
 
 
 def open_source(inputs: Sequence[str], output: Path) -> ImageFiles | Video:
-    """What --input names: images, folders of them, patterns of their names; or a video.
+    """Opens what --input names: images, folders and patterns, or one video.
 
-    Raises InputError for what cannot be read, and where the output would overwrite it.
+    Raises InputError for input that cannot be read, and for an output folder in which it would be overwritten.
     """
-    sources = [source for name in inputs for source in _named(name, output.resolve())]
+    sources = [source for name in inputs for source in _matches(name, output.resolve())]
     for source in sources:
-        _refuse_overwriting(source, output)
+        _check_output(source, output)
     if len(sources) == 1 and sources[0].suffix.lower() in VIDEOS:
         return Video(sources[0])
     images = ImageFiles(sources, output)
     if not images.names:
-        remarks = f' ({images.remarks()})' if images.passed_over else ''
+        remark = f' ({images.remark})' if images.remark else ''
         raise InputError(
-            f'--input {" ".join(inputs)}: no image that this OpenCV reads{remarks}; '
-            f'a video goes alone, named as one of {", ".join(VIDEOS)}'
+            f'--input {" ".join(inputs)}: no image that this OpenCV reads{remark}; '
+            f'a video has to be the only input and end in one of {", ".join(VIDEOS)}'
         )
+    own = {(images.folder / name).resolve() for name in images.names}
+    if not own.isdisjoint(output.resolve() / name for name in images.names):
+        raise _overwriting(output)
     return images
 
 
-def _named(name: str, output: Path) -> list[Path]:
-    """The file or folder of this name; or all that a pattern fits, but for the output, if the shell has left it so."""
+def _matches(name: str, output: Path) -> list[Path]:
+    """The file or folder of this name, or what the pattern matches outside the output folder."""
     if Path(name).exists():
         return [Path(name)]
     found = (Path(path) for path in sorted(glob.glob(name, recursive=True)))
@@ -213,13 +207,17 @@ def _named(name: str, output: Path) -> list[Path]:
     raise InputError(f'--input {name} does not exist: name images, folders or a video')
 
 
-def _refuse_overwriting(source: Path, output: Path) -> None:
-    """Raises InputError for an output folder in which files would take the place of the input's, or of others."""
+def _check_output(source: Path, output: Path) -> None:
+    """Raises InputError if the output folder is, or contains, the input's, or holds other files of the input's."""
     folder, own = _folder(source).resolve(), output.resolve()
     if own == folder or (source.is_dir() and own in folder.parents):
-        raise InputError(f'--output {output} holds the input, which would be overwritten: name another folder')
+        raise _overwriting(output)
     inside = source.is_dir() and folder in own.parents
     if inside and own.is_dir() and any(own.iterdir()) and not (own / RESULTS).is_file():
         raise InputError(f'--output {output} is a folder of the input with other files in it: name a new one')
     if own.exists() and not own.is_dir():
         raise InputError(f'--output {output} is a file: name a folder')
+
+
+def _overwriting(output: Path) -> InputError:
+    return InputError(f'--output {output} holds the input, which would be overwritten: name another folder')

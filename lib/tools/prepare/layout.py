@@ -1,4 +1,4 @@
-"""Puts files into a data set's folder without ever writing over, or deleting, what lies there."""
+"""Puts files into a data set's folder; what is already there is never overwritten or deleted."""
 
 import filecmp
 import json
@@ -11,41 +11,47 @@ from typing import Any
 from tqdm import tqdm
 
 from cvpack.errors import InputError
+from cvpack.files import atomic_write
+
+# Name below the target -> what to put there (a path to link to, or bytes to write), and counts to print.
+Files = dict[str, tuple[Path | bytes, str]]
+
+
+def place_all(target: Path, files: Files) -> None:
+    """Places every file below the target and prints a line for each."""
+    for name, (content, counts) in files.items():
+        print(f'{target / name}: {place(target / name, content)}, {counts}')
 
 
 def place(path: Path, content: Path | bytes) -> str:
-    """Makes path a link to content, or a file that holds it, whole or not at all; says which in a word.
+    """Makes `path` a link to `content`, or a file with these bytes, atomically; returns what was done.
 
-    Where the file system has no links, path becomes a copy, of a folder with all that is in it. What is there and right
-    is kept. Raises InputError where something else is there, or a copy cannot be made.
+    On a file system without links it becomes a copy, recursively for a folder. A correct file that is already there is
+    kept. Raises InputError if something else is there, or if it cannot be copied.
     """
     if os.path.lexists(path):
         if isinstance(content, Path):
-            right = path.exists() and (path.samefile(content) or _is_copy(path, content))
+            same = path.exists() and (path.samefile(content) or _is_copy(path, content))
         else:
-            right = path.is_file() and path.read_bytes() == content
-        if right:
+            same = path.is_file() and path.read_bytes() == content
+        if same:
             return 'kept'
-        wanted = f'a link to {content}' if isinstance(content, Path) else 'what would be written now'
+        wanted = f'a link to {content}' if isinstance(content, Path) else 'the file that would be written'
         raise InputError(f'{path} exists and is not {wanted}: move it away and run this again')
+    if isinstance(content, bytes):
+        with atomic_write(path) as file:
+            file.write(content)
+        return 'written'
     path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(content, Path):
-        try:
-            path.symlink_to(os.path.abspath(content))
-        except (OSError, NotImplementedError) as error:
-            return _copy(path, content, getattr(error, 'strerror', None) or str(error))
-        return f'linked to {content}'
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
     try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return 'written'
+        path.symlink_to(os.path.abspath(content))
+    except (OSError, NotImplementedError) as error:
+        return _copy(path, content, getattr(error, 'strerror', None) or str(error))
+    return f'linked to {content}'
 
 
 def _copy(path: Path, content: Path, no_link: str) -> str:
-    """Makes path a copy of a file or folder, whole or not at all; says so."""
+    """Copies a file or folder to `path` atomically. no_link: why it could not be linked."""
     temporary = path.with_name(f'.{path.name}.{os.getpid()}')
     try:
         if content.is_dir():
@@ -56,27 +62,27 @@ def _copy(path: Path, content: Path, no_link: str) -> str:
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(
-            f'{path} can be neither a link to {content} ({no_link}) nor a copy of it ({error.strerror or error}): '
-            'make room there, or name another folder with --target'
+            f'{path} can neither be linked to {content} ({no_link}) nor copied from it ({error.strerror or error}): '
+            'free some space, or name another --target'
         ) from None
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
-    return f'copied from {content}, as there can be no link ({no_link})'
+    return f'copied from {content}, because it cannot be linked ({no_link})'
 
 
 def _is_copy(path: Path, content: Path) -> bool:
-    """Of folders, whether they hold files of the same names and sizes."""
+    """Whether two files are equal, or two folders hold files of the same names and sizes."""
     if content.is_file():
         return path.is_file() and filecmp.cmp(path, content, shallow=False)
     return path.is_dir() and _files(path) == _files(content)
 
 
 def _files(path: Path) -> dict[str, int]:
-    """{name relative to the path: bytes} of all files in a folder; of a file, itself as ''."""
-    folders = os.walk(path, followlinks=True) if path.is_dir() else [(path.parent, [], [path.name])]
+    """{relative path: bytes} of all files in a folder, links followed; {'.': bytes} of a file."""
+    folders = os.walk(path, followlinks=True) if path.is_dir() else [(str(path.parent), [], [path.name])]
     files = (Path(folder, name) for folder, _, names in folders for name in names)
     return {str(file.relative_to(path)): file.stat().st_size for file in files if file.exists()}
 
@@ -86,12 +92,13 @@ def as_json(value: Any) -> bytes:
     return json.dumps(value, separators=(',', ':')).encode()
 
 
-def count_absent(folder: Path, names: Iterable[str], source: str) -> str:
-    """Says how many of the names the folder lacks; raises InputError, with their source, if all."""
+def count_missing(folder: Path, names: Iterable[str], source: str) -> str:
+    """How many of these files the folder lacks, in words. Raises InputError if it lacks all of them.
+
+    source: where to get them
+    """
     names = set(names)
-    # One listing of the folder: a look at each of 100,000 files takes minutes on a network disk.
-    there = {entry.name for entry in tqdm(os.scandir(folder), f'listing {folder}', disable=None, unit=' files')}
-    absent = names - there
-    if len(absent) == len(names):
-        raise InputError(f'{folder} has none of the {len(names)} listed images (as {min(names)}): get {source}')
-    return f'{len(names)} images listed, {len(absent)} of them absent'
+    missing = names.difference(os.listdir(folder))  # one listing: 100,000 stat calls take minutes on a network disk
+    if len(missing) == len(names):
+        raise InputError(f'{folder} has none of the {len(names)} listed images (such as {min(names)}): get {source}')
+    return f'{len(names)} images listed, {len(missing)} of them missing'

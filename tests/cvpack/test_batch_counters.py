@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cvpack.counters import CountedTogether
+from cvpack.batch_counters import FusedCounters
 from cvpack.solver import scale_schedule
 from lib.config import override
 from lib.models.mspn import build_mspn
@@ -60,7 +60,7 @@ class Norms(nn.Module):
 def test_the_counters_are_what_they_would_be(fails):
     models = [Norms(), Norms()]
     storages = {name: buffer.data_ptr() for name, buffer in models[1].named_buffers()}
-    together = CountedTogether(models[1])
+    together = FusedCounters(models[1])
     x = torch.randn(8, 4)
     for model, context in zip(models, (contextlib.nullcontext(), together)):
         model(x)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cvpack import checkpoint
+from cvpack.checkpoint_order import in_order, newest
 from cvpack.errors import InputError
-from cvpack.order import in_order, newest
 from lib import engine
 from lib.evaluation import validation
 from lib.training import begin
@@ -86,7 +86,7 @@ def test_a_number_that_comes_again_writes_over_nothing(grown):
 def test_larger_batches_go_on_from_the_newest_work(synthetic_coco, tmp_path, monkeypatch, capsys):
     """And again; validations and the best outlive it, though iterations are counted anew."""
     settings = ['--resume', 'auto', '--set', *fast_settings(synthetic_coco, tmp_path), 'SOLVER.KEEP_CHECKPOINTS=1']
-    settings += ['SOLVER.IMS_PER_GPU=2', 'TEST.DURING_TRAINING=1', 'TEST.DURING_TRAINING_IMAGES=2']
+    settings += ['SOLVER.IMS_PER_GPU=2', 'VALIDATION.PERIOD=1', 'VALIDATION.IMAGES=2']
     call(monkeypatch, engine.train, *settings, 'SOLVER.ACCUM_STEPS=1', 'SOLVER.MAX_ITER=1')  # to iteration 8
     # Written by an earlier version, which did not count the samples; it stays the best.
     record = tmp_path / validation.FILE

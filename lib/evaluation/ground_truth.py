@@ -1,14 +1,18 @@
 """Annotated people and detections of COCO-style json files as flat arrays, sorted by image."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cvpack.errors import InputError
-from cvpack.files import read_json
-from lib.datasets.coco_json import PERSON, check_ground_truth, listed_images
-from lib.evaluation.coco import MAX_DETECTIONS
+from lib.datasets.coco_categories import PERSON
+from lib.datasets.coco_json import check_ground_truth, listed_images
+
+# So many detections of an image count, those of the highest scores.
+MAX_DETECTIONS = 20
 
 
 @dataclass
@@ -43,9 +47,9 @@ class GroundTruth:
 
 @dataclass
 class Detections:
-    """People found: sorted by image, those of one by falling score; at most MOST_DETECTIONS of each.
+    """People found: sorted by image, those of one by falling score; at most MAX_DETECTIONS of each.
 
-    image:     (m,) int64, indices into Truth.image_ids
+    image:     (m,) int64, indices into GroundTruth.image_ids
     keypoints: (m, K, 2) float64, in image pixels
     scores:    (m,) float64
     """
@@ -76,10 +80,15 @@ def arrange(image: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> Det
     return Detections(image[order], keypoints[order], scores[order])
 
 
-def parse_ground_truth(content: dict, path: Path, joints: int) -> GroundTruth:
+def parse_ground_truth(content: Any, path: Path, joints: int) -> GroundTruth:
     """The people in the content of the COCO annotation file at path. Raises InputError for an unfit file."""
     listed = listed_images(content, path)
     check_ground_truth(content, path, joints)
+    return as_arrays(content, listed, joints)
+
+
+def as_arrays(content: dict[str, Any], listed: Collection[int], joints: int) -> GroundTruth:
+    """The people in the content of a COCO annotation file that was checked. listed: the images' ids; joints: K"""
     image_ids = np.array(sorted(listed), np.int64)
     rows = [row for row in content['annotations'] if row['category_id'] == PERSON and row['image_id'] in listed]
     rows.sort(key=lambda row: row['image_id'])
@@ -95,10 +104,9 @@ def parse_ground_truth(content: dict, path: Path, joints: int) -> GroundTruth:
     )
 
 
-def read_results(path: Path, ground_truth: GroundTruth) -> Detections:
-    """The detections of a results.json in COCO's format. Raises InputError for a file that is none of this truth."""
+def parse_detections(rows: Any, path: Path, ground_truth: GroundTruth) -> Detections:
+    """The people in the content of the results.json at path. Raises InputError where it is not of the ground truth."""
     joints = ground_truth.keypoints.shape[1]
-    rows = read_json(path, 'test again')
     try:
         image_ids = np.array([row['image_id'] for row in rows], np.int64)
         scores = np.array([row['score'] for row in rows], np.float64)
@@ -109,5 +117,5 @@ def read_results(path: Path, ground_truth: GroundTruth) -> Detections:
         raise InputError(f'{path} is no result of {joints} joints in COCO format: test again') from None
     unknown = np.setdiff1d(image_ids, ground_truth.image_ids)
     if len(unknown):
-        raise InputError(f'{path} has people in image {unknown[0]}, which the truth does not list: test again')
+        raise InputError(f'{path} has people in image {unknown[0]}, which the ground truth does not list: test again')
     return arrange(np.searchsorted(ground_truth.image_ids, image_ids), keypoints[..., :2], scores)

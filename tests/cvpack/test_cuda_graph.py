@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from cvpack.cuda_graph import CudaGraph
 from cvpack.ema import EMA
 from cvpack.errors import InputError
 from cvpack.logger import get_logger
-from cvpack.replay import Replay
 from cvpack.solver import Schedule, build_optimizer
 from cvpack.trainer import TrainStep
 from lib.config import override
@@ -35,9 +35,9 @@ def batch(*numbers: float) -> dict[str, torch.Tensor]:
     return {'x': torch.tensor(numbers)}
 
 
-def replayed(function, warm_up: int = 2, capture=captured) -> tuple[Replay, list[str]]:
+def replayed(function, warm_up: int = 2, capture=captured) -> tuple[CudaGraph, list[str]]:
     said = []
-    return Replay(function, CPU, warm_up, 'SOLVER.CUDA_GRAPH', said.append, capture=capture), said
+    return CudaGraph(function, CPU, warm_up, 'SOLVER.CUDA_GRAPH', said.append, capture=capture), said
 
 
 def test_every_call_has_its_own_batch():
@@ -61,7 +61,7 @@ def test_a_batch_of_another_size_runs_by_itself():
 def test_random_numbers_of_the_host_are_drawn_each_time(draw):
     replay, said = replayed(lambda one: one['x'] + draw())
     assert len({replay(batch(0)).item() for _ in range(5)}) == 5
-    assert replay.inputs is None and len(said) == 1 and 'random numbers on the host' in said[0]
+    assert replay.graph is None and len(said) == 1 and 'random numbers on the host' in said[0]
 
 
 def test_what_cannot_be_captured_is_refused():
@@ -103,7 +103,7 @@ def test_replayed_training_is_eager_training():
 
     replays = []
     assert train(lambda compute: replays.append(replayed(compute)[0]) or replays[0]) == train(lambda compute: compute)
-    assert replays[0].inputs is not None and len(replays[0].inputs) == 2
+    assert replays[0].graph is not None and len(replays[0].graph.inputs) == 2
 
 
 def test_the_log_says_why_there_is_no_graph(synthetic_coco, tmp_path, capsys):
@@ -111,6 +111,6 @@ def test_the_log_says_why_there_is_no_graph(synthetic_coco, tmp_path, capsys):
     override(cfg, [*tiny_settings(synthetic_coco, tmp_path), 'SOLVER.CUDA_GRAPH=True', 'SOLVER.PRECISION=fp16'])
     get_logger()
     trainer = Trainer(cfg, build_mspn(cfg), build_schedule(cfg), CPU)
-    assert not isinstance(trainer.step.compute, Replay)
+    assert not isinstance(trainer.step.compute, CudaGraph)
     reasons = [line.partition('since ')[2] for line in capsys.readouterr().out.splitlines()]
     assert reasons == ['there is no GPU', "fp16's scale of gradients changes from step to step"]

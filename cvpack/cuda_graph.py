@@ -1,9 +1,10 @@
-"""A function of batches on a GPU, captured once as a CUDA graph and replayed: a single launch instead of thousands."""
+"""A function of batches on a GPU, captured once as a CUDA graph and replayed: one launch instead of thousands."""
 
 import contextlib
+import pickle
 import random
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,14 +13,22 @@ from cvpack.errors import InputError
 
 Batch = dict[str, torch.Tensor]
 Function = Callable[..., torch.Tensor]
-# Runs a function once without effect; returns what replays it, and the tensor that every replay writes to.
+# Records a function's kernels without running them; returns a function that replays them, and its output tensor.
 Capture = Callable[[Callable[[], torch.Tensor]], tuple[Callable[[], None], torch.Tensor]]
 
 
+class Graph(NamedTuple):
+    """A captured function: its input tensors, the call that replays it, and the tensor that every replay writes to."""
+
+    inputs: tuple[Batch, ...]
+    replay: Callable[[], None]
+    output: torch.Tensor
+
+
 def capture_graph(run: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
-    """Records on the current stream, which must not be the default one, what `run` launches."""
+    """Records what `run` launches on the current stream, which must not be the default one."""
     graph = torch.cuda.CUDAGraph()
-    # Other threads, which pin a loader's memory or watch over nccl, may go on calling CUDA.
+    # Other threads, which pin a loader's memory or watch nccl, may keep calling CUDA.
     with torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode='thread_local'):
         output = run()
     return graph.replay, output
@@ -27,7 +36,7 @@ def capture_graph(run: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], 
 
 @contextlib.contextmanager
 def on_stream(stream: torch.cuda.Stream | None) -> Iterator[None]:
-    """What its body launches runs on the stream, between what the caller launched before and what it does after."""
+    """Inside, work is launched on the stream; it runs after the caller's earlier work and before its later work."""
     if stream is None:
         yield
         return
@@ -38,20 +47,20 @@ def on_stream(stream: torch.cuda.Stream | None) -> Iterator[None]:
     caller.wait_stream(stream)
 
 
-class Replay:
-    """Calls a function of batches of tensors: eagerly until its memory and kernels are settled, then as a graph.
+class CudaGraph:
+    """Calls a function of batches of tensors: eagerly until its memory and kernels have settled, then as a graph.
 
-    function: (*batches) -> a tensor on the device. Whatever it does on the host, it does in eager calls and once in
-              the capture, but in no replay
+    function: (*batches) -> a tensor on the device. Its work on the host is done in eager calls and in the capture, but
+              not in replays
     warm_up:  eager calls before the capture
-    option:   what the user asks for this by
-    report:   is told, in a line, when calls stay eager for good: the function draws random numbers on the host
-    capture:  another way to capture, for tests
+    option:   the setting that turns this on, for messages
+    report:   called with a line if all calls stay eager because the function draws random numbers on the host
+    capture:  replaced in tests
 
-    The tensor that is returned is the next call's too: copy what is to be kept. Batches of other shapes than the
-    captured ones run eagerly, which changes no result. All runs on `stream`, one of its own if none is given, and the
-    caller's stream waits for it. Raises InputError for a function that cannot be captured, as it asks the device for a
-    number, say: torch's allocator is of no more use then.
+    The next call overwrites the returned tensor. Batches of other shapes than the captured ones run eagerly, with the
+    same results. Everything runs on `stream`, by default a new one, and the caller's stream waits for it. Raises
+    InputError for a function that cannot be captured, for example because it reads a number from the device; torch's
+    allocator cannot be used after that.
     """
 
     def __init__(
@@ -70,49 +79,45 @@ class Replay:
         self.stream = torch.cuda.Stream(device) if stream is None and device.type == 'cuda' else stream
         self.calls = 0
         self.is_eager = False
-        self.inputs: tuple[Batch, ...] | None = None
-        self.replay: Callable[[], None] | None = None
-        self.output: torch.Tensor | None = None
+        self.graph: Graph | None = None
 
     def __call__(self, *batches: Batch) -> torch.Tensor:
         with on_stream(self.stream):
-            if self.inputs is None and not self.is_eager:
+            if self.graph is None and not self.is_eager:
                 self.calls += 1
                 if self.calls <= self.warm_up:
                     return self._warm_up(batches)
-                self._capture(batches)
-            if self.inputs is None or _shapes(batches) != _shapes(self.inputs):
+                self.graph = self._capture(batches)
+            if self.graph is None or _shapes(batches) != _shapes(self.graph.inputs):
                 return self.function(*batches)
-            _copy(self.inputs, batches)
-            self.replay()
-            return self.output
+            _copy(self.graph.inputs, batches)
+            self.graph.replay()
+            return self.graph.output
 
     def release(self) -> None:
-        """Frees the graph: nccl's communicators cannot be closed while one refers to them."""
-        self.inputs = self.replay = self.output = None
-        self.is_eager = True
+        """Frees the graph: nccl's communicators cannot be closed while a graph refers to them."""
+        self.graph, self.is_eager = None, True
 
     def _warm_up(self, batches: tuple[Batch, ...]) -> torch.Tensor:
         before = _host_random_state()
         output = self.function(*batches)
         if self.calls == self.warm_up and _host_random_state() != before:
             self.is_eager = True
-            self.report(f'{self.option}: no CUDA graph, since the network draws random numbers on the host')
+            self.report(f'{self.option}: no CUDA graph, because the network draws random numbers on the host')
         return output
 
-    def _capture(self, batches: tuple[Batch, ...]) -> None:
+    def _capture(self, batches: tuple[Batch, ...]) -> Graph:
         inputs = tuple(
             {name: torch.empty_like(value, device=self.device) for name, value in batch.items()} for batch in batches
         )
         _copy(inputs, batches)
         try:
-            self.replay, self.output = self.capture(lambda: self.function(*inputs))
+            return Graph(inputs, *self.capture(lambda: self.function(*inputs)))
         except RuntimeError as error:
             reason = str(error).strip().partition('\n')[0]
             raise InputError(
                 f'{self.option}: the network cannot be captured as a CUDA graph ({reason[:200]}): set it to False'
             ) from None
-        self.inputs = inputs
 
 
 def _shapes(batches: tuple[Batch, ...]) -> list[dict[str, Any]]:
@@ -126,5 +131,4 @@ def _copy(inputs: tuple[Batch, ...], batches: tuple[Batch, ...]) -> None:
 
 
 def _host_random_state() -> tuple[Any, ...]:
-    kind, keys, *rest = np.random.get_state()
-    return torch.get_rng_state().tolist(), random.getstate(), kind, keys.tolist(), rest
+    return torch.get_rng_state().tolist(), random.getstate(), pickle.dumps(np.random.get_state())

@@ -1,4 +1,4 @@
-"""Draws the README's figure of MSPN, docs/mspn.png, around a real crop and its targets: python docs/draw_figure.py"""
+"""Plots docs/mspn.png, the README's figure of the network around a crop and its targets: python docs/plot_network.py"""
 
 import sys
 from pathlib import Path
@@ -27,7 +27,7 @@ def person() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Crop, crop with skeleton (H, W, 3) uint8 RGB; targets (5, h, w), the joints' maximum; kernels (5,)."""
     cfg = coco_defaults()
     shape, kernels = cfg.INPUT_SHAPE, cfg.DATASET.TRAIN.GAUSSIAN_KERNELS
-    image, [annotation] = synthetic.draw_image(np.random.default_rng(33))  # one person, every limb in sight
+    image, [annotation] = synthetic.draw_image(np.random.default_rng(171))  # one person, every limb in sight
     x, y, w, h = annotation['bbox']
     size = np.array((w * (1 + cfg.TEST.X_EXTENSION), h * (1 + cfg.TEST.Y_EXTENSION))) / transforms.PIXELS_PER_SCALE
     scale = transforms.fit(size, shape[1] / shape[0])
@@ -46,7 +46,7 @@ def write(ax: Axes, x: float, y: float, text: str, color: str = INK, ha: str = '
 
 
 def path(ax: Axes, *points: tuple[float, float], color: str = LINE, head: bool = True, dots: float = 0) -> None:
-    """A line through the points; dots: x of an ellipsis at the second point's height."""
+    """A line through the points; dots: x of an ellipsis at the height of the second point."""
     points = np.array(points, float)
     if head:
         right, down = np.sign(points[-1] - points[-2])
@@ -77,7 +77,7 @@ def stage(ax: Axes, x: float, name: str, targets: np.ndarray, kernels: np.ndarra
         half, up = BLOCK / 2 ** (i + 1), x + UP_X
         box(ax, x, y, 2 * half, 44, TRUNK)
         box(ax, up, y, 2 * half, 44, UP)
-        if x == FIRST:  # what the next stage's trunk takes over
+        if x == FIRST:  # what the next stage's trunk adds to its features
             a, b, lane, end = x + 0.6 * half, up + 0.6 * half, y + 55, LAST - half
             path(ax, (a, y), (a, lane), (end - 26, lane), (end - 26, y), (end, y), color=SKIP, dots=DOTS)
             path(ax, (b, y), (b, lane), color=SKIP, head=False)

@@ -1,8 +1,8 @@
-"""Which of a folder's checkpoints is newer: the one with more samples behind it.
+"""Which of a folder's checkpoints is newer: the one that has seen more samples.
 
-The N of `iter-N.pth` counts batches, whose size may have changed while a run was interrupted. What has been seen is
-`samples` in the file. Files that do not say, as the published code's, count as N batches of `samples_an_iteration` in
-the oldest that does: whoever goes on from one takes it for that.
+The N of `iter-N.pth` counts batches, whose size may have changed while a run was interrupted. The number of samples
+is `samples` in the file. Files without it, such as the published code's, count as N batches of the
+`samples_an_iteration` of the oldest file that has it, as a run that resumes from one assumes.
 """
 
 import math
@@ -19,21 +19,21 @@ PATTERN = re.compile(r'iter-(\d+)(\.earlier-\d+)?\.pth')
 
 
 class Saved(NamedTuple):
-    """A checkpoint of a folder; the less work is behind it, the smaller it is."""
+    """A checkpoint in a folder; they sort by age, oldest first."""
 
     samples: float  # infinite: it cannot be read
     iteration: int
     path: Path
-    told: bool  # the file itself says how many
+    recorded: bool  # whether `samples` is in the file
 
 
 def samples_of(state: dict[str, Any]) -> float:
-    """The samples behind a checkpoint's content; -1 if it does not say."""
+    """The samples that a checkpoint's content has seen; -1 if it does not say."""
     return _count(state, 'samples', -1)
 
 
 def samples(path: Path) -> float:
-    """The samples behind a checkpoint; -1 if it does not say, infinite if it cannot be read."""
+    """The samples that a checkpoint has seen; -1 if it does not say, infinite if it cannot be read."""
     state = _read(path)
     return math.inf if state is None else samples_of(state)
 
@@ -45,19 +45,17 @@ def _count(state: dict[str, Any], key: str, absent: int) -> int:
 
 def _read(path: Path) -> dict[str, Any] | None:
     """The content of a checkpoint, for its numbers; None if it cannot be read."""
-    try:
-        # Tensors stay on the disk: a matter of milliseconds, whatever the size.
-        state = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
-    except Exception:  # damaged, or of a format that cannot be mapped
+    for mapped in (True, False):  # mapped, tensors stay on disk: milliseconds at any size. Old formats cannot be
         try:
-            state = torch.load(path, map_location='cpu', weights_only=True)
+            state = torch.load(path, map_location='cpu', weights_only=True, mmap=mapped)
         except Exception:
-            return None
-    return state if isinstance(state, dict) else None
+            continue
+        return state if isinstance(state, dict) else None
+    return None
 
 
 def in_order(folder: Path) -> list[Saved]:
-    """The checkpoints in a folder, the least work first; those that cannot be read last: they may be the newest."""
+    """A folder's checkpoints, oldest first; unreadable ones last, since they may be the newest."""
     names = ((path, PATTERN.fullmatch(path.name)) for path in folder.glob('iter-*.pth'))
     counts = []
     for path, match in names:
@@ -73,19 +71,19 @@ def in_order(folder: Path) -> list[Saved]:
 
 
 def newest(folder: Path) -> Path | None:
-    """The checkpoint with the most work behind it; None if there is none.
+    """The checkpoint that has seen the most samples; None if there is none.
 
-    That is the one that `iter-last.pth` stands for, unless another has more samples behind it.
+    That is the one `iter-last.pth` points to, unless another has seen more.
     """
     order, last = in_order(folder), follow(folder / LATEST)
     if last.is_file():
-        least = samples(last)
-        newer = [saved.path for saved in order if saved.told and saved.samples >= least]
+        fewest = samples(last)
+        newer = [saved.path for saved in order if saved.recorded and saved.samples >= fewest]
         return newer[-1] if newer else last
     return order[-1].path if order else None
 
 
 def newest_saved(folder: Path) -> str:
-    """For a message: which checkpoint there is to go on from."""
+    """For a message: which checkpoint a run can resume from."""
     readable = [saved.path for saved in in_order(folder) if saved.samples < math.inf]
-    return f'the newest whole checkpoint is {readable[-1].name}' if readable else 'no checkpoint is whole'
+    return f'the newest intact checkpoint is {readable[-1].name}' if readable else 'there is no intact checkpoint'

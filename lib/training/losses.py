@@ -1,0 +1,76 @@
+"""The losses of a batch: what a training step computes before the optimiser's turn."""
+
+import contextlib
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from easydict import EasyDict
+from torch import nn
+
+from cvpack import dist
+from cvpack.batch_counters import FusedCounters
+from cvpack.errors import InputError
+from cvpack.precision import autocast
+from cvpack.trainer import Losses
+from lib.models.bias import zero_gradients
+from lib.models.loss import build_loss
+from lib.models.normalize import build_normalize
+from lib.utils import heatmap
+
+
+class BatchLosses:
+    """A batch of train_loader -> the losses. The targets are made here, on the device.
+
+    model:    the network, on the device
+    unbiased: its biases that the forward pass leaves out (SOLVER.DROP_BIAS)
+    parallel: the network as every process calls it
+    """
+
+    def __init__(self, cfg: EasyDict, model: nn.Module, device: torch.device, unbiased: list[torch.Tensor]) -> None:
+        self.cfg, self.device, self.unbiased = cfg, device, unbiased
+        self.parallel = _parallel(model, device)
+        self.counters = FusedCounters(model)
+        self.normalize, self.criterion = build_normalize(cfg).to(device), build_loss(cfg)
+
+    def __call__(self, batch: dict[str, torch.Tensor]) -> Losses:
+        cfg, device = self.cfg, self.device
+        image, keypoints = (batch[name].to(device, non_blocking=True) for name in ('image', 'keypoints'))
+        joints, visibility = keypoints.split([2, 1], dim=-1)
+        labels = heatmap.encode(
+            joints, visibility, cfg.INPUT_SHAPE, cfg.OUTPUT_SHAPE, cfg.DATASET.TRAIN.GAUSSIAN_KERNELS, cfg.CODEC
+        )
+        with autocast(device.type, cfg.SOLVER.PRECISION), _refusing_single_values(cfg), self.counters:
+            outputs = self.parallel(self.normalize(image))
+        losses = self.criterion(outputs, visibility, labels)
+        if self.unbiased:
+            losses['total_loss'] = zero_gradients(losses['total_loss'], self.unbiased)
+        return losses
+
+
+def _parallel(model: nn.Module, device: torch.device) -> nn.Module:
+    """The network in DistributedDataParallel, where there are processes; each keeps BatchNorm statistics of its own."""
+    if not dist.is_distributed():
+        return model
+    ddp = nn.parallel.DistributedDataParallel
+    # torch 2.14 renamed the option.
+    names = inspect.signature(ddp).parameters
+    buffers = 'forward_sync_buffers' if 'forward_sync_buffers' in names else 'broadcast_buffers'
+    options: dict[str, Any] = {buffers: False, 'device_ids': [device.index] if device.type == 'cuda' else None}
+    return ddp(model, gradient_as_bucket_view=True, **options)
+
+
+@contextlib.contextmanager
+def _refusing_single_values(cfg: EasyDict) -> Iterator[None]:
+    """Raises InputError where a BatchNorm of the network, whichever that is, gets a single value to normalise."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:  # the latter of a compiled network
+        if 'more than 1 value per channel' not in str(error):
+            raise
+        shape, images = list(cfg.INPUT_SHAPE), cfg.SOLVER.IMS_PER_GPU
+        raise InputError(
+            f'INPUT_SHAPE = {shape} and SOLVER.IMS_PER_GPU = {images} leave a BatchNorm one value a channel, '
+            'which it cannot train on: make the one or the other larger'
+        ) from None

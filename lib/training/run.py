@@ -1,0 +1,98 @@
+"""A training run from where it begins to its end: iterations, log, checkpoints."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from cvpack import checkpoint, dist
+from cvpack.errors import InputError, NotFinite, Preempted
+from cvpack.files import write_json
+from cvpack.logger import DataTimer, TrainLog
+from cvpack.preemption import StopRequest
+from cvpack.prefetch import Prefetch
+from cvpack.trainer import train_loop
+from lib.config import git_revision, to_plain, writing
+from lib.datasets.joints import TrainSamples
+from lib.loader import train_loader
+from lib.training.not_finite import explain
+from lib.training.trainer import Trainer
+
+# From a run's log and, on rank 0, the writer of its checkpoints -> what validates an iteration that was saved.
+BuildValidation = Callable[[TrainLog, checkpoint.Writer | None], Callable[[int], None]]
+
+
+def run(
+    trainer: Trainer,
+    samples: TrainSamples,
+    logger: logging.Logger,
+    stop: StopRequest,
+    build_validation: BuildValidation | None,
+) -> None:
+    """Trains to the end, or until the numbers go wrong or the process is asked to stop; what was begun is saved."""
+    cfg, schedule, start = trainer.cfg, trainer.schedule, trainer.start
+    plan = f'iterations {start + 1} to {schedule.max_iter}, warm-up to {schedule.warmup_iters}'
+    logger.info(f'{len(samples)} people to train on; {plan}')
+    accumulate = cfg.SOLVER.ACCUM_STEPS
+    loader = train_loader(cfg, samples, trainer.first, max(schedule.max_iter - start, 0) * accumulate)
+    timer = DataTimer(loader)
+    with writing(cfg):
+        keep_config(trainer)
+        images = trainer.samples_an_iteration
+        log = TrainLog(logger, Path(cfg.TENSORBOARD_DIR), start, schedule.max_iter, images, timer, trainer.device)
+        writer = None
+        if dist.is_main():
+            writer = checkpoint.Writer(Path(cfg.OUTPUT_DIR), cfg.SOLVER.KEEP_CHECKPOINTS, logger.error)
+        validate = build_validation(log, writer) if build_validation else None
+
+    def save(iteration: int) -> None:
+        if writer is not None:
+            writer.save(iteration, trainer.state(iteration))
+        if validate is not None and not dist.any_rank(stop.requested)[0]:
+            validate(iteration)
+
+    try:
+        if validate is not None:
+            validate(start)  # what a run that ended between saving and validating left undone
+        batches = Prefetch(timer, trainer.device)
+        train_loop(trainer.step, batches, start, schedule, log, save, accumulate, stop)
+    except NotFinite as error:
+        _wait(writer)
+        raise explain(trainer, error, loader) from None
+    except Preempted as stopped:
+        _close(writer, f'stopped after iteration {stopped.iteration} as asked, but not saved: ')
+        raise
+    finally:
+        log.close()
+        if writer is not None:
+            writer.wait()  # whatever ended training: what was begun is saved
+        trainer.close()
+    _close(writer)
+
+
+def keep_config(trainer: Trainer) -> None:
+    """Writes the resolved configuration and the code's revision beside the outputs."""
+    if dist.is_main():
+        content = {'git_revision': git_revision(), 'config': to_plain(trainer.cfg)}
+        write_json(Path(trainer.cfg.OUTPUT_DIR) / 'config.json', content)
+
+
+def _wait(writer: checkpoint.Writer | None) -> None:
+    """Returns, on every rank, when no checkpoint is being written."""
+    dist.on_main(lambda: writer.wait() if writer is not None else None)
+
+
+def _close(writer: checkpoint.Writer | None, ending: str = '') -> None:
+    """Waits, on every rank, for the last checkpoint. Raises InputError on all of them if it could not be written.
+
+    A process that ended before would have the launcher end the one that is still writing.
+    """
+
+    def close() -> None:
+        try:
+            if writer is not None:
+                writer.close()
+        except InputError as error:
+            raise InputError(f'{ending}{error}') from None
+
+    _wait(writer)
+    dist.agree(close)
