@@ -101,12 +101,7 @@ def test_the_readmes_network_goes_through_every_command(synthetic_coco, tmp_path
     folder, out = tmp_path / 'my.network', tmp_path / 'out'
     shutil.copytree(REPOSITORY / 'exps/mspn.2xstg.toy', folder, ignore=shutil.ignore_patterns('log', '__pycache__'))
     (folder / 'network.py').write_text(PLAIN)
-    settings = [
-        *tiny_settings(synthetic_coco, out),
-        'SOLVER.MAX_ITER=1',
-        'SOLVER.CHECKPOINT_PERIOD=1',
-        'SOLVER.ACCUM_STEPS=4',
-    ]
+    settings = [*tiny_settings(synthetic_coco, out), 'SOLVER.MAX_ITER=2', 'SOLVER.CHECKPOINT_PERIOD=2']
 
     process = run_script('train.py', '--set', *settings, experiment=folder)
     assert process.returncode == 0, process.stderr
