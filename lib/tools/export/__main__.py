@@ -33,8 +33,8 @@ from lib.tools.export.crops import find_crops
 from lib.tools.export.formats import FORMATS, Export, Exportable, Run, exported_estimator
 
 CROPS = 8  # the first alone, the others as a batch
-# Tolerances, by whether the weights are float16: of heatmaps, relative to the highest peak, and of scores; and in pixels
-# of most of the joints (a few jump, where two peaks are almost equal).
+# Tolerances, by whether the weights are float16: of heatmaps, relative to the highest peak; of scores; in pixels,
+# of most joints (a few jump, where two peaks are almost equal).
 MAX_DIFFERENCE = {False: 1e-3, True: 5e-2}
 MAX_DISTANCE, MOST = {False: 0.01, True: 1.0}, 0.9
 
