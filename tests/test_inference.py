@@ -137,3 +137,12 @@ def test_no_batch_is_looked_at_by_the_host(people, config, monkeypatch, codec, t
     estimators = [build_estimator(own, Brightness(), meta) for own in (cfg, config('INPUT_SHAPE=[96,96]'))]
     indices, rows = predict_own(cfg, estimators, people, meta)
     assert rows.is_meta and rows.shape == (len(people), 17, 3) and sorted(indices) == list(range(len(people)))
+
+
+def test_an_estimator_moves_as_a_whole():
+    """No tensor of it stays behind, and its joints are on the device."""
+    cfg = load_config('mspn.1xstg.coco')
+    override(cfg, ['MODEL.BACKBONE=Res-18', 'MODEL.WIDTH=8', 'INPUT_SHAPE=[64,64]'])
+    estimator = build_estimator(cfg, build_mspn(cfg), torch.device('cpu')).to('meta')
+    assert {'permutation', 'normalize.factor', 'decode.center'} <= dict(estimator.named_buffers()).keys()
+    assert all(value.is_meta for value in estimator.state_dict().values())

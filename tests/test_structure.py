@@ -126,3 +126,19 @@ def test_no_test_imports_another():
             elif isinstance(node, ast.ImportFrom):
                 names |= {f'{node.module}.{alias.name}' for alias in node.names}
         assert not [name for name in names if re.match(r'tests\.(?!support\b)|test_|conftest', name)], file
+
+
+def test_the_reading_list_is_short_and_true():
+    """README's table of the core: every file is there, the lines are about those that it has, and few in all."""
+    table = (REPOSITORY / 'README.md').read_text().partition('| file | what | lines |')[2].partition('\n\n')[0]
+    *rows, total = [row.split('|')[1:4] for row in table.strip().splitlines()[1:]]
+    counted = 0
+    for names, _, lines in rows:
+        folder, own = Path(), 0
+        for name in re.findall(r'`([^`]+)`', names):
+            file = Path(name) if '/' in name else folder / name
+            folder = file.parent
+            own += (REPOSITORY / file).read_text().count('\n')
+        assert abs(own - int(lines)) <= 10, f'{names}: {own} lines'
+        counted += own
+    assert counted <= 2600 and abs(counted - int(total[2].replace(',', ''))) <= 50

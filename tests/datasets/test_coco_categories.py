@@ -71,7 +71,10 @@ CATEGORIES = {
         "joint 0 is 'right_ankle' in its category 2, 'nose' in",
     ),
     'a new name, two exchanged': (with_categories((1, SHIFTED)), "joint 0 is 'left_eye' in its category, 'nose' in"),
-    'a category in letters': (change('annotations', category_id='person'), "category_id = 'person' should be a whole"),
+    'a category in letters': (
+        change('annotations', category_id='person'),
+        "category_id = 'person' should be an integer",
+    ),
     'a category for each joint': (
         of_joints,
         'its annotations with keypoints are of 3 categories and have one joint each, as COCO Annotator exports',

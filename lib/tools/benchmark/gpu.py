@@ -1,7 +1,7 @@
-"""Section gpu: all figures of a GPU in the order of their importance, in so many minutes.
+"""Section gpu: every measurement of a GPU, the most important first, within the given minutes.
 
-A piece that fails, hangs or does not fit into the time left is a row that says so; the others go on. Pieces share a
-process, so that they start at once; one that hung or died, or whose GPU no longer answers, is followed by another.
+A piece that fails, hangs or does not fit into the remaining time becomes a row that says so, and the next one follows.
+Pieces share a process, which saves start-up time; it is replaced if it hangs or dies, or if its GPU stops responding.
 """
 
 import contextlib

@@ -72,7 +72,7 @@ TESTED_BOXES = 1024, 6144
 
 
 class Failed(Exception):
-    """Why a piece gave no figures, in a line."""
+    """Why a piece could not be measured, in one line."""
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,14 @@
-"""Takes a network away: writes a checkpoint as ONNX, torch.export or safetensors.
+"""Exports a checkpoint to ONNX, torch.export or safetensors.
 
     python -m lib.tools.export --weights FILE --format onnx --output mspn.onnx [--with-decode] [--half]
 
-The graph takes crops of people as OpenCV gives them, uint8 (batch, height, width, 3) in BGR, any number at a time, and
-normalises them itself. It returns heatmaps, or with --with-decode keypoints in pixels of the crop and their scores;
-there is no flip test inside. A safetensors file holds the weights alone, by the keys of checkpoints, for this
-project's own commands.
+The graph takes crops of people as OpenCV reads them, uint8 (batch, height, width, 3) in BGR, with any batch size, and
+normalises them itself. It returns heatmaps, or with --with-decode keypoints in pixels of the crop and their scores. It
+contains no flip test. A safetensors file holds only the weights, under a checkpoint's keys, for this project's own
+commands.
 
-What was written is read back and compared with PyTorch on real crops; it is written whole or not at all, and not if it
-differs. docs/export.md shows how to use it.
+The export is loaded again and compared with PyTorch on real crops; the file is written only if they agree.
+docs/export.md shows how to use it.
 """
 
 import argparse
@@ -33,14 +33,14 @@ from lib.tools.export.crops import find_crops
 from lib.tools.export.formats import FORMATS, Export, Exportable, Run, exported_estimator
 
 CROPS = 8  # the first alone, the others as a batch
-# By whether weights are float16: what heatmaps may differ by, as a share of the highest peak, and scores; and what most
-# of the joints may, in pixels (a few jump, where two peaks are nearly as high).
+# Tolerances, by whether the weights are float16: of heatmaps, relative to the highest peak; of scores; in pixels,
+# of most joints (a few jump, where two peaks are almost equal).
 MAX_DIFFERENCE = {False: 1e-3, True: 5e-2}
 MAX_DISTANCE, MOST = {False: 0.01, True: 1.0}, 0.9
 
 
 def describe(cfg: EasyDict, weights: Path, ema: bool, half: bool, outputs: str) -> dict[str, str]:
-    """The metadata that travels in the file."""
+    """The metadata stored in the file."""
     dataset = dataset_of(cfg)
     height, width = cfg.INPUT_SHAPE
     return {
@@ -59,10 +59,10 @@ def describe(cfg: EasyDict, weights: Path, ema: bool, half: bool, outputs: str) 
 
 @torch.no_grad()
 def compare(estimator: PoseEstimator, run: Run, crops: np.ndarray, half: bool) -> tuple[str, bool]:
-    """How an exported network's outputs differ from the estimator's, in words; whether too much.
+    """How the outputs of an exported network differ from the estimator's, in words, and whether by too much.
 
-    estimator: in float32; half: whether the exported network is not
-    crops: (n, H, W, 3) uint8; one of them goes alone, the others together
+    estimator: in float32; half: whether the exported network is in float16
+    crops: (n, H, W, 3) uint8; the first is a batch of its own
     """
     parts = [run(part) for part in (crops[:1], crops[1:]) if len(part)]
     outputs = torch.cat([torch.from_numpy(np.concatenate(values)) for values in zip(*parts)], dim=2)
@@ -77,7 +77,7 @@ def compare(estimator: PoseEstimator, run: Run, crops: np.ndarray, half: bool) -
     distances = (outputs - joints)[..., :2].norm(dim=-1).flatten()
     too_much |= not distances.quantile(MOST) <= MAX_DISTANCE[half]
     moved = (distances > 0.1).sum()
-    differences.append(f'{moved} of {len(distances)} joints by more than 0.1 pixels (most {distances.max():.2g})')
+    differences.append(f'{moved} of {len(distances)} joints by more than 0.1 pixels (at most {distances.max():.2g})')
     difference = (outputs - joints)[..., 2].abs().max()
     too_much |= not difference <= MAX_DIFFERENCE[half]
     differences.append(f'scores by at most {difference:.2g}')
@@ -117,7 +117,7 @@ def export(
     print(f'{len(crops)} crops, {origin}: in {engine} outputs differ from PyTorch in float32: {difference}')
     if too_much:
         raise InputError(
-            f'{output} is not written: that is too much; try {"without --half" if half else "another format"}'
+            f'{output} is not written: they differ too much; try {"without --half" if half else "another format"}'
         )
     with atomic_write(output) as file:
         file.write(content)
@@ -128,7 +128,7 @@ def export(
 
 @contextlib.contextmanager
 def _own_faults(cfg: EasyDict, form: str) -> Iterator[None]:
-    """Makes a line of what an exporter says of an experiment's own network: it may hold what no graph can."""
+    """Turns an exporter's error into one line for an experiment's own network, which may not be exportable."""
     if cfg.NETWORK != OWN:
         yield
         return
@@ -144,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--format', required=True, metavar='FORMAT', dest='form', help=', '.join(FORMATS))
     parser.add_argument('--output', type=Path, required=True, metavar='FILE', help='what to write')
     parser.add_argument('--with-decode', action='store_true', help='joints instead of heatmaps')
-    parser.add_argument('--half', action='store_true', help='float16 inside; what goes in and comes out stays as it is')
+    parser.add_argument('--half', action='store_true', help='float16 inside; inputs and outputs keep their types')
     parser.add_argument('--ema', action='store_true', dest='ema', help="the weights' moving average (SOLVER.EMA)")
     parser.add_argument(
         '--experiment',
@@ -156,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
         '--images',
         type=Path,
         metavar='DIR',
-        help="pictures to compare on, of a person each; default: the experiment's test crops, or drawn people",
+        help="pictures of one person each to compare on; default: the experiment's test crops, or synthetic people",
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""Crops of people on which an exported network is compared with the one that it was made of."""
+"""The crops on which an exported network is compared with the original."""
 
 from itertools import islice
 from pathlib import Path
@@ -15,11 +15,11 @@ from lib.utils.transforms import centers_and_scales
 
 
 def find_crops(cfg: EasyDict, folder: Path | None, count: int) -> tuple[np.ndarray, str]:
-    """At most `count` crops (n, H, W, 3) uint8 BGR, as a test makes them, and a phrase that says of what.
+    """At most `count` crops (n, H, W, 3) uint8 BGR, made as in testing, and where they are from.
 
-    folder: of pictures of one person each; None: the test set of the experiment's data, where it is there, in its
-            annotated boxes, else drawn people
-    Raises InputError where the folder holds no picture, or one cannot be read.
+    folder: of pictures of one person each; None: the annotated boxes of the experiment's validation set if it is
+            there, else synthetic people
+    Raises InputError if the folder holds no picture, or one cannot be read.
     """
     if folder is not None:
         return _of_folder(cfg, folder, count)
@@ -27,11 +27,11 @@ def find_crops(cfg: EasyDict, folder: Path | None, count: int) -> tuple[np.ndarr
     try:
         records = reader.test_set('val', gt_boxes=True).records
     except InputError as error:
-        return _drawn(cfg, count), f'drawn people, since the test set cannot be read ({error})'
+        return _synthetic(cfg, count), f'synthetic people, as the validation set cannot be read ({error})'
     samples = TestSamples(records, cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION, cfg.INPUT_SHAPE, cfg.CODEC)
     chosen = np.unique(np.linspace(0, max(len(samples) - 1, 0), count).round().astype(int))[: len(samples)].tolist()
     if not chosen:
-        return _drawn(cfg, count), f'drawn people, since the test set in {reader.dataset.root} is empty'
+        return _synthetic(cfg, count), f'synthetic people, as the validation set in {reader.dataset.root} is empty'
     return np.stack([samples[i]['image'] for i in chosen]), f'test crops of {reader.dataset.root}'
 
 
@@ -46,7 +46,7 @@ def _of_folder(cfg: EasyDict, folder: Path, count: int) -> tuple[np.ndarray, str
     return np.stack(crops), f'pictures of {folder}, each as one person'
 
 
-def _drawn(cfg: EasyDict, count: int) -> np.ndarray:
+def _synthetic(cfg: EasyDict, count: int) -> np.ndarray:
     rng, crops = np.random.default_rng(0), list[np.ndarray]()
     while len(crops) < count:
         image, people = draw_image(rng)
@@ -55,7 +55,7 @@ def _drawn(cfg: EasyDict, count: int) -> np.ndarray:
 
 
 def _crop(cfg: EasyDict, image: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
-    """The crop of a box (x, y, w, h), extended as for a test."""
+    """The crop of a box (x, y, w, h), extended as in testing."""
     (center,), (scale,) = centers_and_scales(np.array([box], float))
     extension = cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION
     return crop_person(image, center, scale, extension, cfg.INPUT_SHAPE, cfg.CODEC)['image']

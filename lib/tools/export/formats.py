@@ -85,6 +85,7 @@ def _tracing() -> Iterator[None]:
         warnings.simplefilter('ignore', DeprecationWarning)
         warnings.simplefilter('ignore', FutureWarning)
         warnings.simplefilter('ignore', torch.jit.TracerWarning)
+        warnings.filterwarnings('ignore', 'Constant folding')  # of a slice, which is left in the graph
         warnings.filterwarnings('ignore', 'No complete tensor')  # channels-last weights, which are read back well
         yield
 
