@@ -153,7 +153,7 @@ PRETRAINED = {
         "MODEL.WEIGHT=''",
     ),
     'text': (b'not a checkpoint', 'is not a readable checkpoint', 'get it again'),
-    'of a deeper network': (lambda: resnet(34), 'tensors are of a deeper trunk (first: layer1.2', 'MODEL.BACKBONE'),
+    'of a deeper network': (lambda: resnet(34), 'deeper trunk (first: layer1.2', 'MODEL.BACKBONE'),
     'of another kind of block': (lambda: resnet(50), 'does not fit this model', 'same network'),
     'with a hole': (lambda: resnet(18, 'layer3.1.bn2.weight'), '2 tensors are missing', 'same network'),
     'of another repository': (lambda: {f'encoder.{k}': v for k, v in resnet(18).items()}, 'tensors are missing'),

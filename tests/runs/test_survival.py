@@ -98,7 +98,7 @@ def test_auto_writes_over_no_other_run(other, synthetic_coco, tmp_path, monkeypa
     call_train(monkeypatch, '--set', *settings)
     before = (tmp_path / 'iter-8.pth').read_bytes()
     error = refused(capsys, experiment(engine.train, monkeypatch), '--resume', 'auto', '--set', *settings, other)
-    names_all(error, tmp_path / 'iter-8.pth', 'choose another folder with --set OUTPUT_DIR')
+    names_all(error, tmp_path / 'iter-8.pth', 'set another folder with --set OUTPUT_DIR')
     assert (tmp_path / 'iter-8.pth').read_bytes() == before
 
 
