@@ -112,8 +112,7 @@ def test_an_old_checkpoint_that_stays_is_told(tmp_path, monkeypatch):
 def test_the_best_that_cannot_be_marked_ends_no_run(tmp_path, monkeypatch):
     said = []
     validation = Validation.__new__(Validation)
-    validation.output, validation.figure, validation.records = tmp_path, 'AP', [0]
-    validation.dataset = COCO
+    validation.output, validation.main_metrics, validation.records = tmp_path, ('AP',), [0]
     validation.rows = [{'iteration': 1, 'samples': 3, 'boxes': 1, 'metrics': {'AP': 0.5}}]
     validation.logger = type('Log', (), {'error': said.append})
     checkpoint.save(tmp_path, 1, {'samples': 3})
