@@ -29,24 +29,24 @@ FEWER_WORKERS = 'set DATALOADER.NUM_WORKERS to fewer (0: none)'
 
 
 def dataset_of(cfg: EasyDict) -> Description:
-    """The configuration's data set, in its absolute place."""
+    """The configuration's data set, with an absolute path."""
     dataset = Description.from_config(cfg.DATASET)
     return dataset.at(home() / dataset.root)
 
 
 def reader_of(cfg: EasyDict) -> Reader:
-    """What reads the files of the configuration's data set."""
+    """The reader of the configuration's data set."""
     return FORMATS[cfg.DATASET.FORMAT](dataset_of(cfg))
 
 
 def _init_worker(_: int) -> None:
-    """A worker is one thread: OpenCV's own pool would have the workers fight for the cores."""
+    """Makes OpenCV use a single thread, so that workers do not compete for cores."""
     cv2.setNumThreads(0)
     configure_worker()
 
 
 class Loader(DataLoader):
-    """A DataLoader; where the system refuses to start its workers a line says why."""
+    """A DataLoader that reports in one line if the system refuses to start its workers."""
 
     def __iter__(self) -> _BaseDataLoaderIter:
         with starting_workers(FEWER_WORKERS):
@@ -59,7 +59,7 @@ def _options(cfg: EasyDict) -> dict:
     return dict(
         num_workers=workers,
         worker_init_fn=_init_worker,
-        # A forked worker starts at once and shares the records; other ways, the default of Python 3.14, copy them.
+        # Forked workers start at once and share the records; other methods, the default of Python 3.14, copy them.
         multiprocessing_context='fork' if workers and sys.platform == 'linux' else None,
         pin_memory=cfg.MODEL.DEVICE == 'cuda' and torch.cuda.is_available(),
     )
@@ -82,7 +82,7 @@ def train_samples(cfg: EasyDict) -> TrainSamples:
 
 
 def train_loader(cfg: EasyDict, samples: TrainSamples, first: int, batches: int) -> DataLoader:
-    """So many of this rank's batches, from the position `first` of the run on (0: its beginning).
+    """So many of this rank's batches, starting at sample `first` of the run.
 
     A batch holds image (B, H, W, 3) uint8 and keypoints (B, K, 3) float32: x and y in crop pixels, visibility.
     """
@@ -99,11 +99,11 @@ def train_loader(cfg: EasyDict, samples: TrainSamples, first: int, batches: int)
 
 
 def test_loader(cfg: EasyDict, records: Records, views: Sequence[View] = ()) -> DataLoader:
-    """This rank's part of the test set, every sample once in the union of the ranks.
+    """This rank's shard of the test set; the ranks together have every sample once.
 
-    A batch holds image (B, H, W, 3) uint8, center (B, 2), scale (B, 2), and of other views image1, image2, ...
-    The people of an image follow each other, so that its file is read once: `batch_sampler` is the list of the
-    batches, as lists of indices of records.
+    A batch holds image (B, H, W, 3) uint8, center (B, 2), scale (B, 2), and image1, image2, ... for further views.
+    The people of an image are adjacent, so that its file is read once: `batch_sampler` is the list of batches, each a
+    list of record indices.
     """
     samples = TestSamples(records, cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION, cfg.INPUT_SHAPE, cfg.CODEC, views)
     options, size = _options(cfg), cfg.TEST.IMS_PER_GPU

@@ -38,7 +38,7 @@ def test_the_readmes_commands(synthetic_coco, tmp_path):
     assert 'iter 4/4 | lr 0.000e+00 | total_loss ' in trained.stdout
     for part in ('img/s', 'data ', 'mem ', 'left 0:00:00'):
         assert part in trained.stdout
-    assert trained.stdout.count('no CUDA device: going on with the CPU') == (not torch.cuda.is_available())
+    assert trained.stdout.count('no CUDA device: using the CPU') == (not torch.cuda.is_available())
 
     out = tmp_path / 'out'
     assert (out / 'iter-last.pth').resolve() == (out / 'iter-4.pth').resolve()
@@ -185,8 +185,8 @@ def test_a_moving_average_can_begin_when_a_run_goes_on(synthetic_coco, tmp_path,
     more = [*settings, 'SOLVER.MAX_ITER=2', 'SOLVER.EMA=0.5', 'SOLVER.WEIGHT_DECAY=0.0']
     call(monkeypatch, engine.train, '-c', 'iter-8.pth', '--set', *more)
     printed = capsys.readouterr().out
-    assert 'has no EMA of the weights: it begins here' in printed
-    assert 'was trained under another max_iter' in printed
+    assert 'has no EMA of the weights: it starts here' in printed
+    assert 'was trained with another max_iter' in printed
     state = checkpoint.load(tmp_path / 'iter-16.pth')
     assert state['ema_updates'] == 8
     assert state['optimizer']['param_groups'][0]['weight_decay'] == 0.0

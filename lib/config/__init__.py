@@ -1,4 +1,4 @@
-"""Configurations: the paper's defaults (defaults.py), and what becomes of an experiment's changes (resolve.py)."""
+"""Configurations: the paper's defaults (defaults.py), and how an experiment changes them (resolve.py)."""
 
 from lib.config.defaults import OUTPUT_STRIDE as OUTPUT_STRIDE
 from lib.config.defaults import coco_defaults as coco_defaults

@@ -1,4 +1,4 @@
-"""What a configuration may hold: keys, types, values. Each refusal is one line that names the key."""
+"""Checks of a configuration: keys, types, values. Each error is one line that names the key."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from lib.models.resnet import BACKBONES
 from lib.utils.codec import CODECS
 from lib.utils.heatmap import DECODE_PADDING
 
-# Every stage halves the input five times, and a level's map must be exactly half of the next.
+# Every stage halves the input five times, and a level must have exactly half the size of the next.
 INPUT_DIVISOR = 32
 
 CHOICES = {
@@ -32,7 +32,7 @@ CHOICES = {
     'TEST.RESCORE': ('mean', 'confident'),
 }
 
-# Low and high, both allowed, of a number or of every number of a list: of the first pattern that fits the key.
+# Limits, both included, of a number or of every number of a list. The first pattern that matches the key counts.
 RANGES = {
     'INPUT_SHAPE': (INPUT_DIVISOR, 8192),
     'INPUT.MEANS': (0, 1),  # of pixels divided by 255
@@ -68,35 +68,34 @@ RANGES = {
     '*': (0, 2**40),
 }
 
-# Of lists that are not of any length.
+# Of lists with a fixed length.
 LENGTHS = {'INPUT_SHAPE': 2, 'INPUT.MEANS': 3, 'INPUT.STDS': 3, 'DATASET.TRAIN.GAUSSIAN_KERNELS': 5}
 
-# Deeper than anybody writes down; what holds itself has no end.
-MAX_DEPTH = 50
+MAX_DEPTH = 50  # of USER; a value that contains itself has no end
 
 
 def check(cfg: EasyDict, defaults: dict) -> None:
-    """Raises InputError, which names the key, for what would fail later or, worse, would not.
+    """Raises InputError, which names the key, for an invalid configuration.
 
-    defaults: in plain values, which tell the keys there are and the types of their values; None: not looked at
+    defaults: in plain values, for the names of the keys and the types of their values; None: any type
     """
     _check_keys(cfg, defaults, '')
-    for holds, message in _relations(cfg):
-        _require(holds, message)
+    for condition, message in _relations(cfg):
+        _require(condition, message)
 
 
-def _require(holds: bool, message: str) -> None:
-    if not holds:
+def _require(condition: bool, message: str) -> None:
+    if not condition:
         raise InputError(f'config: {message}')
 
 
 def _check_keys(cfg: dict, defaults: dict, prefix: str) -> None:
     for name in defaults:
-        _require(name in cfg, f'{prefix}{name} is missing; begin with coco_defaults() or mpii_defaults()')
+        _require(name in cfg, f'{prefix}{name} is missing; start from coco_defaults() or mpii_defaults()')
     for name in cfg:  # not items(), which a key of that name would hide
         key, value = f'{prefix}{name}', cfg[name]
-        there = f'it is now {FORMER[key]}' if FORMER.get(key) else f'there are: {", ".join(sorted(defaults))}'
-        _require(name in defaults, f'unknown key {shown(key)[1:-1]}; {there} (your own go below USER)')
+        known = f'it is now {FORMER[key]}' if FORMER.get(key) else f'known keys: {", ".join(sorted(defaults))}'
+        _require(name in defaults, f'unknown key {shown(key)[1:-1]}; {known} (your own keys belong under USER)')
         if isinstance(value, dict) and key == 'USER':
             _check_user(value, key)
         elif isinstance(value, dict) and isinstance(defaults[name], dict):
@@ -106,12 +105,12 @@ def _check_keys(cfg: dict, defaults: dict, prefix: str) -> None:
 
 
 def _check_user(value: Any, key: str, depth: int = 0) -> None:
-    """Refuses what json, and so a checkpoint, cannot hold, and names that would hide a dictionary's own attributes."""
-    _require(depth <= MAX_DEPTH, f'{key[:100]}... is nested more than {MAX_DEPTH} deep: make it flatter')
+    """Refuses values that JSON, and so a checkpoint, cannot hold, and keys that would hide an attribute of EasyDict."""
+    _require(depth <= MAX_DEPTH, f'{key[:100]}... is nested more than {MAX_DEPTH} deep: flatten it')
     if isinstance(value, dict):
         for name in value:
-            fits = isinstance(name, str) and not hasattr(EasyDict, name)
-            _require(fits, f'{key} cannot have a key {shown(name)}, which dictionaries have: rename it')
+            valid = isinstance(name, str) and not hasattr(EasyDict, name)
+            _require(valid, f'{key} cannot have a key {shown(name)}, an attribute of dictionaries: rename it')
             _check_user(value[name], f'{key}.{name}', depth + 1)
     elif isinstance(value, (list, tuple)):
         for index, entry in enumerate(value):
@@ -120,36 +119,37 @@ def _check_user(value: Any, key: str, depth: int = 0) -> None:
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise InputError(f'config: {key} = {shown(value)} cannot be kept in a checkpoint: {error}') from None
+            raise InputError(f'config: {key} = {shown(value)} cannot be saved in a checkpoint: {error}') from None
 
 
 def _check_value(key: str, value: Any, default: Any) -> None:
-    told, kind = f'{key} = {shown(value)}', type(default).__name__
+    setting = f'{key} = {shown(value)}'
     if isinstance(default, list):
-        fits = _same_kind(value, default) and len(value) == LENGTHS.get(key, len(value))
-        how_many = f'{LENGTHS[key]} ' if key in LENGTHS else ''
-        _require(fits, f'{told} should be a list of {how_many}{type(default[0]).__name__}s')
+        valid = _same_type(value, default) and len(value) == LENGTHS.get(key, len(value))
+        length = f'{LENGTHS[key]} ' if key in LENGTHS else ''
+        _require(valid, f'{setting} should be a list of {length}{type(default[0]).__name__}s')
     else:
-        _require(_same_kind(value, default), f'{told} should be a {kind}, like {shown(default)}')
+        valid = _same_type(value, default)
+        _require(valid, f'{setting} should be a {type(default).__name__}, like {shown(default)}')
     if key in CHOICES:
-        _require(value in CHOICES[key], f'{told} is none of {", ".join(CHOICES[key])}')
+        _require(value in CHOICES[key], f'{setting} should be one of {", ".join(CHOICES[key])}')
     if isinstance(value, str):
-        is_text = '\0' not in value and value.encode(errors='ignore').decode() == value
-        _require(is_text, f'{told} holds characters that no path can: remove them')
+        valid = '\0' not in value and value.encode(errors='ignore').decode() == value
+        _require(valid, f'{setting} has characters that are not allowed in paths: remove them')
     low, high = next(limits for pattern, limits in RANGES.items() if fnmatchcase(key, pattern))
     # The comparison is false for NaN.
     in_range = all(low <= number <= high for number in _numbers(value))
-    _require(in_range, f'{told} should be {low} to {high}, both included')
+    _require(in_range, f'{setting} should be {low} to {high}')
 
 
-def _same_kind(value: Any, default: Any) -> bool:
+def _same_type(value: Any, default: Any) -> bool:
     """Whether a value has the default's type, and a list's entries that of the default's."""
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(value, bool) and isinstance(default, bool)
     if isinstance(default, float):
         return isinstance(value, (int, float))
     if isinstance(default, list):
-        return isinstance(value, (list, tuple)) and all(_same_kind(entry, default[0]) for entry in value)
+        return isinstance(value, (list, tuple)) and all(_same_type(entry, default[0]) for entry in value)
     return isinstance(value, type(default))
 
 
@@ -163,11 +163,11 @@ def _numbers(value: Any) -> Iterator[float]:
 
 
 def _relations(cfg: EasyDict) -> Iterator[tuple[bool, str]]:
-    """What has to hold between the values, with what to say where it does not. Each relies on those before it."""
+    """Conditions between values, with the message where one is not met. Each may rely on those before it."""
     dataset, keypoint, train, test = cfg.DATASET, cfg.DATASET.KEYPOINT, cfg.DATASET.TRAIN, cfg.TEST
     for key in ('NAME', 'ROOT', 'TRAIN_JSON', 'VAL_JSON'):
-        yield dataset[key] != '', f'DATASET.{key} is empty: name it'
-    yield cfg.OUTPUT_DIR != '', 'OUTPUT_DIR is empty: name a folder'
+        yield dataset[key] != '', f'DATASET.{key} is empty: set it'
+    yield cfg.OUTPUT_DIR != '', 'OUTPUT_DIR is empty: set a folder'
     shape, kernels = list(cfg.INPUT_SHAPE), [*train.GAUSSIAN_KERNELS, test.GAUSSIAN_KERNEL]
     divisible = not any(size % INPUT_DIVISOR for size in shape)
     yield divisible, f'INPUT_SHAPE = {shape} should be [height, width], both divisible by {INPUT_DIVISOR}'
@@ -177,36 +177,36 @@ def _relations(cfg: EasyDict) -> Iterator[tuple[bool, str]]:
     yield low <= high, f'DATASET.TRAIN.SCALE_FACTOR_LOW = {low} should be at most SCALE_FACTOR_HIGH = {high}'
     exclusive = not (cfg.SOLVER.COMPILE and cfg.RUN_EFFICIENT)
     yield exclusive, 'SOLVER.COMPILE and RUN_EFFICIENT exclude each other: set one of them to False'
-    yield len(test.SCALES) > 0, 'TEST.SCALES is empty: leave [1.0] for the box as it is'
+    yield len(test.SCALES) > 0, 'TEST.SCALES is empty: set [1.0] for the unscaled box'
     if dataset.FORMAT == 'MPII':
-        told = f'TEST.NMS = {test.NMS!r}, TEST.RESCORE = {test.RESCORE!r}'
-        why = "people of DATASET.FORMAT MPII have no scores: leave 'none' and 'mean'"
-        yield (test.NMS, test.RESCORE) == ('none', 'mean'), f'{told}: {why}'
-        why = 'are of no use for DATASET.FORMAT = MPII, which has PCKh: set []'
+        setting = f'TEST.NMS = {test.NMS!r}, TEST.RESCORE = {test.RESCORE!r}'
+        why = "people in DATASET.FORMAT MPII have no scores: set 'none' and 'mean'"
+        yield (test.NMS, test.RESCORE) == ('none', 'mean'), f'{setting}: {why}'
+        why = 'are not used with DATASET.FORMAT MPII, whose metric is PCKh: set []'
         yield not keypoint.SIGMAS, f'DATASET.KEYPOINT.SIGMAS {why}'
     for key, count in {'DATASET.KEYPOINT.LOAD_MIN_NUM': keypoint.LOAD_MIN_NUM, 'LOSS.TOPK': cfg.LOSS.TOPK}.items():
-        yield 1 <= count <= keypoint.NUM, f'{key} = {count} should be between 1 and the {keypoint.NUM} joints: set it'
+        yield 1 <= count <= keypoint.NUM, f'{key} = {count} should be 1 to {keypoint.NUM}, the number of joints'
     yield from _relations_of_joints(keypoint, dataset.FORMAT)
 
 
 def _relations_of_joints(keypoint: EasyDict, form: str) -> Iterator[tuple[bool, str]]:
-    """What the data set's description lists a joint each, and what refers to joints by their places there."""
+    """Conditions on the joints' names and sigmas, and on keys that refer to joints by index."""
     count, names = keypoint.NUM, keypoint.NAMES
-    named = len(names) == len(set(names)) == count
-    yield named, f'DATASET.KEYPOINT.NAMES should be {count} different names (NUM), not {shown(names)}'
-    fits = form != 'COCO' or len(keypoint.SIGMAS) == count
-    yield fits, f'DATASET.KEYPOINT.SIGMAS should be {count} numbers above 0 (NUM), not {shown(keypoint.SIGMAS)}'
+    unique = len(names) == len(set(names)) == count
+    yield unique, f'DATASET.KEYPOINT.NAMES should be {count} different names (NUM), not {shown(names)}'
+    valid = form != 'COCO' or len(keypoint.SIGMAS) == count
+    yield valid, f'DATASET.KEYPOINT.SIGMAS should be {count} numbers above 0 (NUM), not {shown(keypoint.SIGMAS)}'
     for key, size in {'FLIP_PAIRS': 2, 'SKELETON': 2, 'UPPER_BODY_IDS': 0}.items():
-        fits = all(joint < count for joint in _numbers(keypoint[key]))
-        fits = fits and all(len(pair) == size for pair in keypoint[key] if size)
-        what = f'DATASET.KEYPOINT.{key}{" (pairs)" if size else ""}'
-        yield fits, f'{what} should name joints 0 to {count - 1}, not {shown(keypoint[key])}'
+        valid = all(joint < count for joint in _numbers(keypoint[key]))
+        valid = valid and all(len(pair) == size for pair in keypoint[key] if size)
+        entries = 'pairs of joints' if size else 'joints'
+        yield valid, f'DATASET.KEYPOINT.{key} should be {entries} 0 to {count - 1}, not {shown(keypoint[key])}'
     paired = list(_numbers(keypoint.FLIP_PAIRS))
     once = len(set(paired)) == len(paired)
-    yield once, f'DATASET.KEYPOINT.FLIP_PAIRS = {keypoint.FLIP_PAIRS} should name a joint once'
-    # A wrong pair would quietly spoil all that is mirrored.
+    yield once, f'DATASET.KEYPOINT.FLIP_PAIRS = {keypoint.FLIP_PAIRS} should have each joint once'
+    # A wrong pair would silently corrupt mirrored samples.
     pairs = {frozenset(names[joint] for joint in pair) for pair in keypoint.FLIP_PAIRS}
     for name in names:
         other = f'right_{name.removeprefix("left_")}'
-        fits = not name.startswith('left_') or other not in names or frozenset((name, other)) in pairs
-        yield fits, f'DATASET.KEYPOINT.FLIP_PAIRS should pair {name} with {other}, by their names'
+        valid = not name.startswith('left_') or other not in names or frozenset((name, other)) in pairs
+        yield valid, f'DATASET.KEYPOINT.FLIP_PAIRS should pair {name} with {other}'

@@ -1,6 +1,6 @@
-"""`python config.py`: what an experiment's configuration resolves to, what its network costs, how it is trained.
+"""`python config.py`: the resolved configuration, the cost of the network, and the schedule.
 
-python config.py          the resolved configuration, parameters, multiply-adds, iterations and learning rate
+python config.py          prints the configuration, parameters, multiply-adds, iterations and learning rate
 python config.py -log     also links ./log to the output folder
 """
 
@@ -22,7 +22,7 @@ from lib.training import build_schedule
 
 
 def main(cfg: EasyDict) -> None:
-    """Prints what follows from a finalized configuration; the command line's arguments are read here."""
+    """The command line of a finalized configuration."""
     parser = argparse.ArgumentParser(description='Print the resolved configuration, its cost and its schedule.')
     parser.add_argument('-log', action='store_true', help='link ./log to the output folder')
     args = parser.parse_args()
@@ -35,7 +35,7 @@ def main(cfg: EasyDict) -> None:
 
 
 def _print_cost(cfg: EasyDict) -> None:
-    build_model, device, testing = network_of(cfg), 'meta', 'in testing, which needs one head'
+    build_model, device, testing = network_of(cfg), 'meta', 'in testing, which needs a single head'
     if cfg.NETWORK == OWN:
         device, testing = cfg.MODEL.DEVICE if torch.cuda.is_available() else 'cpu', 'in testing'
         check_outputs(cfg, build_model(cfg), torch.device(device), build_model, training=True)
@@ -47,7 +47,7 @@ def _print_cost(cfg: EasyDict) -> None:
 
 
 def _print_schedule(cfg: EasyDict) -> None:
-    """Iterations, epochs and learning rate on 1 and 8 GPUs; a process without a GPU counts as one."""
+    """Prints iterations, epochs and learning rate for 1 and 8 GPUs; a CPU process counts as a GPU."""
     try:
         people = len(train_samples(cfg))
     except InputError as error:
@@ -64,7 +64,7 @@ def _print_schedule(cfg: EasyDict) -> None:
 
 
 def _link(link: Path, folder: str) -> None:
-    """Raises InputError where the link cannot be made, or would replace something else."""
+    """Raises InputError where the link cannot be created, or would replace a file or folder."""
     if link.exists() and not link.is_symlink():
         raise InputError(f'{link.absolute()} is in the way: move it, then run `python config.py -log` again')
     new = link.with_name('log.tmp')
@@ -75,5 +75,5 @@ def _link(link: Path, folder: str) -> None:
         os.replace(new, link)
     except (OSError, NotImplementedError) as error:
         reason = getattr(error, 'strerror', None) or error
-        raise InputError(f'cannot link {link.absolute()} to {folder} ({reason}): look for the outputs there') from None
+        raise InputError(f'cannot link {link.absolute()} to {folder} ({reason}): the outputs are there') from None
     print(f'log -> {folder}')

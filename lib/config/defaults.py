@@ -1,4 +1,4 @@
-"""The defaults: every key of a configuration, with the values of the published runs."""
+"""The defaults: every key of a configuration, with its value in the published runs."""
 
 from easydict import EasyDict
 
@@ -6,7 +6,7 @@ from lib.datasets.description import COCO, MPII, Description
 
 OUTPUT_STRIDE = 4
 
-# Keys of earlier versions, and what took their place; None: nothing reads them any more.
+# Keys of earlier versions, and the keys that replaced them; None: none.
 FORMER = {
     'DATASET.WHOLE_JOINTS': None,
     'TEST.DURING_TRAINING': 'VALIDATION.PERIOD',
@@ -15,14 +15,14 @@ FORMER = {
 
 
 def coco_defaults(dataset: Description = COCO) -> EasyDict:
-    """The published COCO runs, but for the number of stages; of COCO itself or of another data set."""
+    """The published COCO runs except for the number of stages, on COCO or another data set."""
     description = dataset.to_config()
     return EasyDict(
         DATASET=dict(
             **{key: value for key, value in description.items() if key != 'KEYPOINT'},
             KEYPOINT=dict(
                 **description['KEYPOINT'],
-                LOAD_MIN_NUM=1,  # people with fewer labelled joints are not trained on
+                LOAD_MIN_NUM=1,  # train on people with at least so many labelled joints
             ),
             TRAIN=dict(
                 BASIC_EXTENSION=0.05,
@@ -44,77 +44,77 @@ def coco_defaults(dataset: Description = COCO) -> EasyDict:
         ),
         INPUT_SHAPE=[256, 192],  # height, width
         OUTPUT_SHAPE=None,  # derived: INPUT_SHAPE / 4
-        CODEC='standard',  # the published code's; or 'dark', 'udp', unbiased: lib/utils/codec.py
+        CODEC='standard',  # the published code's, or the unbiased 'dark', 'udp' (lib/utils/codec.py)
         INPUT=dict(MEANS=[0.406, 0.456, 0.485], STDS=[0.225, 0.224, 0.229]),  # BGR
         MODEL=dict(
             BACKBONE='Res-50',
-            WIDTH=64,  # channels of the stem; a ResNet has 64
+            WIDTH=64,  # channels of the stem, 64 in a ResNet
             STAGE_NUM=2,
             UPSAMPLE_CHANNEL_NUM=256,
-            WEIGHT='lib/models/resnet-50_rename.pth',  # relative to the repository; '' starts from scratch
-            WEIGHT_STAGES='all',  # or 'first', 'stem': what WEIGHT's ResNet goes into (lib/models/weights.py)
+            WEIGHT='lib/models/resnet-50_rename.pth',  # relative to the repository; '': train from scratch
+            WEIGHT_STAGES='all',  # or 'first', 'stem': the parts that WEIGHT initialises (lib/models/weights.py)
             DEVICE='cuda',
             SYNC_BN=False,
         ),
         SOLVER=dict(
             OPTIMIZER='Adam',  # or 'SGD'
-            BASE_LR=5e-4,  # a GPU's: times the number of GPUs
-            MOMENTUM=0.9,  # SGD's
+            BASE_LR=5e-4,  # per GPU: the learning rate is BASE_LR times the number of GPUs
+            MOMENTUM=0.9,  # of SGD
             WEIGHT_DECAY=1e-5,
             IMS_PER_GPU=32,
-            ACCUM_STEPS=1,  # batches to an iteration: a GPU with n counts for n GPUs
-            REFERENCE_GPUS=8,  # MAX_ITER and CHECKPOINT_PERIOD are for this many: on n GPUs times REFERENCE_GPUS / n
+            ACCUM_STEPS=1,  # batches per iteration: a GPU with n counts as n GPUs
+            REFERENCE_GPUS=8,  # of MAX_ITER and CHECKPOINT_PERIOD; on n GPUs they are times REFERENCE_GPUS / n
             MAX_ITER=96000,
             CHECKPOINT_PERIOD=2400,
             WARMUP_FACTOR=0.1,
             WARMUP_ITERS=2400,
             PRECISION='fp32',  # or 'bf16', 'fp16'; heatmaps and loss stay in float32
-            CHANNELS_LAST=True,  # memory layout: faster, the same but for rounding
+            CHANNELS_LAST=True,  # memory layout: faster, the same except for rounding
             COMPILE=False,
-            CUDA_GRAPH=False,  # on a GPU the whole step is captured once and replayed
-            DROP_BIAS=False,  # train without biases that BatchNorm takes out again: faster, the same but for rounding
-            EMA=0.0,  # decay of a moving average of the weights; 0: none
+            CUDA_GRAPH=False,  # capture the training step and replay it, on a GPU
+            DROP_BIAS=False,  # train without biases that BatchNorm cancels: faster, the same except for rounding
+            EMA=0.0,  # decay of an exponential moving average of the weights; 0: none
             SEED=0,
-            KEEP_CHECKPOINTS=0,  # so many of the newest; 0: all
-            TIMEOUT=600,  # seconds after which a process gives up waiting for the others
+            KEEP_CHECKPOINTS=0,  # how many, the newest; 0: all
+            TIMEOUT=600,  # seconds that a process waits for the others
         ),
         LOSS=dict(OHKM=True, TOPK=8, COARSE_TO_FINE=True),
         DATALOADER=dict(
-            NUM_WORKERS=4,  # a process; no more than there are cores
-            # Decode JPEGs to train on at 1/2, 1/4 or 1/8 where a crop needs no more: faster, slightly other pixels.
-            # Never in testing, whose results it would change.
+            NUM_WORKERS=4,  # per process, at most the number of cores
+            # Decode training JPEGs at 1/2, 1/4 or 1/8 of their size where that is enough for the crop: faster, slightly
+            # different pixels. Not used in testing.
             REDUCED_JPEG=False,
         ),
         TEST=dict(
             FLIP=True,
             X_EXTENSION=0.09,
             Y_EXTENSION=0.135,
-            SHIFT_RATIOS=[0.25],  # of the standard codec; the others read between cells without
+            SHIFT_RATIOS=[0.25],  # of the standard codec's subpixel estimate
             GAUSSIAN_KERNEL=5,
             IMS_PER_GPU=32,
             PRECISION='fp32',  # or 'bf16', 'fp16', which change the results
             CUDA_GRAPH=False,  # as in training
-            SCALES=[1.0],  # of the box: heatmaps of several are averaged
-            NMS='none',  # or 'oks', 'soft': people found twice (lib/datasets/nms.py)
-            NMS_THRESHOLD=0.9,  # OKS above which two are one
-            RESCORE='mean',  # a person's score: the box's times that of all joints, or of the 'confident' ones
+            SCALES=[1.0],  # of the box; heatmaps of several are averaged
+            NMS='none',  # or 'oks', 'soft' (lib/evaluation/nms.py)
+            NMS_THRESHOLD=0.9,  # OKS above which people are duplicates
+            RESCORE='mean',  # instance score: box score x mean score of all joints, or of the 'confident' ones
         ),
         VALIDATION=dict(  # while training
-            PERIOD=0,  # at every so many checkpoints; 0: never
-            IMAGES=0,  # on so many images of the validation set, evenly spaced; 0: all
+            PERIOD=0,  # in checkpoints; 0: never
+            IMAGES=0,  # size of the subset of the validation images; 0: all
         ),
         RUN_EFFICIENT=False,  # activation checkpointing
         EXPERIMENT=None,  # derived: the name of the experiment's folder
-        NETWORK=None,  # derived: 'own' with a network.py in it; training says so, or 'mspn'
+        NETWORK=None,  # derived: 'own' if that folder has a network.py; set to 'mspn' or 'own' by training
         OUTPUT_DIR='',  # '': home()/model_logs/<user>/<experiment>
         TEST_DIR=None,  # derived
         TENSORBOARD_DIR=None,  # derived
-        USER=dict(),  # an experiment's own keys; values that json holds
+        USER=dict(),  # an experiment's own keys; values must fit into JSON
     )
 
 
 def mpii_defaults() -> EasyDict:
-    """The published MPII runs, but for the number of stages."""
+    """The published MPII runs except for the number of stages."""
     cfg = coco_defaults(MPII)
     cfg.DATASET.TRAIN.update(
         BASIC_EXTENSION=0.0,

@@ -1,4 +1,4 @@
-"""The folder of an experiment: which one a configuration is of, and the modules that lie in it."""
+"""The folder of an experiment and its modules."""
 
 import contextlib
 import runpy
@@ -11,13 +11,11 @@ from easydict import EasyDict
 
 from cvpack.errors import InputError
 
-# An attribute and no key: a folder whose code may run is never read from a file.
+# An attribute, not a key: the folder, whose code is run, must not come from a checkpoint.
 FOLDER = '_folder'
 
-# The file by which an experiment has a network of its own (lib/models/own.py).
-FILE = 'network.py'
-# What cfg.NETWORK, and so a checkpoint, says; None where nobody knows, which means MSPN.
-MSPN, OWN = 'mspn', 'own'
+FILE = 'network.py'  # an experiment's own network (lib/models/own.py)
+MSPN, OWN = 'mspn', 'own'  # values of cfg.NETWORK, which checkpoints hold; None: unknown, taken as MSPN
 
 
 def set_folder(cfg: EasyDict, folder: Path | None) -> None:
@@ -32,11 +30,11 @@ def folder_of(cfg: EasyDict) -> Path | None:
 
 @contextlib.contextmanager
 def importing_from(folder: Path) -> Iterator[None]:
-    """Inside, an experiment's files import each other by name, as they do when one of them is the script that runs.
+    """Lets an experiment's files import each other by name, as if one of them were the running script.
 
-    Outside, everything is as before: the same names may mean other modules in another experiment or in the caller's
-    program. A folder that the script itself lies in keeps what was imported. Modules that need others of the folder
-    later have to import them now.
+    Afterwards sys.modules and sys.path are restored, since other experiments and the caller's program may use the same
+    names; modules of the running script's own folder stay imported. Modules of the folder cannot import each other
+    later.
     """
     folder = folder.resolve()
     is_scripts = bool(sys.path) and Path(sys.path[0]).resolve() == folder
@@ -61,7 +59,7 @@ def importing_from(folder: Path) -> Iterator[None]:
 
 
 def _names(folder: Path) -> set[str]:
-    """The top-level modules and packages that the folder offers."""
+    """The top-level modules and packages in the folder."""
     names = {file.stem for file in folder.glob('*.py')}
     names |= {file.parent.name for file in folder.glob('*/__init__.py')}
     return names - set(sys.stdlib_module_names) - {'lib', 'cvpack'}
@@ -73,15 +71,15 @@ def _lies_in(module: ModuleType, folder: Path) -> bool:
 
 
 def own_file(folder: Path | None) -> Path | None:
-    """The network.py of an experiment's folder; None where there is none."""
+    """The network.py in an experiment's folder, or None."""
     file = folder / FILE if folder is not None else None
     return file if file is not None and file.is_file() else None
 
 
 def run_config(experiment: Path) -> EasyDict:
-    """The configuration of an experiment's folder. Raises InputError if there is none."""
+    """The configuration of an experiment's folder. Raises InputError without a config.py."""
     file = experiment / 'config.py'
     if not file.is_file():
-        raise InputError(f'{file} does not exist: name the folder of an experiment, like exps/mspn.2xstg.coco')
+        raise InputError(f'{file} does not exist: give the folder of an experiment, like exps/mspn.2xstg.coco')
     with importing_from(experiment):
         return runpy.run_path(str(file))['cfg']

@@ -1,4 +1,4 @@
-"""Where the repository, the data and the outputs lie, and which revision of the code this is."""
+"""Locations of the repository, the data and the outputs, and the revision of the code."""
 
 import contextlib
 import functools
@@ -15,15 +15,15 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def home() -> Path:
-    """The folder that holds `dataset/` and `model_logs/`: $MSPN_HOME if set, else the repository."""
+    """The folder with `dataset/` and `model_logs/`: $MSPN_HOME if set, else the repository."""
     return Path(os.environ.get('MSPN_HOME') or REPOSITORY).expanduser().resolve()
 
 
 @functools.cache
 def git_revision() -> str:
-    """The repository's commit, with '-dirty' when files differ from it; 'unknown' outside a git checkout.
+    """The repository's commit, with '-dirty' if files differ from it; 'unknown' outside a git checkout.
 
-    Asked once: a run is of the code that it began with, whatever is committed while it goes on.
+    Cached, so that a run keeps the revision it started with.
     """
     command = ['git', '-C', str(REPOSITORY), 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*']
     try:
@@ -34,10 +34,10 @@ def git_revision() -> str:
 
 @contextlib.contextmanager
 def writing(cfg: EasyDict) -> Iterator[None]:
-    """Its body writes into the output folder. Raises InputError where that cannot be done."""
+    """Turns an OSError of its body, which writes into the output folder, into an InputError."""
     try:
         yield
     except OSError as error:
         path = error.filename or cfg.OUTPUT_DIR
         reason = error.strerror or error
-        raise InputError(f'cannot write {path} ({reason}): make room, or choose a folder with OUTPUT_DIR') from None
+        raise InputError(f'cannot write {path} ({reason}): free space, or set another OUTPUT_DIR') from None

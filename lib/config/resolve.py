@@ -1,7 +1,7 @@
-"""What becomes of an experiment's changes to the defaults.
+"""Resolves an experiment's configuration.
 
-An experiment's config.py takes the defaults, changes a few keys and ends with `finalize(cfg, __file__)`. Run as a
-script it prints what it resolves to (command.py).
+An experiment's config.py takes the defaults, changes some keys and ends with `finalize(cfg, __file__)`. Run as a script
+it prints the result (command.py).
 """
 
 import ast
@@ -26,11 +26,11 @@ DERIVED = ('EXPERIMENT', 'NETWORK', 'OUTPUT_SHAPE', 'TEST_DIR', 'TENSORBOARD_DIR
 
 
 def finalize(cfg: EasyDict, file: str) -> None:
-    """Checks an experiment's configuration and fills in what follows from it, in place; creates nothing.
+    """Checks an experiment's configuration and derives the remaining keys, in place; creates no files.
 
-    file: the experiment's __file__; its folder names the experiment. When that file is being run as a script, it
-    goes on to `python config.py`. Raises InputError that names the key; in the experiment's own scripts that is one
-    line and an exit.
+    file: the experiment's __file__, whose folder names the experiment. If it is the running script, this then runs the
+    command `python config.py`. Raises InputError, which names the key; in a script of the experiment's folder it prints
+    that and exits.
     """
     own = Path(file).resolve()
     script = Path(getattr(sys.modules['__main__'], '__file__', None) or '.').resolve()
@@ -39,7 +39,7 @@ def finalize(cfg: EasyDict, file: str) -> None:
         return
     exits_cleanly(_finalize)(cfg, own.parent)
     if script == own:
-        from lib.config.command import main  # which needs what needs this module
+        from lib.config.command import main  # imports this module indirectly
 
         exits_cleanly(main)(cfg)
 
@@ -54,7 +54,7 @@ def _finalize(cfg: EasyDict, experiment: Path) -> None:
 
 
 def _user() -> str:
-    """The user's name; in a container that knows none, the number."""
+    """The user's name, or the user id in a container without names."""
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):
@@ -62,9 +62,9 @@ def _user() -> str:
 
 
 def override(cfg: EasyDict, assignments: list[str]) -> None:
-    """Applies `KEY=VALUE` strings of a command line (--set) to a configuration, checks it and derives anew, in place.
+    """Applies `KEY=VALUE` strings (--set) to a configuration, checks it and updates derived keys, in place.
 
-    A value is read as a Python literal where it is one, else as a string. Raises InputError as finalize does.
+    A value that is not a Python literal is taken as a string. Raises InputError as finalize does.
     """
     for assignment in assignments:
         _assign(cfg, assignment)
@@ -75,39 +75,39 @@ def override(cfg: EasyDict, assignments: list[str]) -> None:
 
 
 def _assign(cfg: EasyDict, assignment: str) -> None:
-    """Sets one key; keys below USER are made where they are new. Whether the value fits is not looked at."""
+    """Sets one key, without checking the value; new keys are allowed under USER."""
     key, equals, text = assignment.partition('=')
-    told = f'--set {shown(assignment)[1:-1]}'
+    option = f'--set {shown(assignment)[1:-1]}'
     if not equals:
-        raise InputError(f'{told}: write it as KEY=VALUE, for example SOLVER.BASE_LR=1e-3')
+        raise InputError(f'{option}: write KEY=VALUE, for example SOLVER.BASE_LR=1e-3')
     if key in DERIVED:
-        raise InputError(f'{told}: {key} follows from the folder, INPUT_SHAPE or OUTPUT_DIR; set these')
+        raise InputError(f'{option}: {key} is derived from the folder, INPUT_SHAPE or OUTPUT_DIR: set these')
     *parents, name = key.split('.')
     is_own = parents[:1] == ['USER']
-    node, value = cfg, _parse(text, told)
+    node, value = cfg, _parse(text, option)
     try:
         for parent in parents:
             if is_own and parent and isinstance(node, dict) and parent not in node:
-                node[parent] = EasyDict()  # EasyDict's setdefault sets no attribute in its older versions
+                node[parent] = EasyDict()  # setdefault of older EasyDicts sets no attribute
             node = node.get(parent) if isinstance(node, dict) else None
         if not isinstance(node, dict) or (name not in node and not (is_own and name)):
             now = f': it is now {FORMER[key]}' if FORMER.get(key) else ''
-            raise InputError(f'{told}: there is no key {shown(key)[1:-1]}{now}')
+            raise InputError(f'{option}: there is no key {shown(key)[1:-1]}{now}')
         node[name] = value
     except TypeError:  # EasyDict makes attributes of keys
-        raise InputError(f'{told}: keys of a configuration should be names') from None
+        raise InputError(f'{option}: keys should be names') from None
 
 
-def _parse(text: str, told: str) -> Any:
+def _parse(text: str, option: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
     except (TypeError, MemoryError, RecursionError) as error:
         reason = str(error) or 'nested too deeply'
-        raise InputError(f'{told}: its value is no Python literal ({reason}): put quotes around a text') from None
+        raise InputError(f'{option}: the value is not a Python literal ({reason}): put a text in quotes') from None
 
 
 def to_plain(cfg: EasyDict) -> dict:
-    """The configuration as plain dictionaries, lists and numbers, fit for json and checkpoints."""
+    """The configuration as plain dictionaries, lists, strings and numbers, for JSON and checkpoints."""
     return json.loads(json.dumps(cfg))

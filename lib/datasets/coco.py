@@ -1,4 +1,4 @@
-"""COCO's format: people to train on, boxes to test, and the annotations that those are evaluated against."""
+"""Reader of COCO and data sets in its format."""
 
 import logging
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from lib.utils.transforms import centers_and_scales
 class CocoTestSet(TestSet):
     """A split in COCO's format.
 
-    content: of the file of annotations, checked; COCO's test-dev has no `annotations` that are public
+    content: of the annotation file, checked; without `annotations` for COCO's test-dev
     paths:   of the listed images: id -> path in the image folder
     """
 
@@ -39,7 +39,7 @@ class CocoReader(Reader):
     """Reads COCO and data sets in its format."""
 
     def train_records(self, min_keypoints: int) -> Records:
-        """The people to train on: not a crowd, with so many labelled joints, of a listed image."""
+        """The people to train on: in listed images, no crowds, with at least so many labelled joints."""
         path, folder = self.dataset.annotations('train'), self.dataset.image_folder('train')
         content = read_json(path, PREPARE)
         listed = listed_images(content, path, folder=folder)
@@ -60,10 +60,10 @@ class CocoReader(Reader):
         )
 
     def test_set(self, split: str, gt_boxes: bool) -> CocoTestSet:
-        """The boxes to test, by falling score: a detector's, or those of the annotated people, with their joints.
+        """The boxes to test, by falling score: a detector's, or those of the annotated people, with joints.
 
-        Only boxes of people in listed images; of a detector's, those that are not finite or of no size are left out,
-        and their number is logged.
+        Only boxes of people in listed images count. A detector's boxes that are empty or not finite are dropped, and
+        their number is logged.
         """
         path, detections = self.dataset.annotations(split), self.dataset.boxes(split)
         content, names = self._annotations(split)
@@ -75,11 +75,11 @@ class CocoReader(Reader):
         else:
             boxes = person_boxes(read_json(detections, f'{PREPARE}, or test with --gt-boxes'), detections, names)
         if boxes.left_out:
-            text = f'{boxes.left_out} boxes of no size, or with numbers that are not finite, are left out'
+            text = f'{boxes.left_out} boxes that are empty or not finite are left out'
             logging.getLogger(LOGGER).info(f'{detections}: {text}')
         order = np.argsort(-boxes.scores, kind='stable')
         center, scale = centers_and_scales(boxes.boxes[order])
-        # Annotated boxes that stand in a detector's file are still called what they are.
+        # prepare writes annotated boxes into the detector's file where there is no detector.
         annotated = keypoints is not None or set(boxes.rows.column('source')) == {'annotation'}
         records = Records(
             root=self.dataset.image_folder(split),
@@ -99,13 +99,12 @@ class CocoReader(Reader):
         return self.dataset.annotations(split)
 
     def check_validation(self) -> None:
-        """Raises InputError for validation annotations that a test would refuse; looks at no detector's boxes."""
         content, names = self._annotations('val')
         if self.dataset.boxes('val') is None:
             labelled_people(content, self.dataset.annotations('val'), names, len(self.dataset.joint_names), 1)
 
     def _annotations(self, split: str) -> tuple[dict[str, Any], dict[int, str]]:
-        """The annotations of 'val' or 'test', fit to be evaluated against, and the paths of the images by their ids."""
+        """The checked annotations of 'val' or 'test', and the image paths by id."""
         path, folder = self.dataset.annotations(split), self.dataset.image_folder(split)
         content = read_json(path, PREPARE)
         listed = listed_images(content, path, folder=folder)
@@ -116,7 +115,7 @@ class CocoReader(Reader):
 
 
 def annotated_boxes(annotations: list[dict]) -> list[dict]:
-    """The boxes of the labelled people in the form of a detector's, marked as what they are."""
+    """The boxes of the labelled people in a detector's format, marked as annotated."""
     return [
         {
             'image_id': annotation['image_id'],

@@ -1,4 +1,4 @@
-"""MPII human pose, single person: its people, and their ground truth."""
+"""Reader of MPII Human Pose, single person."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +10,13 @@ from lib.datasets.checks import PREPARE
 from lib.datasets.mpii_json import GROUND_TRUTH, MpiiGroundTruth, read_ground_truth, read_people
 from lib.datasets.records import Reader, Records, TestSet, pack_paths
 
-# MPII counts a joint as visible or not; the loss knows three values.
-VISIBLE = 2
-# The annotated centre lies high on the body; it moves down by so many pixels for a scale of 1.
-CENTER_SHIFT = 15
+VISIBLE = 2  # MPII's joints are visible (1) or not (0); ours have three values
+CENTER_SHIFT = 15  # pixels per scale; the annotated centre lies too high on the body
 
 
 @dataclass
 class MpiiTestSet(TestSet):
-    """A split of MPII. ground_truth: None where there is none"""
+    """A split of MPII. ground_truth: None without valid.mat"""
 
     ground_truth: MpiiGroundTruth | None
 
@@ -27,25 +25,24 @@ class MpiiReader(Reader):
     """Reads MPII's json files and valid.mat."""
 
     def train_records(self, min_keypoints: int) -> Records:
-        """The people to train on; MPII lists none without joints, so `min_keypoints` leaves nobody out."""
+        """The people to train on. All have joints, so `min_keypoints` is not used."""
         return self._records('train')
 
     def test_set(self, split: str, gt_boxes: bool) -> MpiiTestSet:
-        """The people to test. MPII gives the position and size of all, so `gt_boxes` is moot."""
+        """The people to test. MPII annotates the position and size of all, so `gt_boxes` is not used."""
         records, file = self._records(split), self.ground_truth_file(split)
         ground_truth = read_ground_truth(file, len(records)) if split == 'val' and file.is_file() else None
         return MpiiTestSet(split, records, file, ground_truth)
 
     def ground_truth_file(self, split: str) -> Path:
-        """valid.mat; the test set has none that is public."""
+        """valid.mat; that of the test set is not public."""
         return self.dataset.root / GROUND_TRUTH
 
     def check_validation(self) -> None:
-        """Raises InputError for a validation set that a test would refuse."""
         self.test_set('val', gt_boxes=False)
 
     def _records(self, split: str) -> Records:
-        """The people of a split. MPII's coordinates count from 1; ours from 0."""
+        """The people of a split, with MPII's coordinates, counted from 1, converted to ours, counted from 0."""
         path = self.dataset.annotations(split)
         joints, folder = len(self.dataset.joint_names), self.dataset.image_folder(split)
         people = read_people(read_json(path, PREPARE), path, joints, labelled=split != 'test', folder=folder)

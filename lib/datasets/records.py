@@ -1,4 +1,4 @@
-"""The people of a data set as arrays, and what reads them: a class for each format of files."""
+"""The people of a data set as arrays, and the interface of their readers, one for each format."""
 
 import dataclasses
 from abc import ABC, abstractmethod
@@ -13,17 +13,17 @@ from lib.datasets.description import Description
 
 @dataclass
 class Records:
-    """People to crop, as flat arrays: workers share their memory, which a list of dictionaries would copy.
+    """People to crop, as flat arrays, whose memory workers share; a list of dictionaries would be copied.
 
     paths:      (n,) bytes, image files relative to `root`
     center:     (n, 2) float32, x and y in image pixels
     scale:      (n, 2) float32, the box's size in units of 200 image pixels
     joints:     (n, K, 2) float32, in image pixels; None for a detector's boxes
     visibility: (n, K) float32: 0 unlabelled, 1 occluded, 2 visible; None for a detector's boxes
-    integer:    (n,) bool, whether the file has the joints as integers; None: nobody's (training)
-    ids:        (n,) int64, of the images; MPII's (n, 2), of the people
+    integer:    (n,) bool, whether the file has the joints as integers (training); None: no
+    ids:        (n,) int64, of the images; for MPII (n, 2), of the people
     scores:     (n,) float64, of the boxes
-    boxes_from: what the boxes are (testing): 'detector', 'annotation'
+    boxes_from: the source of the boxes (testing): 'detector' or 'annotation'
     """
 
     root: Path
@@ -57,19 +57,19 @@ def pack_paths(paths: Sequence[str]) -> np.ndarray:
 
 
 def select(records: Records, chosen: np.ndarray) -> Records:
-    """The records that a mask (n,) or indices choose."""
+    """The subset of the records given by a mask (n,) or indices."""
     arrays = {name: value[chosen] for name, value in vars(records).items() if isinstance(value, np.ndarray)}
     return dataclasses.replace(records, **arrays)
 
 
 @dataclass
 class TestSet:
-    """What was read of a split to test. Each format adds its ground truth, so that a test reads each file once.
+    """A split to test. Each format adds its ground truth, so that a test reads each file once.
 
-    ground_truth_file: what the split is evaluated against, whether it exists or not
+    ground_truth_file: may not exist
     """
 
-    __test__ = False  # not a test case, whatever pytest makes of the name
+    __test__ = False  # keeps pytest from collecting the class
 
     split: str
     records: Records
@@ -77,7 +77,7 @@ class TestSet:
 
 
 class Reader(ABC):
-    """Reads a data set's files. All methods raise InputError for unfit ones."""
+    """Reads the files of a data set. All methods raise InputError for invalid files."""
 
     def __init__(self, dataset: Description) -> None:
         self.dataset = dataset
@@ -88,15 +88,15 @@ class Reader(ABC):
 
     @abstractmethod
     def test_set(self, split: str, gt_boxes: bool) -> TestSet:
-        """The people to test, and their ground truth, fit to evaluate against where there is one.
+        """The people to test, and their checked ground truth where there is one.
 
-        split: 'val' or 'test'; gt_boxes: the annotated boxes although there are a detector's
+        split: 'val' or 'test'; gt_boxes: use annotated boxes even if there are a detector's
         """
 
     @abstractmethod
     def ground_truth_file(self, split: str) -> Path:
-        """What a split is evaluated against."""
+        """The file with the ground truth of a split, which may not exist."""
 
     @abstractmethod
     def check_validation(self) -> None:
-        """Raises InputError for validation annotations that a test would refuse; looks at no detector's boxes."""
+        """Raises InputError for validation annotations that a test would refuse; does not read a detector's boxes."""

@@ -1,8 +1,8 @@
-"""Synthetic people in COCO's published layout, so that the whole path from JPEG to AP runs on any bare machine.
+"""Synthetic people in COCO's layout, to run everything from JPEG to AP without downloads.
 
-A body has 3-D landmarks, in body heights from between the hips: to the person's left, up and forwards. Its parts are
-convex hulls of spheres at landmarks. Seen from afar a hull of spheres is the hull of their circles, so the parts,
-painted far to near, give a view from any side.
+A body has 3-D landmarks relative to the middle of the hips, in body heights: to the person's left, up, forwards. Its
+parts are convex hulls of spheres at landmarks. Under orthographic projection these are convex hulls of circles, so the
+parts, drawn from far to near, give a view from any side.
 """
 
 import colorsys
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from lib.datasets.coco_categories import PERSON
 from lib.datasets.description import COCO
 
-# How often, and ranges in degrees, of the upper half forwards and sideways, and of the lower half.
+# Probability, and angle ranges in degrees: upper half forwards and sideways, lower half forwards and sideways.
 ARMS = (
     (0.35, (-20, 25), (6, 24), (0, 60), (-15, 25)),  # hanging
     (0.15, (-20, 20), (125, 165), (-20, 20), (100, 190)),  # raised
@@ -30,7 +30,7 @@ LEGS = (
     (0.5, (-28, 38), (1, 30), (-40, 10), (1, 20)),  # a step
     (0.1, (30, 90), (2, 25), (-30, 10), (0, 10)),  # raised
 )
-# Whose colour a part has, and its spheres' radii; {} stands for each side. Later parts win ties in depth.
+# Colour name and radii of the spheres; {} stands for each side. Of parts at equal depth the later one is in front.
 PARTS = (
     ('shin', {'{}_knee': 0.043, '{}_ankle': 0.027}),
     ('shoe', {'{}_ankle': 0.027, '{}_toe': 0.02}),
@@ -53,7 +53,7 @@ PARTS = (
 )
 SIDES = {'left': 1, 'right': -1}
 CIRCLE = np.array(cv2.ellipse2Poly((0, 0), (1000, 1000), 0, 0, 360, 15)) / 1000
-MIN_VISIBLE, MIN_LABELLED = 7, 9  # joints of everybody in a picture
+MIN_VISIBLE, MIN_LABELLED = 7, 9  # joints of each person
 CATEGORY = {
     'id': PERSON,
     'name': 'person',
@@ -67,7 +67,7 @@ class Part(NamedTuple):
 
     spheres: np.ndarray  # (n, 4): x to the right, y down, z towards the viewer, radius; pixels
     colour: np.ndarray  # (3,) BGR, 0 to 255
-    joints: frozenset[int] = frozenset()  # that are visible where this part is on top
+    joints: frozenset[int] = frozenset()  # visible where this part is in front
 
 
 class Person(NamedTuple):
@@ -99,7 +99,7 @@ def random_colour(rng: np.random.Generator, saturation: tuple, value: tuple) -> 
 
 
 def _colours(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """The colour of everything that PARTS names. The watch, on the left, tells the sides apart from behind too."""
+    """Colours by their names in PARTS. The watch on the left wrist makes the sides distinguishable from behind."""
     skin, hair = np.array((188, 210, 246)) * rng.uniform(0.3, 1), np.array((110, 160, 220)) * rng.uniform(0.1, 1)
     shirt, trousers, shoe = (random_colour(rng, (0.1, 0.8), value) for value in ((0.45, 1), (0.2, 0.75), (0.15, 0.95)))
     arm, shin = (skin if rng.random() < 0.5 else cloth for cloth in (shirt, trousers))
@@ -117,7 +117,7 @@ def _limb(rng: np.random.Generator, sign: int, actions: tuple) -> np.ndarray:
 
 
 def _pose(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Landmarks (3,) of one body; what is above the hips leans as one."""
+    """Landmarks (3,) of a body; everything above the hips leans together."""
     lower: dict[str, np.ndarray] = {}
     upper: dict[str, tuple | np.ndarray] = {'skull': (0, 0.417, 0.018), 'chin': (0, 0.357, 0.036)}
     upper |= {'nose': (0, 0.393, 0.103), 'crown': (0, 0.435, -0.006)}
@@ -149,15 +149,15 @@ def _people(rng: np.random.Generator, height: int, width: int) -> list[Person]:
 
 
 def _thing(rng: np.random.Generator, height: int, width: int) -> Part:
-    """A ball, a bar or a block anywhere in the picture."""
+    """A random object: a ball, a bar or a block."""
     spheres = np.zeros((3, 4))
     spheres[:, :2] = rng.uniform((0, 0), (width, height)) + rng.normal(0, 0.1 * height, 2) * ((-1,), (0,), (1,))
     spheres[:, 3] = height * rng.uniform(0.01, 0.08)
     return Part(spheres, random_colour(rng, (0.1, 0.6), (0.35, 0.95)))
 
 
-def _paint(image: np.ndarray, parts: list[Part]) -> np.ndarray:
-    """Paints on an image (height, width, 3) in place; returns labels (height, width): 0 nothing, k the k-th part."""
+def _draw_parts(image: np.ndarray, parts: list[Part]) -> np.ndarray:
+    """Draws on an image (height, width, 3) in place; returns labels (height, width): 0 nothing, k the k-th part."""
     labels = np.zeros(image.shape[:2], np.uint16)
     for number, part in enumerate(parts, start=1):
         circles = part.spheres[:, None, :2] + part.spheres[:, None, 3:] * CIRCLE
@@ -194,7 +194,7 @@ def _annotation(labels: np.ndarray, first: int, person: Person) -> dict | None:
 
 
 def draw_image(rng: np.random.Generator) -> tuple[np.ndarray, list[dict]]:
-    """A picture (height, width, 3) uint8 BGR, and COCO's fields of everybody in it, without ids."""
+    """An image (height, width, 3) uint8 BGR, and COCO's annotations of its people, without ids."""
     height, width = (int(side) for side in rng.integers(200, 261, 2))
     wall, floor = (random_colour(rng, (0.03, 0.32), value) for value in ((0.7, 1), (0.5, 0.9)))
     backdrop = np.where(np.arange(height)[:, None, None] < height * rng.uniform(0.5, 0.75), wall, floor)
@@ -203,7 +203,7 @@ def draw_image(rng: np.random.Generator) -> tuple[np.ndarray, list[dict]]:
     annotations: list[dict | None] = [None]
     while None in annotations:
         people, image = _people(rng, height, width), np.clip(backdrop, 0, 255).astype(np.uint8)
-        labels = _paint(image, [*behind, *(part for person in people for part in person.parts), *before])
+        labels = _draw_parts(image, [*behind, *(part for person in people for part in person.parts), *before])
         firsts = (1 + len(behind) + k * len(person.parts) for k, person in enumerate(people))
         annotations = [_annotation(labels, *pair) for pair in zip(firsts, people)]
     grain = rng.uniform(1, 4) * rng.standard_normal((height, width, 1), np.float32)
@@ -211,7 +211,7 @@ def draw_image(rng: np.random.Generator) -> tuple[np.ndarray, list[dict]]:
 
 
 def _detections(people: list[dict], seed: int) -> list[dict]:
-    """A box near every annotated one, as a person detector would find it."""
+    """A box near every annotated one, as a detector would return it."""
     rng, boxes = np.random.default_rng((seed, 2)), []
     for person in people:
         x, y, w, h = person['bbox']
@@ -223,9 +223,9 @@ def _detections(people: list[dict], seed: int) -> list[dict]:
 
 
 def _write_split(root: Path, split: str, number: int, count: int, seed: int) -> dict:
-    """Writes a split's images; returns its json. An image depends on the seed, its split and its position alone."""
+    """Writes a split's images; returns its json content. An image depends only on the seed, its split and its index."""
     images, people = [], []
-    for i in tqdm(range(count), desc=f'painting {split}', unit='image', disable=None):
+    for i in tqdm(range(count), desc=f'drawing {split}', unit='image', disable=None):
         image, annotations = draw_image(np.random.default_rng((seed, number, i)))
         image_id = number * 1_000_000 + i + 1
         path = root / 'images' / split / f'COCO_{split}_{image_id:012d}.jpg'
@@ -238,7 +238,7 @@ def _write_split(root: Path, split: str, number: int, count: int, seed: int) -> 
 
 
 def write_dataset(root: Path, train_images: int, val_images: int, seed: int = 0) -> dict[str, int]:
-    """Writes images/{train2014,val2014}, gt_json and det_json under `root`, over what is there; returns the counts."""
+    """Writes images/{train2014,val2014}, gt_json and det_json under `root`, replacing files; returns the counts."""
     train = _write_split(root, 'train2014', 0, train_images, seed)
     val = _write_split(root, 'val2014', 1, val_images, seed)
     contents = {COCO.train_json: train, COCO.val_json: val, COCO.val_boxes: _detections(val['annotations'], seed)}

@@ -1,21 +1,20 @@
-"""Bootstrap intervals (Efron and Tibshirani, 1993) of metrics over the images of a test."""
+"""Bootstrap confidence intervals (Efron and Tibshirani, 1993) of metrics over the images of a test."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
-# Of the resamples' distribution: 95 per cent lie between.
-INTERVAL = (0.025, 0.975)
+INTERVAL = (0.025, 0.975)  # the quantiles between which 95 % of the resamples lie
 
 # How often each image counts, (i,) int64 -> metrics (m,) in 0 .. 1, NaN where there is nothing to measure.
 Metrics = Callable[[np.ndarray], np.ndarray]
 
 
 def resample(tests: Sequence[Metrics], images: int, count: int, seed: int = 0) -> list[np.ndarray]:
-    """For each test (count, m), its metrics on as many images as there are, sampled with replacement.
+    """The metrics of each test, (count, m), with its images resampled with replacement `count` times.
 
-    The same resamples for all, so that differences between tests are paired.
+    All tests share the same resamples, so their differences are paired.
     """
     random = np.random.default_rng(seed)
     rows = []
@@ -26,17 +25,6 @@ def resample(tests: Sequence[Metrics], images: int, count: int, seed: int = 0) -
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """In which 95 per cent of resampled values lie; resamples without anybody to find (NaN) are left out."""
+    """The 95 % interval of resampled values. NaN (resamples with nothing to measure) is left out."""
     low, high = np.nanquantile(values, INTERVAL)
     return float(low), float(high)
-
-
-def by_image(flags: Sequence[np.ndarray], image: np.ndarray, images: int) -> np.ndarray:
-    """(f, i, K) int64: how many of an image's people have each flag (n, K) at each joint.
-
-    image: (n,) indices of the people's images; images: i
-    """
-    counts = np.zeros((len(flags), images, flags[0].shape[1]), np.int64)
-    for count, flag in zip(counts, flags):
-        np.add.at(count, image, flag)
-    return counts

@@ -1,4 +1,4 @@
-"""The best and worst cases as pictures: ground truth left, prediction right."""
+"""Pictures of the best and worst cases: ground truth left, prediction right."""
 
 import base64
 from collections.abc import Sequence
@@ -12,15 +12,14 @@ from lib.datasets.checks import Issue
 from lib.datasets.image_files import load_image
 from lib.utils.visualize import draw_skeleton
 
-# Of each side of a picture, in pixels; a dozen of them take some hundred kB.
+# Of each half of a picture, in pixels. A dozen pictures take a few hundred kB.
 HEIGHT, MAX_WIDTH = 300, 360
 JPEG_QUALITY = 85
-# A crop reaches so far beyond the joints, as a ratio of their extent.
-MARGIN = 0.25
-MIN_CROP = 16  # pixels
+MARGIN = 0.25  # around the joints, relative to their extent
+MIN_EXTENT = 16  # pixels
 GREY = 160
 GAP = 2  # pixels
-MAX_COORDINATE = 1e4  # pixels: beyond what OpenCV's drawing is given
+MAX_COORDINATE = 1e4  # pixels; OpenCV cannot draw at much larger ones
 
 
 @dataclass
@@ -28,8 +27,8 @@ class Case:
     """A person to show.
 
     image:        its file in the folder of images
-    ground_truth: (K, 3) x, y in image pixels and visibility; None where there is nobody
-    prediction:   (K, 2) in image pixels; None where nobody was found
+    ground_truth: (K, 3) x, y in image pixels and visibility; None for a detection that matches nobody
+    prediction:   (K, 2) in image pixels; None for a person who was not found
     title:        what it is an example of
     caption:      its metrics
     """
@@ -42,7 +41,7 @@ class Case:
 
 
 def picture(case: Case, folder: Path, skeleton: Sequence[tuple[int, int]], joint_names: Sequence[str]) -> str | Issue:
-    """A case as a data URL of a JPEG, or what is wrong with its image, a file in the folder."""
+    """A case as the data URL of a JPEG, or what is wrong with its image file. folder: of the images"""
     image = load_image(folder / case.image)
     if isinstance(image, Issue):
         return image
@@ -66,11 +65,11 @@ def picture(case: Case, folder: Path, skeleton: Sequence[tuple[int, int]], joint
 
 
 def _crop(image: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
-    """The part of an image (H, W, 3) around points (p, 2), its zoom and its corner (x, y) in the image."""
+    """The resized part of an image (H, W, 3) around points (p, 2), its zoom, and its corner (x, y) in the image."""
     size = np.array(image.shape[1::-1])
     low, high = points.min(axis=0), points.max(axis=0)
-    margin = MARGIN * max((high - low).max(), MIN_CROP)
-    # Joints may lie anywhere, even outside: something of the image is always shown.
+    margin = MARGIN * max((high - low).max(), MIN_EXTENT)
+    # Joints may lie outside the image, but the crop has to contain some of it.
     low = np.clip(np.floor(low - margin), 0, size - 2).astype(int)
     high = np.clip(np.ceil(high + margin), low + 2, size).astype(int)
     width, height = (high - low).tolist()

@@ -1,4 +1,4 @@
-"""The evaluation of COCO and data sets in its format: its ten keypoint metrics, and PCK on annotated boxes."""
+"""Evaluation on COCO and data sets in its format: COCO's ten keypoint metrics, and PCK on annotated boxes."""
 
 import contextlib
 import dataclasses
@@ -17,7 +17,6 @@ from lib.datasets.coco import CocoTestSet
 from lib.datasets.coco_categories import PERSON
 from lib.datasets.description import Description
 from lib.datasets.records import select
-from lib.evaluation import pck
 from lib.evaluation.bootstrap import Metrics
 from lib.evaluation.cases import Case
 from lib.evaluation.evaluator import RESULTS, Evaluator, Resampled, Rows, evenly_spaced
@@ -25,6 +24,7 @@ from lib.evaluation.ground_truth import GroundTruth, as_arrays, parse_detections
 from lib.evaluation.nms import PUBLISHED, Scoring, scored
 from lib.evaluation.oks import Evaluation
 from lib.evaluation.oks_sections import oks_sections
+from lib.evaluation.pckh import BOX_METRICS, box_errors, pck, pck_metrics
 from lib.evaluation.precision import coco_metrics
 from lib.evaluation.submission import check_coco
 from lib.utils.transforms import centers_and_scales
@@ -34,7 +34,7 @@ SLOW, FAST = 'pycocotools', 'faster-coco-eval'
 
 
 class CocoEvaluator(Evaluator):
-    """AP and its kin, and PCK where the boxes are annotated. A row of results.json is a detection, as COCO has it."""
+    """COCO's metrics, and PCK on annotated boxes. A row of results.json is a detection in COCO's format."""
 
     main_metrics = ('AP', 'PCK@0.1', 'PCK@0.05', 'AR')
 
@@ -51,7 +51,7 @@ class CocoEvaluator(Evaluator):
 
     @property
     def _names(self) -> list[str]:
-        """Of the images of the ground truth, in its order: paths in the image folder."""
+        """Paths, in the image folder, of the images of the ground truth, in the order of its image_ids."""
         return [self.test_set.paths[i] for i in self.ground_truth.image_ids.tolist()]
 
     def rows(self, keypoints: np.ndarray, scores: np.ndarray, scoring: Scoring = PUBLISHED) -> Rows:
@@ -64,11 +64,10 @@ class CocoEvaluator(Evaluator):
         ]
 
     def evaluate(self, rows: Rows) -> dict[str, float] | None:
-        """COCO's ten keypoint metrics under the data set's sigmas, and PCK where the boxes are annotated."""
         metrics = keypoint_metrics(self.test_set.content, rows, self.dataset.sigmas)
         if metrics is not None and self.records.joints is not None:
             keypoints = np.array([row['keypoints'] for row in rows]).reshape(len(rows), -1, 3)
-            metrics |= pck.pck(keypoints, self.records)
+            metrics |= pck(keypoints, self.records)
         return metrics
 
     def check_submission(self, results: Path) -> list[str]:
@@ -87,7 +86,7 @@ class CocoEvaluator(Evaluator):
         return {self._names[i]: keypoints[image == i] for i in np.unique(image).tolist()}
 
     def subset(self, images: int) -> 'CocoEvaluator':
-        """Chosen from all images, also those without people: what is found in them are false alarms."""
+        """A subset of all images; detections in images without people are false positives."""
         content, paths = self.test_set.content, self.test_set.paths
         ids = np.array(sorted(paths))
         ids = ids[evenly_spaced(images, len(ids))]
@@ -109,14 +108,14 @@ class CocoEvaluator(Evaluator):
         try:
             sigmas = np.array(content['sigmas'], np.float64)
         except (TypeError, ValueError):
-            raise InputError(f'{path}: sigmas should be numbers: test again') from None
+            raise InputError(f'{path}: sigmas should be numbers: run the test again') from None
         annotations = read_json(ground_truth, f'{PREPARE}, or name it with --truth')
         people = parse_ground_truth(annotations, ground_truth, len(sigmas))
-        rows = read_json(results, 'test again')
+        rows = read_json(results, 'run the test again')
         names: tuple[str, ...] = METRICS
         parts = [coco_metrics(Evaluation(people, parse_detections(rows, results, people), sigmas))]
-        if pck.METRICS[0] in content['metrics']:
-            names += pck.METRICS
+        if BOX_METRICS[0] in content['metrics']:
+            names += BOX_METRICS
             parts.append(_resampled_pck(rows, results, people))
         return Resampled(
             names,
@@ -127,19 +126,19 @@ class CocoEvaluator(Evaluator):
 
 
 def _resampled_pck(rows: Rows, results: Path, ground_truth: GroundTruth) -> Metrics:
-    """Of the rows of results for the annotated boxes: one for each person, in the order of the annotations."""
-    people = np.flatnonzero(~ground_truth.ignored)  # by image, in it in that order
+    """PCK from results on annotated boxes: rows have one for each person, in the order of the annotations."""
+    people = np.flatnonzero(~ground_truth.ignored)  # sorted by image; within an image in the order of the annotations
     if len(rows) != len(people):
         raise InputError(
-            f'{results} has {len(rows)} people, the ground truth {len(people)} annotated boxes: one of them is of '
-            'another test: test again'
+            f'{results} has {len(rows)} people, but the ground truth has {len(people)} annotated boxes: run the test '
+            'again'
         )
     rows = sorted(rows, key=lambda row: row['image_id'])
     keypoints = ground_truth.keypoints[people].astype(np.float32)
     predictions = np.array([row['keypoints'] for row in rows], np.float64).reshape(keypoints.shape)
     scale = centers_and_scales(ground_truth.boxes[people])[1]
-    errors = pck.box_errors(predictions, keypoints[..., :2], keypoints[..., 2], scale)
-    return pck.pck_metrics(errors, ground_truth.image[people], len(ground_truth.image_ids))
+    errors = box_errors(predictions, keypoints[..., :2], keypoints[..., 2], scale)
+    return pck_metrics(errors, ground_truth.image[people], len(ground_truth.image_ids))
 
 
 def _fastest() -> str:
@@ -165,18 +164,17 @@ def _classes(library: str) -> tuple[Any, Any]:
 def keypoint_metrics(
     content: dict[str, Any], rows: Rows, sigmas: tuple[float, ...], library: str | None = None
 ) -> dict[str, float] | None:
-    """METRICS, in 0 .. 1, -1 where there is nothing to measure; of people: other categories are left alone.
+    """METRICS of people in 0 .. 1, -1 where there is nothing to measure; None without annotations (COCO's test-dev).
 
-    content: of a file of annotations, checked; rows: of results.json; sigmas: (K,) the joints' OKS constants
-    library: 'pycocotools', 'faster-coco-eval', which finds the same, or None: the fastest there is
-    None where there are no annotations, as COCO's test-dev has none that are public.
+    content: of an annotation file, checked; rows: of results.json; sigmas: (K,) the joints' OKS constants
+    library: 'pycocotools', 'faster-coco-eval' (same results), or None: the fastest that is installed
     """
     if not content.get('annotations'):
         return None
     dataset, judge = _classes(library or _fastest())
     with contextlib.redirect_stdout(io.StringIO()):
         ground_truth = dataset()
-        # Both libraries write into what they are given.
+        # Both libraries modify their input.
         ground_truth.dataset = content | {'annotations': [dict(person) for person in content['annotations']]}
         ground_truth.createIndex()
         evaluation = judge(ground_truth, ground_truth.loadRes([dict(row) for row in rows]), 'keypoints')

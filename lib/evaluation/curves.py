@@ -1,4 +1,4 @@
-"""curves.png: what became of a training run, over its iterations."""
+"""curves.png: loss, learning rate and validation metric of a training run."""
 
 import io
 import logging
@@ -17,8 +17,8 @@ Curve = tuple[list[int], list[float]]
 
 
 def read_scalars(folder: Path, names: tuple[str, ...]) -> dict[str, Curve]:
-    """Iterations and values of TensorBoard's scalars of these names; what a run that went on did anew counts once."""
-    logging.getLogger('tensorboard').setLevel(logging.ERROR)  # it warns of every run that went on
+    """Iterations and values of TensorBoard scalars; of iterations repeated after a resume, the last value."""
+    logging.getLogger('tensorboard').setLevel(logging.ERROR)  # it warns about every resumed run
     events = EventAccumulator(str(folder), size_guidance={'scalars': 0, 'images': 1}).Reload()
     there = [name for name in names if name in events.Tags()['scalars']]
     values = {name: {event.step: event.value for event in events.Scalars(name)} for name in there}
@@ -26,15 +26,15 @@ def read_scalars(folder: Path, names: tuple[str, ...]) -> dict[str, Curve]:
 
 
 def draw_curves(file: Path, scalars: dict[str, Curve], name: str, validated: Curve) -> None:
-    """Loss and learning rate as read_scalars returns them, and the validation's metric of that name, as a picture.
+    """Plots the loss and learning rate that read_scalars returns, and the validation metric of that name.
 
-    validated: per cent; empty where there was no validation. Raises InputError where matplotlib is absent, OSError.
+    validated: in per cent; empty without validation. Raises InputError where matplotlib is not installed, and OSError.
     """
     matplotlib = optional.load('matplotlib.figure', 'curves')
     rows = [(title, scalars[key]) for title, key in (('loss', LOSS), ('learning rate', RATE)) if key in scalars]
     rows += [(f'validation {name}, %', validated)] if validated[0] else []
     if not rows:
-        raise InputError(f'there is nothing to draw in {file.parent}: train for some iterations')
+        raise InputError(f'there is nothing to plot in {file.parent}: train for some iterations')
     figure = matplotlib.Figure(SIZE, DOTS_PER_INCH, layout='constrained')
     for axes, (title, (iterations, values)) in zip(figure.subplots(len(rows), sharex=True, squeeze=False)[:, 0], rows):
         axes.plot(iterations, values, color='#2066a8', linewidth=1.2, marker='o' if len(values) < 50 else '', ms=3)

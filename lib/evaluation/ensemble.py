@@ -1,4 +1,4 @@
-"""Several checkpoints in one test: heatmaps averaged, as in the row "MSPN+" of the paper's tables."""
+"""Ensembles: the averaged heatmaps of several checkpoints, as in the row "MSPN+" of the paper's tables."""
 
 import hashlib
 import logging
@@ -28,14 +28,14 @@ def load_estimators(
     device: torch.device,
     logger: logging.Logger,
 ) -> list[PoseEstimator]:
-    """The networks of checkpoints, ready to be tested together.
+    """The networks of one or more checkpoints, ready for testing.
 
-    cfg, build_model: of the experiment that is tested. A single file is its network; of several each is rebuilt from
-    the configuration in its own file, if it has one. The settings of the test are the experiment's in any case.
-    ema: the moving averages of the weights (SOLVER.EMA) instead of the last ones
+    cfg, build_model: of the experiment that is tested. A single file is a checkpoint of its network; each of several
+    is rebuilt from the configuration in its file, if there is one. The test settings are always the experiment's.
+    ema: load the EMA of the weights (SOLVER.EMA)
 
-    Raises InputError for a file that is unfit, or would be decoded in other lengths; a single one of another network;
-    one of several whose maps cannot be averaged with the experiment's: of other joints or another aspect ratio.
+    Raises InputError for an unusable file, an incompatible codec, a single file of another network, and a member of an
+    ensemble whose heatmaps cannot be averaged with the others (other joints, another aspect ratio).
     """
     estimators = []
     for file in files:
@@ -52,10 +52,7 @@ def load_estimators(
 
 
 def _compare_with_training(cfg: EasyDict, state: dict, file: Path, logger: logging.Logger) -> None:
-    """A network fits inputs of any size and may be decoded otherwise, but does best as it was trained.
-
-    Raises InputError where it is another network.
-    """
+    """Logs where a test differs from the training, which costs accuracy. Raises InputError for another network."""
     refuse_other_network(state, cfg, file)
     if remark := remark_other_experiment(state, cfg, file):
         logger.info(remark)
@@ -67,41 +64,43 @@ def _compare_with_training(cfg: EasyDict, state: dict, file: Path, logger: loggi
 
 
 def _member(cfg: EasyDict, build_model: BuildModel, state: dict, file: Path) -> tuple[EasyDict, BuildModel]:
-    """A checkpoint's own configuration, and what rebuilds it: of this experiment build_model, of others build_mspn."""
+    """A checkpoint's own configuration, and what builds its network: build_model or, for other experiments, MSPN's."""
     if not isinstance(state.get('config'), dict):
         return cfg, build_model
     own = saved_config(state, file)
-    _refuse_unlike(cfg, own, file)
+    _check_compatible(cfg, own, file)
     is_ours = own.EXPERIMENT == cfg.EXPERIMENT
     if own.NETWORK != OWN:
         return own, build_model if is_ours and own.NETWORK is None else build_mspn
     if not is_ours or cfg.NETWORK != OWN:
         raise InputError(
-            f"{file} is of the own network of experiment {own.EXPERIMENT!r}: beside this experiment's, an ensemble can "
-            'rebuild MSPN alone'
+            f'{file} holds the own network of experiment {own.EXPERIMENT!r}: an ensemble can only combine networks of '
+            'this experiment with MSPN'
         )
     return own, build_model
 
 
-def _refuse_unlike(cfg: EasyDict, own: EasyDict, file: Path) -> None:
+def _check_compatible(cfg: EasyDict, own: EasyDict, file: Path) -> None:
     joints, own_joints = (list(config.DATASET.KEYPOINT.NAMES) for config in (cfg, own))
     if joints != own_joints:
-        text = f'{len(own_joints)} joints' if len(joints) != len(own_joints) else 'joints of other names'
-        raise InputError(f"{file} predicts {text} than the experiment's: an ensemble needs the same, in one order")
+        text = f'{len(own_joints)} joints, not {len(joints)}' if len(joints) != len(own_joints) else 'other joints'
+        raise InputError(f'{file} predicts {text}: all members of an ensemble need the same DATASET.KEYPOINT.NAMES')
     (height, width), (own_height, own_width) = cfg.INPUT_SHAPE, own.INPUT_SHAPE
     if height * own_width != width * own_height:
         raise InputError(
-            f'{file} has INPUT_SHAPE {[own_height, own_width]}, whose aspect ratio is not that of '
-            f"the experiment's {[height, width]}: an ensemble needs one"
+            f'{file} has INPUT_SHAPE {[own_height, own_width]}, whose aspect ratio is not that of the '
+            f"experiment's {[height, width]}: all members of an ensemble need the same"
         )
 
 
 def ensemble_name(files: Sequence[Path]) -> str:
-    """What a test of the files together is called: `ensemble.` and their stems; those that are too long for a folder,
-    or not told apart by their stems, get a number that follows from the paths."""
+    """The name of an ensemble's test: `ensemble.` and the files' stems.
+
+    Where that is too long for a folder name, or stems are equal, a hash of the paths is appended.
+    """
     stems = [file.resolve().stem for file in files]
     name = 'ensemble.' + '+'.join(stems)
     if len(name) <= MAX_NAME_LENGTH and len(set(stems)) == len(stems):
         return name
-    number = hashlib.sha256('\n'.join(str(file.resolve()) for file in files).encode()).hexdigest()[:8]
-    return f'{name[: MAX_NAME_LENGTH - 9]}.{number}'
+    digest = hashlib.sha256('\n'.join(str(file.resolve()) for file in files).encode()).hexdigest()[:8]
+    return f'{name[: MAX_NAME_LENGTH - 9]}.{digest}'

@@ -1,14 +1,14 @@
-"""The kinds of error of Ronchi and Perona (Benchmarking and Error Diagnosis in Multi-Instance Pose Estimation, ICCV
-2017), and the AP that each would give back if it were corrected.
+"""Error diagnosis of Ronchi and Perona (Benchmarking and Error Diagnosis in Multi-Instance Pose Estimation, ICCV 2017):
+kinds of error, and the AP gained by correcting each.
 
-With a joint's similarity ks to the ground truth, as in OKS, a labelled joint of a detection that found a person is
+With ks, the similarity of a joint to the ground truth as in OKS, a labelled joint of a matched detection is
     good:      ks >= .85
     jitter:    ks >= .5
     inversion: ks >= .5 to its mirror joint of the same person
     swap:      ks >= .5 to the same or the mirror joint of another person
     miss:      none of these
-where the first that holds counts. Beside them stand errors of score (matched detections are not sorted by how good
-they are) and of the background (detections that found nobody).
+where the first that applies counts. Two more kinds concern whole detections: score (matched detections are not sorted
+by OKS) and background (detections that match nobody).
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ GOOD, JITTER, INVERSION, SWAP, MISS = range(5)
 KINDS = ('good', 'jitter', 'inversion', 'swap', 'miss')
 UNKNOWN = -1
 GOOD_KS, NEAR_KS = 0.85, 0.5
-# Low, so that detections with many wrong joints are still told whose they are.
+# Low, so that detections with many wrong joints are still matched.
 MATCHED_OKS = 0.1
 
 
@@ -31,11 +31,11 @@ MATCHED_OKS = 0.1
 class Diagnosis:
     """What is wrong with the detections of an evaluation.
 
-    person:     (m,) int64, whom each detection found at MATCHED_OKS; -1: nobody
-    oks:        (m,) of the detection with that person; 0 where it found nobody
+    person:     (m,) int64, the person that each detection matches at MATCHED_OKS; -1: none
+    oks:        (m,) of the detection and that person; 0 without one
     kinds:      (m, K) int8, indices into KINDS; UNKNOWN without a person, or where the joint is not labelled
-    background: (m,) bool, found nobody, not even someone who is ignored
-    missed:     (n,) bool, people whom no detection found
+    background: (m,) bool, matches no person, ignored ones included
+    missed:     (n,) bool, people that no detection matches
     """
 
     person: np.ndarray
@@ -46,11 +46,11 @@ class Diagnosis:
 
 
 def diagnose(evaluation: Evaluation, permutation: np.ndarray) -> Diagnosis:
-    """permutation: (K,) int64, of every joint the index of its mirror joint"""
+    """The diagnosis of an evaluation. permutation: (K,) int64, the index of each joint's mirror joint"""
     ground_truth, (detection, person) = evaluation.ground_truth, evaluation.pairs
-    [found] = evaluation.match(np.array([MATCHED_OKS]), ground_truth.ignored)
-    regular = (found >= 0) & ~ground_truth.ignored[found] if len(ground_truth) else found >= 0
-    own = np.where(regular, found, -1)
+    [match] = evaluation.match(np.array([MATCHED_OKS]), ground_truth.ignored)
+    regular = (match >= 0) & ~ground_truth.ignored[match] if len(ground_truth) else match >= 0
+    own = np.where(regular, match, -1)
 
     joints = evaluation.detections.keypoints.shape[1]
     same, mirror, others = (np.zeros((len(own), joints)) for _ in range(3))
@@ -65,12 +65,12 @@ def diagnose(evaluation: Evaluation, permutation: np.ndarray) -> Diagnosis:
     oks[detection[is_own]] = evaluation.oks[is_own]
     missed = ~ground_truth.ignored
     missed[own[regular]] = False
-    return Diagnosis(own, oks, np.where(known, kinds, UNKNOWN).astype(np.int8), found < 0, missed)
+    return Diagnosis(own, oks, np.where(known, kinds, UNKNOWN).astype(np.int8), match < 0, missed)
 
 
 def _both(evaluation: Evaluation, chosen: np.ndarray, permutation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(c, K) each: joints' similarities to the same and to the mirror joint of the person of chosen pairs ((p,) bool);
-    0 where that one is not labelled."""
+    """Similarities (c, K) of the joints of chosen pairs ((p,) bool) to the person's same joint and to its mirror joint;
+    0 where that is not labelled."""
     detection, person = (index[chosen] for index in evaluation.pairs)
     ground_truth, points = evaluation.ground_truth, evaluation.detections.keypoints[detection]
     both = []
@@ -82,14 +82,14 @@ def _both(evaluation: Evaluation, chosen: np.ndarray, permutation: np.ndarray) -
 
 
 def corrected_joints(evaluation: Evaluation, diagnosis: Diagnosis, kind: int) -> Evaluation:
-    """Every joint of a kind at its true place."""
+    """With every joint of a kind moved to its ground truth."""
     wrong = diagnosis.kinds == kind
-    true = evaluation.ground_truth.keypoints[diagnosis.person, :, :2] if len(evaluation.ground_truth) else 0
-    return evaluation.changed(keypoints=np.where(wrong[..., None], true, evaluation.detections.keypoints))
+    right = evaluation.ground_truth.keypoints[diagnosis.person, :, :2] if len(evaluation.ground_truth) else 0
+    return evaluation.changed(keypoints=np.where(wrong[..., None], right, evaluation.detections.keypoints))
 
 
 def corrected_scores(evaluation: Evaluation, diagnosis: Diagnosis) -> Evaluation:
-    """The scores of the detections that found somebody, handed out among them anew: the highest to the best OKS."""
+    """With the scores of the matched detections reassigned among them, the highest to the best OKS."""
     detections, matched = evaluation.detections, np.flatnonzero(diagnosis.person >= 0)
     scores = detections.scores.copy()
     scores[matched[np.argsort(diagnosis.oks[matched], kind='stable')]] = np.sort(scores[matched])
@@ -99,16 +99,14 @@ def corrected_scores(evaluation: Evaluation, diagnosis: Diagnosis) -> Evaluation
 
 
 def without_background(evaluation: Evaluation, diagnosis: Diagnosis) -> Evaluation:
-    """Without the detections that found nobody."""
-    detections, kept = evaluation.detections, ~diagnosis.background
-    return evaluation.changed(
-        image=detections.image[kept], keypoints=detections.keypoints[kept], scores=detections.scores[kept]
-    )
+    """Without the detections that match nobody."""
+    kept = ~diagnosis.background
+    return evaluation.changed(**{name: value[kept] for name, value in vars(evaluation.detections).items()})
 
 
 def corrected(evaluation: Evaluation, diagnosis: Diagnosis) -> dict[str, Tally]:
-    """The tallies as they would be with one kind of error corrected and all others left."""
-    joints = {KINDS[kind]: corrected_joints(evaluation, diagnosis, kind) for kind in (JITTER, INVERSION, SWAP, MISS)}
-    others = {'score': corrected_scores, 'background': without_background}
-    evaluations = {**joints, **{name: correct(evaluation, diagnosis) for name, correct in others.items()}}
-    return {name: tally(changed) for name, changed in evaluations.items()}
+    """The tallies with a single kind of error corrected, by its name."""
+    changed = {KINDS[kind]: corrected_joints(evaluation, diagnosis, kind) for kind in (JITTER, INVERSION, SWAP, MISS)}
+    changed['score'] = corrected_scores(evaluation, diagnosis)
+    changed['background'] = without_background(evaluation, diagnosis)
+    return {name: tally(one) for name, one in changed.items()}

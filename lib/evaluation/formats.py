@@ -1,4 +1,4 @@
-"""Which class evaluates which format of data sets."""
+"""The evaluator of each data set format."""
 
 from lib.datasets.description import Description
 from lib.datasets.records import TestSet
@@ -10,5 +10,5 @@ EVALUATORS: dict[str, type[Evaluator]] = {'COCO': CocoEvaluator, 'MPII': MpiiEva
 
 
 def evaluator_of(dataset: Description, test_set: TestSet) -> Evaluator:
-    """The evaluation of a test set that the data set's reader has read."""
+    """The evaluator of a test set, by the format of its data set."""
     return EVALUATORS[dataset.format](dataset, test_set)

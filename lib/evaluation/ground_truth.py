@@ -1,4 +1,4 @@
-"""Annotated people and detections of COCO-style json files as flat arrays, sorted by image."""
+"""Ground truth and detections in COCO's format as flat arrays, sorted by image."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,8 +11,7 @@ from cvpack.errors import InputError
 from lib.datasets.coco_categories import PERSON
 from lib.datasets.coco_json import check_ground_truth, listed_images
 
-# So many detections of an image count, those of the highest scores.
-MAX_DETECTIONS = 20
+MAX_DETECTIONS = 20  # of an image that count, those with the highest scores
 
 
 @dataclass
@@ -25,7 +24,7 @@ class GroundTruth:
     boxes:     (n, 4) float64: x, y, width, height in image pixels
     area:      (n,) float64, in square pixels
     crowd:     (n,) bool: several people in one annotation
-    ignored:   (n,) bool: need not be found, and who finds them makes no mistake: crowds, people without joints
+    ignored:   (n,) bool: count neither as found nor as missed: crowds, people without labelled joints
     """
 
     image_ids: np.ndarray
@@ -41,13 +40,13 @@ class GroundTruth:
 
     @property
     def labelled(self) -> np.ndarray:
-        """(n, K) bool: joints whose place is known."""
+        """(n, K) bool"""
         return self.keypoints[..., 2] > 0
 
 
 @dataclass
 class Detections:
-    """People found: sorted by image, those of one by falling score; at most MAX_DETECTIONS of each.
+    """Detected people, sorted by image, then by falling score; at most MAX_DETECTIONS in an image.
 
     image:     (m,) int64, indices into GroundTruth.image_ids
     keypoints: (m, K, 2) float64, in image pixels
@@ -63,32 +62,32 @@ class Detections:
 
     @property
     def area(self) -> np.ndarray:
-        """(m,) of the joints' extent, in square pixels."""
+        """(m,) of the joints' bounding boxes, in square pixels."""
         return np.ptp(self.keypoints, axis=1).prod(axis=1)
 
 
 def ranks(groups: np.ndarray) -> np.ndarray:
-    """(n,) int64 place of each entry in its group. groups: (n,) rising numbers"""
+    """(n,) int64: the index of each entry within its group. groups: (n,) rising numbers"""
     _, first, counts = np.unique(groups, return_index=True, return_counts=True)
     return np.arange(len(groups)) - np.repeat(first, counts)
 
 
 def arrange(image: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> Detections:
-    """Detections in any order (fields as in Detections) -> sorted, the most of an image kept."""
-    order = np.lexsort([-scores, image])  # stable, as COCOeval's order is
+    """Sorts detections (fields as in Detections, in any order) and keeps MAX_DETECTIONS of an image."""
+    order = np.lexsort([-scores, image])  # stable, like COCOeval's sort
     order = order[ranks(image[order]) < MAX_DETECTIONS]
     return Detections(image[order], keypoints[order], scores[order])
 
 
 def parse_ground_truth(content: Any, path: Path, joints: int) -> GroundTruth:
-    """The people in the content of the COCO annotation file at path. Raises InputError for an unfit file."""
+    """The people in the content of the COCO annotation file at path. Raises InputError for an invalid file."""
     listed = listed_images(content, path)
     check_ground_truth(content, path, joints)
     return as_arrays(content, listed, joints)
 
 
 def as_arrays(content: dict[str, Any], listed: Collection[int], joints: int) -> GroundTruth:
-    """The people in the content of a COCO annotation file that was checked. listed: the images' ids; joints: K"""
+    """The people in the content of a checked COCO annotation file. listed: the ids of its images; joints: K"""
     image_ids = np.array(sorted(listed), np.int64)
     rows = [row for row in content['annotations'] if row['category_id'] == PERSON and row['image_id'] in listed]
     rows.sort(key=lambda row: row['image_id'])
@@ -105,7 +104,7 @@ def as_arrays(content: dict[str, Any], listed: Collection[int], joints: int) -> 
 
 
 def parse_detections(rows: Any, path: Path, ground_truth: GroundTruth) -> Detections:
-    """The people in the content of the results.json at path. Raises InputError where it is not of the ground truth."""
+    """The people in the content of the results.json at path. Raises InputError if it does not fit the ground truth."""
     joints = ground_truth.keypoints.shape[1]
     try:
         image_ids = np.array([row['image_id'] for row in rows], np.int64)
@@ -114,8 +113,8 @@ def parse_detections(rows: Any, path: Path, ground_truth: GroundTruth) -> Detect
         if not (np.isfinite(keypoints).all() and np.isfinite(scores).all()):
             raise ValueError
     except (TypeError, KeyError, ValueError, OverflowError):
-        raise InputError(f'{path} is no result of {joints} joints in COCO format: test again') from None
+        raise InputError(f'{path} is not a COCO results file of {joints} joints: run the test again') from None
     unknown = np.setdiff1d(image_ids, ground_truth.image_ids)
     if len(unknown):
-        raise InputError(f'{path} has people in image {unknown[0]}, which the ground truth does not list: test again')
+        raise InputError(f'{path}: image {unknown[0]} is not listed in the ground truth: run the test again')
     return arrange(np.searchsorted(ground_truth.image_ids, image_ids), keypoints[..., :2], scores)

@@ -1,6 +1,7 @@
-"""The evaluation of MPII by PCKh, and the file for its benchmark."""
+"""Evaluation on MPII with PCKh, the sections of its report, and the file for its server."""
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,20 @@ from lib.datasets.description import Description
 from lib.datasets.mpii import MpiiTestSet
 from lib.datasets.mpii_json import INDICES, read_ground_truth
 from lib.datasets.records import select
+from lib.evaluation import page
 from lib.evaluation.cases import Case
 from lib.evaluation.evaluator import Evaluator, Resampled, Rows, evenly_spaced
 from lib.evaluation.nms import PUBLISHED, Scoring
-from lib.evaluation.pckh import COUNTED, METRICS, head_errors, pckh_metrics, pckh_of
-from lib.evaluation.pckh_sections import pckh_sections
+from lib.evaluation.pckh import COUNTED, METRICS, THRESHOLD, head_errors, pckh_metrics, pckh_of
 from lib.evaluation.submission import check_mpii
 
 SUBMISSION = 'pred_keypoints_mpii.mat'
+BEST, WORST = 4, 8  # how many cases of each
+REPORTED_THRESHOLDS = (0.1, 0.2, THRESHOLD)
 
 
 class MpiiEvaluator(Evaluator):
-    """PCKh. A row of results.json is a person: the image and K rows (x, y, score), pixels counted from 0."""
+    """PCKh. A row of results.json is a person: the image and K rows (x, y, score) in pixels counted from 0."""
 
     main_metrics = ('Mean', 'Mean@0.1')
 
@@ -33,22 +36,22 @@ class MpiiEvaluator(Evaluator):
         self.test_set: MpiiTestSet = test_set
 
     def rows(self, keypoints: np.ndarray, scores: np.ndarray, scoring: Scoring = PUBLISHED) -> Rows:
-        """People of MPII have no scores, and all of them are asked for: `scoring` is moot."""
+        """MPII wants all people, without instance scores: `scoring` is not used."""
         people = np.concatenate([keypoints, scores], axis=2).tolist()
         return [{'image': path.decode(), 'keypoints': row} for path, row in zip(self.records.paths, people)]
 
     def write(self, rows: Rows, folder: Path) -> Path:
-        """Also writes pred_keypoints_mpii.mat: a struct array `pred`, a person each, with the image, the person's place
-        in the official annotations (0 where the json file does not tell) and `point` structs, pixels counted from 1.
+        """Also writes pred_keypoints_mpii.mat: a struct array `pred` with, for each person, the image, the indices in
+        the official annotations (0 where the json file lacks them) and structs `point`, pixels counted from 1.
         """
         keypoints = _keypoints(rows)
-        # Only a field of a structured array is a MATLAB struct; a list of dictionaries would be a cell.
+        # A structured array becomes a MATLAB struct array; a list of dictionaries would become a cell array.
         points = np.zeros(keypoints.shape[:2], [('id', 'O'), ('x', 'O'), ('y', 'O')])
         points['id'] = np.arange(keypoints.shape[1])
         points['x'], points['y'] = keypoints[..., 0] + 1, keypoints[..., 1] + 1
         people = np.zeros(len(rows), [(name, 'O') for name in ('image', *INDICES, 'point')])
-        for person, row, ids, own in zip(people, rows, self.records.ids, points):
-            person['image'], person['point'] = row['image'], own
+        for person, row, ids, joints in zip(people, rows, self.records.ids, points):
+            person['image'], person['point'] = row['image'], joints
             person[INDICES[0]], person[INDICES[1]] = ids.tolist()
         path = super().write(rows, folder)
         scipy.io.savemat(folder / SUBMISSION, {'pred': people})
@@ -65,10 +68,12 @@ class MpiiEvaluator(Evaluator):
         return check_mpii(results.parent / SUBMISSION, len(self.dataset.joint_names), len(self.records))
 
     def sections(self, rows: Rows) -> tuple[list[str], list[Case]]:
-        assert self.test_set.ground_truth is not None
-        names = [row['image'] for row in rows]
-        assert self.test_set.ground_truth is not None
-        return pckh_sections(self.test_set.ground_truth, _keypoints(rows), names, self.dataset.joint_names)
+        ground_truth, keypoints = self.test_set.ground_truth, _keypoints(rows)
+        assert ground_truth is not None
+        errors = head_errors(keypoints, ground_truth)
+        joints = np.dstack([ground_truth.joints - 1, ground_truth.labelled])
+        cases = _cases(errors, keypoints, joints, [row['image'] for row in rows])
+        return [_joints_section(errors, self.dataset.joint_names)], list(cases)
 
     def people(self) -> dict[str, np.ndarray]:
         people: dict[str, list] = {}
@@ -86,12 +91,12 @@ class MpiiEvaluator(Evaluator):
 
     @classmethod
     def resampled(cls, path: Path, content: dict[str, Any], ground_truth: Path, results: Path) -> Resampled:
-        rows = read_json(results, 'test again')
+        rows = read_json(results, 'run the test again')
         try:
             names = [str(row['image']) for row in rows]
             keypoints = _keypoints(rows)
         except (TypeError, KeyError, ValueError, OverflowError):
-            raise InputError(f'{results} is no result for MPII: test again') from None
+            raise InputError(f'{results} is not a results file for MPII: run the test again') from None
         images, image = np.unique(names, return_inverse=True)
         errors = head_errors(keypoints, read_ground_truth(ground_truth, len(rows)))
         metrics = pckh_metrics(errors, image, len(images))
@@ -102,3 +107,30 @@ def _keypoints(rows: Rows) -> np.ndarray:
     """(n, 16, 2) float64: x and y in image pixels counted from 0."""
     keypoints = np.array([row['keypoints'] for row in rows], np.float64)
     return keypoints.reshape(len(rows), len(COUNTED), 3)[..., :2]
+
+
+def _joints_section(errors: np.ndarray, joint_names: Sequence[str]) -> str:
+    rows = []
+    for name, column in zip(joint_names, errors.T):
+        own = column[np.isfinite(column)]
+        quantiles = [f'{value:.3f}' for value in np.quantile(own, [0.5, 0.9])] if len(own) else ['-', '-']
+        ratios = [f'{100 * (own <= limit).mean():.1f}' if len(own) else '-' for limit in REPORTED_THRESHOLDS]
+        rows.append([name, f'{len(own):,}', *quantiles, *ratios])
+    columns = [f'PCKh@{limit:g}' for limit in REPORTED_THRESHOLDS]
+    head = ('joint', 'labelled', 'median error', '90 % are within', *columns)
+    return page.section('Joints', 'Errors are distances in head sizes.', page.table(head, rows))
+
+
+def _cases(errors: np.ndarray, keypoints: np.ndarray, ground_truth: np.ndarray, names: Sequence[str]) -> Iterator[Case]:
+    """The people with the largest and smallest mean error, of those with half of their joints labelled."""
+    known = np.isfinite(errors)
+    fit = np.flatnonzero(2 * known.sum(axis=1) >= errors.shape[1])
+    mean = np.nansum(errors[fit], axis=1) / known[fit].sum(axis=1)
+    order = np.argsort(mean, kind='stable')
+    best = order[: min(BEST, len(order) // 2)]
+    worst = [i for i in order[::-1][:WORST] if i not in best]
+    for title, indices in (('Worst', worst), ('Best', best)):
+        for i in indices:
+            index = fit[i]
+            caption = f'{names[index]}: mean error {mean[i]:.2f} head sizes'
+            yield Case(names[index], ground_truth[index], keypoints[index], title, caption)

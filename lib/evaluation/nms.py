@@ -1,7 +1,6 @@
-"""The scores of people found, and those found twice: rescoring, non-maximum suppression by OKS, its soft variant.
+"""Instance scores, and removal of duplicates by non-maximum suppression (NMS) with OKS or its soft variant.
 
-Boxes that overlap little may still lead to one pose, and a detector's boxes that overlap much to two: how alike two
-people are is told by their joints. All of it is of one image at a time.
+Similarity is that of the poses: boxes that hardly overlap may yield the same pose, and boxes that overlap two poses.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,13 +13,12 @@ from lib.evaluation.oks import similarities
 from lib.utils.heatmap import SCORE_OFFSET
 from lib.utils.transforms import PIXELS_PER_SCALE
 
-# 'confident' counts joints whose peak is higher.
-CONFIDENT_PEAK = 0.2
+CONFIDENT_PEAK = 0.2  # of the joints that TEST.RESCORE = 'confident' counts
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """How people are scored and which are left out: the configuration's TEST.RESCORE, .NMS and .NMS_THRESHOLD.
+    """How people are scored and suppressed: the configuration's TEST.RESCORE, NMS and NMS_THRESHOLD.
 
     sigmas: (K,) the joints' OKS constants
     """
@@ -31,15 +29,14 @@ class Scoring:
     sigmas: Sequence[float] = ()
 
 
-# The published code's: a box's score times the joints' mean, and nobody left out.
-PUBLISHED = Scoring()
+PUBLISHED = Scoring()  # the published code's
 
 
 def instance_scores(box_scores: np.ndarray, joint_scores: np.ndarray, rescore: str) -> np.ndarray:
-    """(n,) people's scores of their boxes' (n,) and joints' (n, K), peaks of heatmaps + 0.5.
+    """(n,) people's scores from the scores of boxes (n,) and joints (n, K): heatmap peaks + 0.5.
 
-    mean:      the box's times the mean of all joints' scores, the published code's
-    confident: the box's times the mean peak of the joints with peaks above 0.2; 0 for who has none
+    rescore: 'mean', the box score times the mean joint score, as in the published code; or 'confident', the box score
+             times the mean peak of the joints with peaks above CONFIDENT_PEAK, 0 without one
     """
     if rescore == 'mean':
         return box_scores * joint_scores.mean(axis=1)
@@ -49,7 +46,7 @@ def instance_scores(box_scores: np.ndarray, joint_scores: np.ndarray, rescore: s
 
 
 def _oks(person: int, others: np.ndarray, keypoints: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
-    """(m,) OKS of a person with others (m,), all joints counted; a pair's area is the mean of its two."""
+    """(m,) OKS of a person with others (m,) over all joints; the area of a pair is the mean of both."""
     pair_areas = (areas[person] + areas[others]) / 2
     return similarities(keypoints[others], keypoints[person], pair_areas, sigmas).mean(axis=1)
 
@@ -57,8 +54,8 @@ def _oks(person: int, others: np.ndarray, keypoints: np.ndarray, areas: np.ndarr
 def oks_nms(
     keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, sigmas: np.ndarray, threshold: float
 ) -> np.ndarray:
-    """(n,) bool: who of an image's people stays. By falling score, each removes those left whose OKS with it is above
-    the threshold; of equal scores the first stays.
+    """(n,) bool: the people of an image to keep. By falling score, each removes the remaining ones whose OKS with it is
+    above the threshold; of equal scores the first is kept.
 
     keypoints (n, K, 2) in image pixels; scores (n,); areas (n,) in square pixels; sigmas (K,)
     """
@@ -74,17 +71,15 @@ def oks_nms(
 def soft_oks_nms(
     keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, sigmas: np.ndarray, threshold: float
 ) -> np.ndarray:
-    """(n,) new scores; nobody is removed (Bodla et al., ICCV 2017, the linear form). By falling score, each multiplies
-    those of all that are left and whose OKS with it is above the threshold by 1 - OKS.
-
-    Arguments as oks_nms'.
+    """(n,) new scores; nobody is removed (Soft-NMS, linear; Bodla et al., ICCV 2017). By falling score, each multiplies
+    the scores of the remaining ones whose OKS with it is above the threshold by 1 - OKS. Arguments as oks_nms'.
     """
     scores, left = scores.copy(), np.arange(len(scores))
     while len(left):
         best = left[np.argmax(scores[left])]
         left = left[left != best]
-        alike = _oks(best, left, keypoints, areas, sigmas)
-        scores[left] *= np.where(alike > threshold, 1 - alike, 1)
+        oks = _oks(best, left, keypoints, areas, sigmas)
+        scores[left] *= np.where(oks > threshold, 1 - oks, 1)
     return scores
 
 
@@ -97,9 +92,9 @@ def _images(ids: np.ndarray) -> Iterator[np.ndarray]:
 def scored(
     records: Records, keypoints: np.ndarray, joint_scores: np.ndarray, scoring: Scoring
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The indices (m,) of the people that stay, rising, and the scores (n,) of all n.
+    """The indices (m,) of the people to keep, rising, and the scores (n,) of all n.
 
-    keypoints (n, K, 2) in image pixels, joint_scores (n, K). The area of a person is that of its box.
+    keypoints (n, K, 2) in image pixels, joint_scores (n, K). The area of a person is that of the box.
     """
     scores = instance_scores(records.scores, joint_scores, scoring.rescore)
     kept = np.ones(len(scores), bool)

@@ -1,7 +1,7 @@
-"""Object keypoint similarity (OKS), and who was found by whom: what pycocotools computes, for all images at once.
+"""Object keypoint similarity (OKS) and the matching of detections to people, equal to COCOeval's.
 
-A report needs AP twenty times over, under changed joints, scores and people that count, and a bootstrap a thousand
-times; COCOeval takes many seconds for one. The tests hold these metrics equal to COCOeval's.
+For all images at once: a report needs AP twenty times and a bootstrap a thousand times, and COCOeval takes seconds for
+one.
 """
 
 from dataclasses import dataclass, replace
@@ -13,13 +13,12 @@ from pycocotools.cocoeval import Params
 from lib.evaluation.ground_truth import Detections, GroundTruth, ranks
 
 THRESHOLDS: np.ndarray = Params(iouType='keypoints').iouThrs  # OKS .5, .55, ... .95
-# COCOeval counts an OKS of 1 that rounding has made a little less.
-ALMOST_ONE = 1 - 1e-10
+ALMOST_ONE = 1 - 1e-10  # COCOeval's highest threshold, to tolerate rounding
 ANY_AREA = (0.0, np.inf)
 
 
 def similarities(points: np.ndarray, ground_truth: np.ndarray, area: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
-    """Joints' similarities ks = exp(-d^2 / (2 area (2 sigma)^2)), (p, K): OKS is their mean over the labelled joints.
+    """Keypoint similarities (p, K), ks = exp(-d^2 / (2 area (2 sigma)^2)). OKS is their mean over the labelled joints.
 
     points (p, K, 2) and ground_truth (p, K, 2) in image pixels; area (p,) of the person in square pixels; sigmas (K,)
     """
@@ -28,16 +27,16 @@ def similarities(points: np.ndarray, ground_truth: np.ndarray, area: np.ndarray,
 
 
 def _outside(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """(p, K, 2): how far points (p, K, 2) lie outside boxes (p, 4) thrice as wide and high, in pixels."""
+    """(p, K, 2): how far points (p, K, 2) lie outside boxes (p, 4) enlarged three times, in pixels."""
     corner, size = boxes[:, None, :2], boxes[:, None, 2:]
     return np.maximum(corner - size - points, 0) + np.maximum(points - corner - 2 * size, 0)
 
 
 @dataclass
 class Evaluation:
-    """Detections held against the ground truth; `sigmas` (K,) are the joints' OKS constants.
+    """Detections and the ground truth to compare them with; `sigmas` (K,) are the joints' OKS constants.
 
-    A pair is a detection and a person of its image; pairs (p,) are sorted by detection, then person.
+    A pair is a detection and a person of the same image; pairs (p,) are sorted by detection, then person.
     """
 
     ground_truth: GroundTruth
@@ -54,26 +53,26 @@ class Evaluation:
 
     @cached_property
     def oks(self) -> np.ndarray:
-        """(p,) of the pairs. Of a person without joints: by how far the detection leaves the surroundings."""
+        """(p,) of the pairs. For a person without joints it measures how far the detection lies outside the box."""
         detection, person = self.pairs
         points, labelled = self.detections.keypoints[detection], self.ground_truth.labelled[person]
         known, area = labelled.any(axis=1), self.ground_truth.area[person]
-        places = self.ground_truth.keypoints[person, :, :2]
-        places[~known] = points[~known] + _outside(points[~known], self.ground_truth.boxes[person[~known]])
+        joints = self.ground_truth.keypoints[person, :, :2]
+        joints[~known] = points[~known] + _outside(points[~known], self.ground_truth.boxes[person[~known]])
         counted = labelled | ~known[:, None]
-        ks = similarities(points, places, area, self.sigmas)
+        ks = similarities(points, joints, area, self.sigmas)
         return (ks * counted).sum(axis=1) / counted.sum(axis=1)
 
     def match(self, thresholds: np.ndarray, ignored: np.ndarray) -> np.ndarray:
-        """Who is found by whom, as COCOeval has it: (T, m) int64, for each detection a person, or -1.
+        """COCOeval's matching: (T, m) int64, the person that each detection matches, or -1.
 
-        By falling score each detection takes of the people still free whose OKS is at least the threshold the most
-        similar one; one that is ignored ((n,) bool) only where no other is left. A crowd is always free.
+        By falling score, each detection takes the most similar person that is free and has an OKS of at least the
+        threshold; ignored people ((n,) bool) only where no other is free. Crowds are always free.
         """
         ground_truth, detections = self.ground_truth, self.detections
         detection, person = self.pairs
         rank, slot = ranks(detections.image), ranks(ground_truth.image)
-        # One axis for the images, those with detections and people, so that all take a step together.
+        # One axis for the images (those with detections and people), so that all are processed together.
         images, image = np.unique(detections.image[detection], return_inverse=True)
         shape = len(images), slot.max(initial=-1) + 1
         oks = np.full((rank.max(initial=-1) + 1, *shape), -1.0)
@@ -88,7 +87,7 @@ class Evaluation:
             free = (similarity >= bars) & ~taken
             better = free & regular
             wanted = np.where(better.any(axis=2, keepdims=True), better, free)
-            # The last of the most similar ones.
+            # The last of equally similar people, as in COCOeval.
             best = shape[1] - 1 - np.where(wanted, similarity, -1)[..., ::-1].argmax(axis=2)
             row, column = np.nonzero(wanted.any(axis=2))
             chosen = best[row, column]
@@ -99,5 +98,5 @@ class Evaluation:
         return result
 
     def changed(self, **fields: np.ndarray) -> 'Evaluation':
-        """The evaluation of detections with some fields replaced; their order stays."""
+        """The evaluation with some fields of its detections replaced; their order must not change."""
         return Evaluation(self.ground_truth, replace(self.detections, **fields), self.sigmas)

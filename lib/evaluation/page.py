@@ -1,10 +1,10 @@
-"""Pieces of a page of html that needs nothing but itself: no network, no scripts. Every text given is escaped."""
+"""A self-contained HTML page: no scripts, nothing is loaded. All texts are escaped."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import accumulate, pairwise
 
-# Blue, green, orange, purple, red, grey: told apart in print and by most eyes.
+# Blue, green, orange, purple, red, grey: distinct in print and for most colour-blind readers.
 COLORS = ('#3b78b5', '#5aa469', '#e8a33d', '#8a63a9', '#c8493a', '#8b939c')
 STYLE = """
 body { font: 15px/1.5 system-ui, 'DejaVu Sans', sans-serif; color: #1d2329; background: #fff; max-width: 60rem;
@@ -23,12 +23,12 @@ figure img { max-width: 100%; max-height: 19rem; display: block; background: #ee
 .key { display: inline-block; width: .8em; height: .8em; margin: 0 .3em 0 .9em; border-radius: 2px; }
 svg { max-width: 100%; height: auto; } svg text { font: 12px system-ui, 'DejaVu Sans', sans-serif; fill: #444c55; }
 """
-# Nothing is fetched, whatever a browser finds in the texts.
+# The browser loads nothing, whatever the texts contain.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def page(title: str, sections: Sequence[str]) -> str:
-    """A whole page. sections: html"""
+    """A complete page. sections: HTML"""
     body = '\n'.join(sections)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -40,13 +40,13 @@ def page(title: str, sections: Sequence[str]) -> str:
 
 
 def section(title: str, text: str, *parts: str) -> str:
-    """A heading, a paragraph of text, and parts of html."""
+    """A heading, a paragraph of text, and parts of HTML."""
     paragraph = f'<p>{escape(text)}</p>\n' if text else ''
     return f'<section>\n<h2>{escape(title)}</h2>\n{paragraph}' + '\n'.join(parts) + '\n</section>'
 
 
 def beside(*parts: str) -> str:
-    """Parts of html side by side where there is room."""
+    """Parts of HTML side by side where there is room."""
     return '<div class="beside">' + ''.join(f'<div>{part}</div>' for part in parts) + '</div>'
 
 
@@ -55,7 +55,7 @@ def _row(cells: Sequence[str], tag: str) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], style: str = '') -> str:
-    """A table; style: a class of STYLE."""
+    """A table. style: a class of STYLE"""
     top = f'<thead>{_row(head, "th")}</thead>' if head else ''
     lines = '\n'.join(_row(row, 'td') for row in rows)
     return f'<table class="{escape(style)}">{top}<tbody>\n{lines}\n</tbody></table>'
@@ -68,7 +68,7 @@ def legend(names: Sequence[str], colors: Sequence[str] = COLORS) -> str:
 
 
 def curves(x: Iterable[float], lines: dict[str, Iterable[float]], labels: tuple[str, str]) -> str:
-    """Lines over x, both in 0 .. 1, as a picture with a legend. labels: of the axes"""
+    """A plot with a legend: lines over x, both in 0 .. 1. labels: of the axes"""
     left, top, width, height = 46, 10, 420, 280
     parts = []
     for tick in (0, 0.25, 0.5, 0.75, 1):
@@ -89,8 +89,8 @@ def curves(x: Iterable[float], lines: dict[str, Iterable[float]], labels: tuple[
     return _svg(left + width + 14, top + height + 42, parts) + legend(list(lines))
 
 
-def shares(rows: dict[str, Sequence[float]], names: Sequence[str], colors: Sequence[str] = COLORS) -> str:
-    """A bar for each row, divided by its shares (sum 1, in the order of the names), with a legend."""
+def stacked_bars(rows: dict[str, Sequence[float]], names: Sequence[str], colors: Sequence[str] = COLORS) -> str:
+    """A bar for each row, divided by its ratios (sum 1, in the order of the names), with a legend."""
     left, width, step = 110, 420, 22
     parts = []
     for line, (name, values) in enumerate(rows.items()):
@@ -105,7 +105,7 @@ def shares(rows: dict[str, Sequence[float]], names: Sequence[str], colors: Seque
 
 
 def bars(values: dict[str, float], unit: str) -> str:
-    """A bar for each name, as long as its value, at least 0 and written beside it."""
+    """A bar for each name, labelled with its value; negative values have none."""
     left, width, step = 90, 300, 22
     longest = max([*values.values(), 1e-9])
     parts = []
@@ -125,11 +125,11 @@ def _svg(width: float, height: float, parts: Sequence[str]) -> str:
 
 
 def figure(data: str | None, title: str, caption: str) -> str:
-    """A picture, a data URL, with its title and caption; None where there is none."""
+    """A picture (a data URL, or None) with its title and caption."""
     shown = f'<img src="{escape(data)}" alt="{escape(title)}">' if data else ''
     return f'<figure>{shown}<figcaption><b>{escape(title)}</b> {escape(caption)}</figcaption></figure>'
 
 
 def cases(figures: Sequence[str]) -> str:
-    """Figures of pictures in a grid."""
+    """A grid of pictures, each as `figure` returns it."""
     return '<div class="cases">' + '\n'.join(figures) + '</div>'

@@ -1,11 +1,17 @@
-"""PCKh (Andriluka et al., CVPR 2014): the ratio of joints within half a head's size of the ground truth."""
+"""PCKh (Andriluka et al., CVPR 2014) and PCK (Yang and Ramanan, PAMI 2013): the ratio of joints near the ground truth.
 
+Distances are relative to the size of the head (PCKh) or to the longer side of the bounding box (PCK).
+"""
+
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from lib.datasets.mpii_json import MpiiGroundTruth, read_ground_truth
-from lib.evaluation.bootstrap import Metrics, by_image
+from lib.datasets.records import Records
+from lib.evaluation.bootstrap import Metrics
+from lib.utils.transforms import PIXELS_PER_SCALE
 
 GROUPS = {
     'Head': (9,),
@@ -21,8 +27,10 @@ METRICS = (*GROUPS, 'Mean', 'Mean@0.1')
 COUNTED = np.isin(np.arange(16), (6, 7), invert=True)
 HEAD_SIZE_FACTOR = 0.6
 THRESHOLD = 0.5
-# What the field calls Mean@0.1 is entry 11 of the thresholds 0, 0.01, ..., 0.5.
+# The field's Mean@0.1 is entry 11 of the thresholds 0, 0.01, ..., 0.5, which is not 0.1.
 STRICT_THRESHOLD = 0.11
+BOX_THRESHOLDS = (0.1, 0.05)
+BOX_METRICS = tuple(f'PCK@{threshold}' for threshold in BOX_THRESHOLDS)
 
 
 def pckh(predictions: np.ndarray, mat_path: Path) -> dict[str, float]:
@@ -36,18 +44,29 @@ def pckh(predictions: np.ndarray, mat_path: Path) -> dict[str, float]:
 
 
 def pckh_of(errors: np.ndarray) -> dict[str, float]:
-    """METRICS, in 0 .. 1, of head_errors (n, 16)."""
-    people = np.arange(len(errors))
-    return dict(zip(METRICS, pckh_metrics(errors, people, len(people))(np.ones_like(people)).tolist()))
+    """METRICS in 0 .. 1 of head_errors (n, 16)."""
+    return _over_all(METRICS, pckh_metrics, errors)
+
+
+def pck(predictions: np.ndarray, records: Records) -> dict[str, float]:
+    """BOX_METRICS in 0 .. 1. predictions: (n, K, 3), x, y in image pixels and a score that is not used"""
+    return _over_all(BOX_METRICS, pck_metrics, box_errors(predictions, *records.labels, records.scale))
+
+
+def _over_all(
+    names: Sequence[str], metrics: Callable[[np.ndarray, np.ndarray, int], Metrics], errors: np.ndarray
+) -> dict[str, float]:
+    """Metrics by name, everybody counted once, as if all were in a single image."""
+    values = metrics(errors, np.zeros(len(errors), np.int64), 1)(np.ones(1, np.int64))
+    return dict(zip(names, values.tolist()))
 
 
 def pckh_metrics(errors: np.ndarray, image: np.ndarray, images: int) -> Metrics:
     """METRICS as a function of how often each image counts.
 
-    errors: head_errors (n, 16); image: (n,) indices of the people's images; images: how many there are
+    errors: head_errors (n, 16); image: (n,) index of each person's image; images: how many there are
     """
-    near = by_image([errors <= threshold for threshold in (THRESHOLD, STRICT_THRESHOLD)], image, images)
-    [labelled] = by_image([np.isfinite(errors)], image, images)
+    near, labelled = _counts(errors, (THRESHOLD, STRICT_THRESHOLD), image, images)
 
     def metrics(weights: np.ndarray) -> np.ndarray:
         joints = weights @ labelled
@@ -60,6 +79,28 @@ def pckh_metrics(errors: np.ndarray, image: np.ndarray, images: int) -> Metrics:
     return metrics
 
 
+def pck_metrics(errors: np.ndarray, image: np.ndarray, images: int) -> Metrics:
+    """BOX_METRICS as a function of how often each image counts. errors: box_errors (n, K); others as pckh_metrics'"""
+    near, labelled = _counts(errors, BOX_THRESHOLDS, image, images)
+
+    def metrics(weights: np.ndarray) -> np.ndarray:
+        total = (weights @ labelled).sum()
+        return (weights @ near).sum(axis=1) / total if total else np.full(len(near), np.nan)
+
+    return metrics
+
+
+def _counts(
+    errors: np.ndarray, thresholds: Sequence[float], image: np.ndarray, images: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """An image's joints: (t, i, K) int64 those within each threshold, and (i, K) int64 those that are labelled."""
+    flags = [*(errors <= threshold for threshold in thresholds), np.isfinite(errors)]
+    counts = np.zeros((len(flags), images, errors.shape[1]), np.int64)
+    for count, flag in zip(counts, flags):
+        np.add.at(count, image, flag)
+    return counts[:-1], counts[-1]
+
+
 def head_errors(keypoints: np.ndarray, ground_truth: MpiiGroundTruth) -> np.ndarray:
     """(n, 16) distances to the ground truth in head sizes; NaN where the joint is not labelled.
 
@@ -69,3 +110,13 @@ def head_errors(keypoints: np.ndarray, ground_truth: MpiiGroundTruth) -> np.ndar
     sizes = HEAD_SIZE_FACTOR * np.linalg.norm(corners[:, 1] - corners[:, 0], axis=1)
     errors = np.linalg.norm(keypoints + 1 - ground_truth.joints, axis=2) / sizes[:, None]
     return np.where(ground_truth.labelled, errors, np.nan)
+
+
+def box_errors(predictions: np.ndarray, joints: np.ndarray, visibility: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """(n, K) distances to the ground truth in longer sides of the box; NaN where the joint is not labelled.
+
+    predictions: as pck's; joints (n, K, 2), visibility (n, K) and scale (n, 2): as in Records
+    """
+    longer = scale.max(axis=1, keepdims=True) * PIXELS_PER_SCALE
+    errors = np.linalg.norm(predictions[..., :2] - joints, axis=2) / longer
+    return np.where(visibility > 0, errors, np.nan)

@@ -1,6 +1,6 @@
-"""Average precision from matches, also over resampled images (bootstrap).
+"""COCO's average precision, also over resampled images (bootstrap).
 
-COCO's: precision, made to fall, read at 101 recalls, averaged over them and over OKS .5, .55, ... .95.
+It is the mean of the interpolated precision at 101 recalls, averaged over OKS thresholds .5, .55, ... .95.
 """
 
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ AT_75 = int(np.argmin(np.abs(THRESHOLDS - 0.75)))
 
 @dataclass
 class Ranking:
-    """What becomes of the detections at one OKS threshold, as places in Tally.image.
+    """The detections at one OKS threshold, as indices into Tally.image.
 
-    hits:     (h,) int64, rising: those that found somebody
-    left_out: (l,) int64, rising: those that do not count here
-    before:   (h,) int64, for each hit how many that do not count come before it
+    hits:    (h,) int64, rising: true positives
+    ignored: (l,) int64, rising: detections that do not count at this threshold
+    before:  (h,) int64: how many ignored detections come before each hit
     """
 
     hits: np.ndarray
-    left_out: np.ndarray
+    ignored: np.ndarray
     before: np.ndarray
 
 
@@ -34,9 +34,9 @@ class Ranking:
 class Tally:
     """What average precision and recall are computed from.
 
-    image:    (c,) int64, indices of the images of the detections that count at any threshold, by falling score
+    image:    (c,) int64, image indices of the detections that count at any threshold, by falling score
     rankings: one for each of THRESHOLDS
-    people:   (i,) int64, how many of each image are to be found
+    people:   (i,) int64, how many people of each image count
     """
 
     image: np.ndarray
@@ -44,7 +44,7 @@ class Tally:
     people: np.ndarray
 
     def measure(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """(T, 101) precision at RECALLS and (T,) recall; NaN where nobody is to be found.
+        """(T, 101) precision at RECALLS and (T,) recall; NaN without people.
 
         weights: (i,) int64, how often each image counts; default: once
         """
@@ -61,24 +61,16 @@ class Tally:
         """(T, 101) precision at RECALLS."""
         return self.measure()[0]
 
-    def recall(self) -> np.ndarray:
-        """(T,) ratio of the people who were found; their mean is AR."""
-        return self.measure()[1]
-
-    def ap(self, weights: np.ndarray | None = None) -> float:
-        """AP, in 0 .. 1; NaN where nobody is to be found."""
-        return float(self.measure(weights)[0].mean())
-
 
 def _measure(ranking: Ranking, own: np.ndarray, seen: np.ndarray, total: int) -> tuple[np.ndarray, float]:
     """(101,) precision at RECALLS of one ranking, and its recall.
 
-    own: (c,) how often each detection counts; seen: (c,) their sums up to each; total: people to be found
+    own: (c,) how often each detection counts; seen: (c,) their cumulative sum; total: how many people count
     """
     hits = np.cumsum(own[ranking.hits])
-    left_out = np.append(0, np.cumsum(own[ranking.left_out]))[ranking.before]
-    # Precision rises at hits alone, so nothing is lost by looking only there.
-    precision = hits / (seen[ranking.hits] - left_out + np.spacing(1))
+    ignored = np.append(0, np.cumsum(own[ranking.ignored]))[ranking.before]
+    # Precision rises at hits only, so the maxima are there.
+    precision = hits / (seen[ranking.hits] - ignored + np.spacing(1))
     falling = np.maximum.accumulate(precision[::-1])[::-1]
     recall = hits[-1] / total if len(hits) else 0.0
     return np.append(falling, 0)[np.searchsorted(hits / total, RECALLS)], recall
@@ -88,7 +80,7 @@ def tally(evaluation: Evaluation, only: np.ndarray | None = None, area: tuple[fl
     """The tally of an evaluation, or of a subset of its people; the others are ignored, like crowds.
 
     only: (n,) bool, the people of the subset
-    area: of the people of the subset, in square pixels; here detections outside that found nobody do not count either
+    area: range of areas of the subset, in square pixels; as in COCO, unmatched detections outside it are ignored
     """
     ground_truth, detections = evaluation.ground_truth, evaluation.detections
     ignored = ground_truth.ignored | (ground_truth.area < area[0]) | (ground_truth.area > area[1])
@@ -98,20 +90,20 @@ def tally(evaluation: Evaluation, only: np.ndarray | None = None, area: tuple[fl
     outside = np.zeros(len(detections), bool)
     if area != ANY_AREA:
         outside = (detections.area < area[0]) | (detections.area > area[1])
-    # An index of -1 takes the last entry, which stands for nobody.
+    # An index of -1 takes the appended entry.
     counts = ~np.append(ignored, False)[matched] & ~((matched < 0) & outside)
     order = np.argsort(-detections.scores, kind='stable')
     order = order[counts.any(axis=0)[order]]
     rankings = []
     for row, counted in zip(matched[:, order], counts[:, order]):
-        hits, left_out = np.flatnonzero(counted & (row >= 0)), np.flatnonzero(~counted)
-        rankings.append(Ranking(hits, left_out, np.searchsorted(left_out, hits)))
+        hits, skipped = np.flatnonzero(counted & (row >= 0)), np.flatnonzero(~counted)
+        rankings.append(Ranking(hits, skipped, np.searchsorted(skipped, hits)))
     people = np.bincount(ground_truth.image[~ignored], minlength=len(ground_truth.image_ids))
     return Tally(detections.image[order], rankings, people)
 
 
 def coco_metrics(evaluation: Evaluation) -> Metrics:
-    """COCO's ten, in the order of coco.METRICS, as a function of how often each image counts."""
+    """COCO's ten metrics, in the order of coco.METRICS, as a function of how often each image counts."""
     tallies = [tally(evaluation, area=area) for area in (ANY_AREA, *map(tuple, SIZES))]
 
     def metrics(weights: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""report.html: what a test was of, what it measured, and where the predictions err. See docs/diagnose.md."""
+"""report.html: what was tested, the metrics, and where the predictions are wrong. See docs/diagnose.md."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +11,9 @@ from lib.evaluation.evaluator import Evaluator, Rows
 
 
 def write_report(content: dict, metrics: dict[str, str], evaluator: Evaluator, rows: Rows, folder: Path) -> Path:
-    """Writes report.html into the folder and returns its path.
+    """Writes report.html into the folder and returns its path. Raises OSError.
 
-    content: metrics.json's
-    metrics: those of the whole test, by name, as tables show them
-    rows:    what was evaluated; the evaluator has a ground truth
-
-    Raises OSError where the page cannot be written. Images that cannot be read are named in it.
+    content: of metrics.json; metrics: as printed, by name; rows: of results.json; the evaluator needs ground truth
     """
     sections, cases = evaluator.sections(rows)
     path = folder / 'report.html'
@@ -35,7 +31,7 @@ def write_report(content: dict, metrics: dict[str, str], evaluator: Evaluator, r
 
 
 def _of_each(name: str, value: str | list[str]) -> dict[str, str]:
-    """The row of a test's fact; of an ensemble's, a row for each member."""
+    """The table row of a value; for an ensemble, a row for each member."""
     return {name: value} if isinstance(value, str) else {f'{name}, {i}': one for i, one in enumerate(value, start=1)}
 
 
@@ -57,14 +53,14 @@ def _tested(content: dict) -> str:
 
 
 def _beyond_published(test: dict) -> dict[str, str]:
-    """Which of the configuration's TEST keys make a test another than the published one; older files lack them."""
+    """TEST keys that differ from the published test; older files lack them."""
     rows = {}
     if test.get('SCALES', [1.0]) != [1.0]:
         rows['scales of the box'] = ', '.join(map(str, test['SCALES']))
     if test.get('NMS', 'none') != 'none':
-        rows['people found twice'] = f'{test["NMS"]} suppression, OKS above {test["NMS_THRESHOLD"]}'
+        rows['non-maximum suppression'] = f'{test["NMS"]}, OKS above {test["NMS_THRESHOLD"]}'
     if test.get('RESCORE', 'mean') != 'mean':
-        rows["people's scores"] = f'of {test["RESCORE"]} joints'
+        rows['instance scores'] = f'from {test["RESCORE"]} joints'
     return rows
 
 

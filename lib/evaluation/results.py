@@ -1,4 +1,4 @@
-"""What a test writes: results.json, metrics.json, report.html, and pictures."""
+"""The files that a test writes: results.json, metrics.json, report.html, and pictures."""
 
 import logging
 import time
@@ -29,7 +29,8 @@ def write_results(
 ) -> None:
     """Writes results.json, metrics.json and report.html into the folder and prints the table.
 
-    keypoints (n, K, 2) in image pixels, scores (n, K, 1); test: as test_folder.describe has it
+    keypoints (n, K, 2) in image pixels, scores (n, K, 1); test: as test_folder.describe returns it
+    Raises InputError, after writing results.json, for predictions that are not finite, and OSError.
     """
     dataset, records, split = evaluator.dataset, evaluator.records, test['split']
     scoring = Scoring(cfg.TEST.RESCORE, cfg.TEST.NMS, cfg.TEST.NMS_THRESHOLD, dataset.sigmas)
@@ -38,7 +39,7 @@ def write_results(
     for line in evaluator.check_submission(results) if split == 'test' else ():
         logger.info(line)
     if not (np.isfinite(keypoints).all() and np.isfinite(scores).all()):
-        raise InputError(f'{results} holds numbers that are not finite, as the network gives: take another checkpoint')
+        raise InputError(f'{results} holds predictions that are not finite: use another checkpoint')
     metrics = evaluator.evaluate(rows)
     content = {
         'metrics': metrics,
@@ -50,21 +51,21 @@ def write_results(
     write_json(folder / 'metrics.json', content)
     logger.info(f'{results}: {len(records)} people, boxes from {records.boxes_from}s, flip {cfg.TEST.FLIP}')
     if metrics is None:
-        logger.info(f'not evaluated: {dataset.root} has no ground truth for {split}; the file above can be submitted')
+        logger.info(f'not evaluated: {dataset.root} has no ground truth for {split}; this file can be submitted')
         return
     if records.boxes_from == 'annotation' and dataset.val_boxes:
-        logger.info('tested on annotated boxes: these metrics are not comparable with published ones')
+        logger.info('tested on annotated boxes: not comparable with published metrics')
     table = format_metrics(metrics)
     widths = [max(len(name), len(value)) for name, value in table.items()]
     logger.info(' | '.join(name.rjust(width) for name, width in zip(table, widths)))
     logger.info(' | '.join(value.rjust(width) for value, width in zip(table.values(), widths)))
     start = time.perf_counter()
     page = write_report(content, table, evaluator, rows, folder)
-    logger.info(f'{page}: where the predictions err, in {time.perf_counter() - start:.1f} s')
+    logger.info(f'{page}: written in {time.perf_counter() - start:.1f} s')
 
 
 def save_pictures(evaluator: Evaluator, keypoints: np.ndarray, scores: np.ndarray, count: int, file: Path) -> None:
-    """Writes one picture of the first `count` images: ground truth left, prediction right.
+    """Writes a picture of the first `count` images: ground truth left, prediction right.
 
     keypoints (n, K, 2) in image pixels, scores (n, K, 1), of the evaluator's records
     """

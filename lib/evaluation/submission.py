@@ -1,7 +1,7 @@
-"""Whether files of results are what the official servers take.
+"""Checks of result files for the official servers.
 
-Functions report what a server would refuse (lib/datasets/checks.py; `refuse` raises InputError at the first) and
-return, in lines, what it would take but hardly is what was meant.
+What a server would reject is reported (lib/datasets/checks.py; `refuse` raises InputError at the first issue). What it
+would accept but is probably a mistake is returned as warnings.
 """
 
 from pathlib import Path
@@ -17,19 +17,19 @@ from lib.datasets.coco_json import listed_images
 from lib.datasets.mpii_json import INDICES
 from lib.evaluation.ground_truth import MAX_DETECTIONS
 
-AGAIN = 'test again'
+AGAIN = 'run the test again'
 POINT = ('id', 'x', 'y')
 
 
 def check_coco(path: Path, listing: Path, joints: int, report: Report = refuse) -> list[str]:
-    """A results.json in COCO's format: people of listed images, each with its joints and a score, all finite.
+    """Checks a results.json in COCO's format: people in listed images, with finite joints and scores.
 
-    listing: the file of the images (image_info_test-dev2017.json); joints: K
+    listing: the json file that lists the images (image_info_test-dev2017.json); joints: K
     """
     listed = listed_images(read_json(listing), listing, report)
     rows = Rows(read_json(path, AGAIN), 'person', path, report)
     if not len(rows):
-        report(Issue.NOBODY, f'{path} holds nobody: {AGAIN}')
+        report(Issue.NOBODY, f'{path} has no people: {AGAIN}')
     image_ids, categories = rows.integer('image_id'), rows.integer('category_id')
     known = np.isin(image_ids, list(listed))
     rows.require(known, 'image_id', Issue.FIELD, lambda i: f'image_id is not listed in {listing}')
@@ -43,40 +43,40 @@ def check_coco(path: Path, listing: Path, joints: int, report: Report = refuse) 
     crowded, most = int((counts > MAX_DETECTIONS).sum()), counts.max(initial=0)
     if not crowded:
         return []
-    return [f'{path}: {crowded} images have more than {MAX_DETECTIONS} people (one has {most}): the best of each count']
+    return [f'{path}: {crowded} images have more than {MAX_DETECTIONS} people (at most {most}): only the best count']
 
 
 def check_mpii(path: Path, joints: int, people: int | None = None, report: Report = refuse) -> list[str]:
-    """A pred_keypoints_mpii.mat: a struct array `pred`, of each person the image, its place in the official
-    annotations, and `point`, K structs of id, x, y: the ids in order, the numbers finite.
+    """Checks a pred_keypoints_mpii.mat as MpiiEvaluator.write describes it, with K structs `point` of id, x, y: the ids
+    in order, the numbers finite.
 
-    joints: K; people: how many were asked for
+    joints: K; people: how many are expected
     """
     try:
         persons = np.atleast_1d(scipy.io.loadmat(path, squeeze_me=True)['pred'])
         places = np.array([[int(person[name]) for name in INDICES] for person in persons]).reshape(-1, len(INDICES))
         named = [isinstance(person['image'], str) and len(person['image']) > 0 for person in persons]
         points = [_points(person['point'], joints) for person in persons]
-    except Exception as error:  # scipy raises many kinds on a damaged file; numpy, on fields that lack
+    except Exception as error:  # scipy raises many types on damaged files, numpy on missing fields
         reason = ' '.join(f'{type(error).__name__}: {error}'.split())
-        report(Issue.FILE, f'{path} is no submission for MPII ({reason}): {AGAIN}')
+        report(Issue.FILE, f'{path} is not a submission for MPII ({reason}): {AGAIN}')
         return []
     if not len(persons) or (people is not None and len(persons) != people):
-        report(Issue.NOBODY, f'{path} has {len(persons)} people, {people or "some"} are asked for: {AGAIN}')
-    for i, fault in enumerate(points):
-        fault = fault if named[i] else 'image should be the name of a file'
-        if fault:
-            report(Issue.FIELD, f'{path}: pred {i + 1}: {fault}: {AGAIN}')
+        report(Issue.NOBODY, f'{path} has {len(persons)} people, not {people or "any"}: {AGAIN}')
+    for i, problem in enumerate(points):
+        problem = problem if named[i] else 'image should be a file name'
+        if problem:
+            report(Issue.FIELD, f'{path}: pred {i + 1}: {problem}: {AGAIN}')
     unplaced = int((places < 1).any(axis=1).sum())
     if not unplaced:
         return []
-    return [f'{path}: {unplaced} people have no {" and ".join(INDICES)}: the server cannot tell whom they are']
+    return [f'{path}: {unplaced} people have no {" and ".join(INDICES)}: the server cannot identify them']
 
 
 def _points(points: Any, joints: int) -> str:
-    """What is wrong with a person's joints; '' if nothing is."""
+    """What is wrong with a person's joints, or ''."""
     points = np.atleast_1d(points)
     values = np.array([[float(point[name]) for name in POINT] for point in points]).reshape(-1, len(POINT))
     if not np.array_equal(values[:, 0], np.arange(joints)):
-        return f'point should have the ids 0 to {joints - 1} in order'
+        return f'point should have ids 0 to {joints - 1}, in order'
     return '' if (np.abs(values) < MAX_NUMBER).all() else 'point has an x or y that is not finite'

@@ -1,8 +1,7 @@
-"""Where a test's files go: a folder of its own, that no other test writes over.
+"""The folder of a test's results. A test never overwrites the results of another.
 
-metrics.json says which test the results beside it are of; unfinished.json says it as long as that is not written.
-Tests are the same if the weights, the data and every setting that their results depend on are; a test that is made
-again may replace its own results.
+metrics.json identifies the test, unfinished.json does so while it runs. Tests are the same if their weights, data and
+all settings that influence the results are equal; the same test may be repeated in its folder.
 """
 
 import argparse
@@ -23,22 +22,19 @@ from lib.evaluation.evaluator import RESULTS, Evaluator
 
 FINISHED, BEGUN = 'metrics.json', 'unfinished.json'
 
-# What tests may differ in: facts that metrics.json tells, and parts of the configuration ...
+# What identifies a test: entries of metrics.json, and sections of the configuration ...
 FACTS = ('weights_sha256', 'ema', 'split', 'boxes_from', 'boxes', 'data_sha256')
 SETTINGS = ('CODEC', 'DATASET', 'INPUT', 'INPUT_SHAPE', 'TEST')
-# ... but for what only training reads, or only speed depends on.
-MOOT = re.compile(r'DATASET\.(TRAIN|KEYPOINT\.(LOAD_MIN_NUM|UPPER_BODY_IDS))|TEST\.IMS_PER_GPU')
-# A refusal names so many differences, each value by so many characters.
-SHOWN, LENGTH = 3, 30
+# ... except keys that only matter for training or speed.
+IRRELEVANT = re.compile(r'DATASET\.(TRAIN|KEYPOINT\.(LOAD_MIN_NUM|UPPER_BODY_IDS))|TEST\.IMS_PER_GPU')
+# Limits of a message: how many differences, and characters of a value.
+MAX_DIFFERENCES, MAX_CHARACTERS = 3, 30
 
 
 def test_folder(cfg: EasyDict, files: Sequence[Path], args: argparse.Namespace) -> Path:
-    """The folder of a test of a checkpoint, or of the ensemble of several; args: of the command line of test.py.
-
-    Raises InputError for a --name that is none of a folder.
-    """
+    """The results folder of a checkpoint or an ensemble. args: of test.py. Raises InputError for an invalid --name."""
     if args.name is not None and (args.name in ('', '..') or Path(args.name).name != args.name):
-        raise InputError(f'--name {args.name}: it becomes a part of the name of a folder: take a word without slashes')
+        raise InputError(f'--name {args.name} becomes part of a folder name: use a word without slashes')
     variants = [name for name in ('gt_boxes', 'ema') if getattr(args, name)]
     variants += [args.split] if args.split != 'val' else []
     variants += [args.name] if args.name else []
@@ -47,7 +43,7 @@ def test_folder(cfg: EasyDict, files: Sequence[Path], args: argparse.Namespace) 
 
 
 def describe(cfg: EasyDict, evaluator: Evaluator, files: Sequence[Path], args: argparse.Namespace) -> dict[str, Any]:
-    """What metrics.json tells of a test besides what came out of it; arguments as test_folder's."""
+    """What metrics.json says about a test, apart from its results; arguments as test_folder's."""
     dataset, records, split = evaluator.dataset, evaluator.records, args.split
     data = [dataset.annotations(split), evaluator.test_set.ground_truth_file]
     if records.joints is None and (boxes := dataset.boxes(split)):
@@ -70,49 +66,46 @@ def describe(cfg: EasyDict, evaluator: Evaluator, files: Sequence[Path], args: a
 
 
 def _digest(file: Path) -> str | None:
-    """None where loading the weights will say what is wrong."""
+    """None for a file that cannot be read: loading the weights will report it."""
     try:
         return sha256(file)
     except OSError:
         return None
 
 
-def refuse_another(folder: Path, test: dict[str, Any] | None) -> None:
-    """Raises InputError, on every rank, if the folder holds results of another test than rank 0's."""
-    found = dist.broadcast(_another(folder, test) if test is not None else None)
+def refuse_other_test(folder: Path, test: dict[str, Any] | None) -> None:
+    """Raises InputError, on every rank, if the folder holds another test than rank 0's."""
+    found = dist.broadcast(_find_other_test(folder, test) if test is not None else None)
     if found:
-        raise InputError(
-            f'{folder} holds {found}: move that away, or have this test write elsewhere: '
-            f'with --name NAME into {folder.name}.NAME'
-        )
+        raise InputError(f'{folder} holds {found}: move it away, or write to {folder.name}.NAME with --name NAME')
 
 
-def _another(folder: Path, test: dict[str, Any]) -> str | None:
-    """What the folder holds that another test, or nobody knows which, has written."""
-    told = [folder / name for name in (BEGUN, FINISHED) if (folder / name).exists()]
-    if not told and (folder / RESULTS).exists():
-        return f'a {RESULTS} without {FINISHED}, which would tell of which test it is'
+def _find_other_test(folder: Path, test: dict[str, Any]) -> str | None:
+    """What the folder holds of another test, or of one that cannot be identified."""
+    files = [folder / name for name in (BEGUN, FINISHED) if (folder / name).exists()]
+    if not files and (folder / RESULTS).exists():
+        return f'a {RESULTS} of an unknown test, without {FINISHED}'
     here = _identity(test)
-    for file in told:
+    for file in files:
         try:
             there = _identity(read_json(file))
         except (InputError, TypeError, AttributeError, KeyError):
-            return f'a {file.name} that does not tell of which test it is'
-        # What an earlier version did not tell yet is taken to be the same.
+            return f'a {file.name} that does not identify its test'
+        # Files of earlier versions lack some keys, which are taken to be equal.
         keys = [key for key in here if key in there and there[key] != here[key]]
         if keys:
             what = 'the results of another test' if file.name == FINISHED else 'another test, which is not finished'
-            differences = [f'{key} {_short(there[key])}, now {_short(here[key])}' for key in keys[:SHOWN]]
-            return f'{what} ({"; ".join(differences)}{"; ..." if keys[SHOWN:] else ""})'
+            differences = [f'{key} {_shorten(there[key])}, now {_shorten(here[key])}' for key in keys[:MAX_DIFFERENCES]]
+            return f'{what} ({"; ".join(differences)}{"; ..." if keys[MAX_DIFFERENCES:] else ""})'
     return None
 
 
 def _identity(test: dict[str, Any]) -> dict[str, Any]:
-    """By their names, all that has to be equal for tests to be the same."""
+    """By name, everything that is equal for the same test."""
     settings = _flat({name: value for name, value in test.get('config', {}).items() if name in SETTINGS})
     facts = {name: test[name] for name in FACTS if name in test}
     facts['weights_sha256'] = test['weights_sha256']
-    return facts | {key: value for key, value in settings.items() if not MOOT.match(key)}
+    return facts | {key: value for key, value in settings.items() if not IRRELEVANT.match(key)}
 
 
 def _flat(section: dict[str, Any], prefix: str = '') -> dict[str, Any]:
@@ -122,20 +115,20 @@ def _flat(section: dict[str, Any], prefix: str = '') -> dict[str, Any]:
     return flat
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = str(value)
-    return text if len(text) <= LENGTH else f'{text[:LENGTH]}...'
+    return text if len(text) <= MAX_CHARACTERS else f'{text[:MAX_CHARACTERS]}...'
 
 
 @contextlib.contextmanager
 def claimed(folder: Path, test: dict[str, Any]) -> Iterator[None]:
-    """Its body is the test: meanwhile the folder is its own, which it leaves as it was if it ends without results."""
+    """Reserves the folder for the test that runs inside. Without results, it is left as it was."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / BEGUN, test)
     try:
         yield
     finally:
         if (folder / FINISHED).exists() or not (folder / RESULTS).exists():
-            (folder / BEGUN).unlink(missing_ok=True)  # the same test, run twice at once, shares it
+            (folder / BEGUN).unlink(missing_ok=True)  # may be gone: the same test can run twice at once
         with contextlib.suppress(OSError):
             folder.rmdir()

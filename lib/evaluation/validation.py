@@ -1,7 +1,6 @@
-"""Validation of a run while it trains, the best checkpoint, and what it looked like: pictures and curves.
+"""Validation while training: metrics, the best checkpoint, sample pictures and curves.
 
-Nothing of the training changes by it: a copy of the network is tested, and random numbers are drawn from a stream of
-its own.
+It does not influence the training: a copy of the network is tested, and the random state is restored.
 """
 
 import json
@@ -29,18 +28,18 @@ from lib.loader import reader_of
 from lib.training import Trainer
 
 FILE = 'validation.json'
-PICTURES = 4
+PICTURES = 4  # people in the sample sheet
 
 
 class Validation:
-    """Tests a run's network at every so many of its checkpoints, and has iter-best.pth point at the best of them.
+    """Tests the network at every VALIDATION.PERIOD-th checkpoint, and points iter-best.pth at the best.
 
-    validation.json beside the checkpoints holds all metrics so far: {'metric': the main one's name, 'rows': [...]},
-    a row {'iteration', 'samples', 'boxes', 'boxes_from', 'metrics'} each, in the order of the samples that training had
-    seen: with batches of another size iterations count anew. validation/ holds the newest results.
+    validation.json beside the checkpoints holds all metrics so far: {'metric': name of the main one, 'rows': [...]},
+    each row {'iteration', 'samples', 'boxes', 'boxes_from', 'metrics'}, sorted by the number of samples seen, since
+    iterations change their meaning with the batch size. validation/ holds the newest results.
 
-    log:    the run's, for TensorBoard; writer: of its checkpoints, None on ranks but 0
-    Raises InputError where the data cannot be validated on, OSError where the output folder cannot be written.
+    log: for TensorBoard; writer: of the checkpoints, on rank 0 only
+    Raises InputError where there is nothing to validate on, OSError where the output folder cannot be written.
     """
 
     def __init__(
@@ -55,15 +54,13 @@ class Validation:
         reader, images = reader_of(cfg), cfg.VALIDATION.IMAGES
         file = reader.ground_truth_file('val')
         if not file.is_file():
-            raise InputError(
-                f'VALIDATION.PERIOD: {file}, the ground truth to validate against, does not exist: set it to 0'
-            )
+            raise InputError(f'VALIDATION.PERIOD: the ground truth {file} does not exist: get it, or set 0')
         evaluator = evaluator_of(reader.dataset, reader.test_set('val', gt_boxes=False))
         if images:
             evaluator = evaluator.subset(images)
         self.records, self.main_metrics = evaluator.records, evaluator.main_metrics
         if not len(self.records):
-            raise InputError(f'VALIDATION.IMAGES = {images}: nobody is in these images: choose more, or 0 for all')
+            raise InputError(f'VALIDATION.IMAGES = {images}: nobody is in these images: set more, or 0 for all')
         self.evaluator = self.people = None
         if dist.is_main():
             self.evaluator = evaluator
@@ -72,22 +69,22 @@ class Validation:
         self.output = Path(cfg.OUTPUT_DIR)
         self.folder = self.output / 'validation'
         self.folder.mkdir(parents=True, exist_ok=True)
-        # Of what comes after the checkpoint that this run goes on from, nothing has happened yet.
+        # Rows after the checkpoint that was resumed belong to abandoned iterations.
         rows = read_rows(self.output, self.main_metrics[0], trainer.earlier_batch)
         self.rows = [row for row in rows if row['samples'] <= trainer.first]
         self.done = dist.broadcast({row['samples'] for row in self.rows})
         if dist.is_main():
             self._mark_best()
-        logger.info(f'to be validated on {len(self.records)} boxes from {self.records.boxes_from}s')
+        logger.info(f'validation: {len(self.records)} boxes from {self.records.boxes_from}s')
 
     def __call__(self, iteration: int) -> None:
-        """Validates if the iteration's turn has come and was not taken before; to be called on every rank."""
+        """Validates an iteration if it is due and was not validated before; to be called on every rank."""
         period = self.trainer.schedule.checkpoint_period * self.cfg.VALIDATION.PERIOD
         due = iteration % period == 0 or iteration == self.trainer.schedule.max_iter
         if not iteration or not due or self.trainer.samples(iteration) in self.done:
             return
         device = self.trainer.device
-        # A loader draws a seed for its workers.
+        # A loader takes a random seed for its workers.
         with self.log.paused(), torch.random.fork_rng([device] if device.type == 'cuda' else []):
             estimator = build_estimator(self.cfg, self.trainer.network_to_test(), device)
             keypoints, scores = predict(self.cfg, [estimator], self.records, device)
@@ -98,12 +95,12 @@ class Validation:
         self.done.add(self.trainer.samples(iteration))
 
     def _evaluate(self, iteration: int, keypoints: np.ndarray, scores: np.ndarray) -> None:
-        """Metrics of predictions: written, told, and the checkpoint made the best one if it is. Rank 0's part.
+        """Evaluates and records predictions, and updates the best checkpoint; on rank 0.
 
-        When the disk is full a line says so: training goes on.
+        A full disk does not end the training: it is logged.
         """
         assert self.writer is not None and self.evaluator is not None
-        self.writer.wait()  # the checkpoint is whole, or it was told why not: evaluation mutes the console
+        self.writer.wait()  # so that it logs nothing while evaluation mutes stdout
         try:
             results = self.evaluator.rows(keypoints, scores)
             self.evaluator.write(results, self.folder)
@@ -115,14 +112,14 @@ class Validation:
             self._mark_best()
         except OSError as error:
             reason = f'{error.strerror or error}: {error.filename or self.output}'
-            self.logger.error(f'validation at iteration {iteration} cannot be kept ({reason}): going on')
+            self.logger.error(f'validation at iteration {iteration} cannot be saved ({reason}): training continues')
             return
         self.log.add(iteration, {f'validation/{name}': value for name, value in metrics.items()})
         table = ' | '.join(f'{name} {value}' for name, value in format_metrics(metrics).items())
         self.logger.info(f'validation at iteration {iteration}: {table}')
 
     def best(self) -> Saved | None:
-        """The checkpoint of the highest rank on these very boxes."""
+        """The best checkpoint, by the rows with as many boxes as now."""
         rows = [row for row in self.rows if row['boxes'] == len(self.records)]
         here = {row['samples']: rank(row['metrics'], self.main_metrics) for row in rows}
         ranked = {saved: here[saved.samples] for saved in in_order(self.output) if saved.samples in here}
@@ -145,8 +142,8 @@ class Validation:
 
 
 def check_validation(cfg: EasyDict) -> None:
-    """Raises InputError, on every rank, where the validation set's annotations are there but a test would refuse them:
-    that is better known before training than after it.
+    """Raises InputError, on every rank, if a test would refuse the validation annotations, so that training does not
+    start with them. There may be none.
     """
     reader = reader_of(cfg)
 
@@ -156,16 +153,16 @@ def check_validation(cfg: EasyDict) -> None:
         try:
             reader.check_validation()
         except InputError as error:
-            raise InputError(f'{error} (a test would stop at this; python -m lib.tools.check_data tells all)') from None
+            raise InputError(f'{error} (a test would fail; python -m lib.tools.check_data lists all issues)') from None
 
     dist.agree(check)
 
 
 def read_rows(folder: Path, metric: str, batch: int = 1) -> list[dict[str, Any]]:
-    """The rows of a run's validation.json, by rising number of samples; none where there is no such file.
+    """The rows of a run's validation.json, by rising number of samples; none without the file.
 
-    metric: the main one's name, which every row has; batch: samples an iteration, for rows that do not say how many had
-    been seen. Raises InputError where the file is damaged, or of another format of data.
+    metric: the name of the main one; batch: samples per iteration, for rows of earlier versions without `samples`.
+    Raises InputError where the file is damaged or has another main metric.
     """
     file = folder / FILE
     if not file.exists():
@@ -178,30 +175,30 @@ def read_rows(folder: Path, metric: str, batch: int = 1) -> list[dict[str, Any]]
             float(row['metrics'][metric]), int(row['boxes'])
             row['metrics'] = fractions(row['metrics'])
     except (KeyError, TypeError, ValueError):
-        raise InputError(f'{file} is no record of validations by their {metric}: {remedy}') from None
+        raise InputError(f'{file} does not hold validations by {metric}: {remedy}') from None
     by_samples = {row['samples']: row for row in rows}
     return [by_samples[samples] for samples in sorted(by_samples)]
 
 
-def telling_metric(rows: list[dict[str, Any]], names: Sequence[str]) -> str:
-    """The main metric that tells the rows apart, as it is printed; the first where none does."""
+def deciding_metric(rows: list[dict[str, Any]], names: Sequence[str]) -> str:
+    """The first of the main metrics that differs between rows as printed; if none does, the first."""
     columns = zip(names, zip(*(rank(row['metrics'], names) for row in rows)))
     return next((name for name, column in columns if len({*column}) > 1), names[0])
 
 
 def save_curves(trainer: Trainer, logger: logging.Logger) -> None:
-    """Draws the run's curves.png, over iterations with batches of the size they now have; or says in a line why not."""
+    """Plots the run's curves.png, over iterations of the present batch size; logs why if it cannot."""
     cfg = trainer.cfg
     file, names = Path(cfg.OUTPUT_DIR) / 'curves.png', EVALUATORS[cfg.DATASET.FORMAT].main_metrics
     try:
         rows = read_rows(file.parent, names[0], trainer.earlier_batch)
-        metric = telling_metric(rows, names)
+        metric = deciding_metric(rows, names)
         values = [100 * row['metrics'].get(metric, np.nan) for row in rows]
         validated = [trainer.iteration(row['samples']) for row in rows], values
         draw_curves(file, read_scalars(Path(cfg.TENSORBOARD_DIR), (LOSS, RATE)), metric, validated)
     except InputError as error:
         logger.info(f'no {file.name}: {error}')
     except OSError as error:
-        logger.info(f'no {file.name}: {file} could not be written ({error.strerror})')
+        logger.info(f'no {file.name}: {file} cannot be written ({error.strerror})')
     else:
-        logger.info(f'{file}: loss, learning rate and validation')
+        logger.info(f'{file}: loss, learning rate and validation metric')

@@ -1,4 +1,4 @@
-"""A training run: its losses (losses.py), its state (trainer.py), where it begins (begin.py), how it goes (run.py)."""
+"""A training run: losses (losses.py), state (trainer.py), start or resume (begin.py), and the run itself (run.py)."""
 
 from lib.training.trainer import Trainer as Trainer
 from lib.training.trainer import build_schedule as build_schedule

@@ -1,4 +1,4 @@
-"""The losses of a batch: what a training step computes before the optimiser's turn."""
+"""The losses of a batch: the forward pass of a training step."""
 
 import contextlib
 import inspect
@@ -21,11 +21,11 @@ from lib.utils import heatmap
 
 
 class BatchLosses:
-    """A batch of train_loader -> the losses. The targets are made here, on the device.
+    """A batch of train_loader -> the losses. Targets are rendered here, on the device.
 
     model:    the network, on the device
-    unbiased: its biases that the forward pass leaves out (SOLVER.DROP_BIAS)
-    parallel: the network as every process calls it
+    unbiased: biases that the forward pass does not use (SOLVER.DROP_BIAS)
+    parallel: the network, in DistributedDataParallel where there are several processes
     """
 
     def __init__(self, cfg: EasyDict, model: nn.Module, device: torch.device, unbiased: list[torch.Tensor]) -> None:
@@ -50,7 +50,7 @@ class BatchLosses:
 
 
 def _parallel(model: nn.Module, device: torch.device) -> nn.Module:
-    """The network in DistributedDataParallel, where there are processes; each keeps BatchNorm statistics of its own."""
+    """The network, in DistributedDataParallel in a distributed run; each process keeps its own BatchNorm statistics."""
     if not dist.is_distributed():
         return model
     ddp = nn.parallel.DistributedDataParallel
@@ -63,14 +63,14 @@ def _parallel(model: nn.Module, device: torch.device) -> nn.Module:
 
 @contextlib.contextmanager
 def _refusing_single_values(cfg: EasyDict) -> Iterator[None]:
-    """Raises InputError where a BatchNorm of the network, whichever that is, gets a single value to normalise."""
+    """Raises InputError where any BatchNorm of the network gets a single value per channel."""
     try:
         yield
-    except (ValueError, RuntimeError) as error:  # the latter of a compiled network
+    except (ValueError, RuntimeError) as error:  # RuntimeError from a compiled network
         if 'more than 1 value per channel' not in str(error):
             raise
         shape, images = list(cfg.INPUT_SHAPE), cfg.SOLVER.IMS_PER_GPU
         raise InputError(
-            f'INPUT_SHAPE = {shape} and SOLVER.IMS_PER_GPU = {images} leave a BatchNorm one value a channel, '
-            'which it cannot train on: make the one or the other larger'
+            f'INPUT_SHAPE = {shape} and SOLVER.IMS_PER_GPU = {images} leave a BatchNorm a single value per channel, '
+            'which cannot be normalised: increase one of them'
         ) from None

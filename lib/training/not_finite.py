@@ -1,4 +1,4 @@
-"""What a run says whose numbers are no longer finite: which images it was at, with which losses."""
+"""The report of a run whose losses or gradients are not finite: the images and losses of the iteration."""
 
 import math
 from pathlib import Path
@@ -16,9 +16,9 @@ from lib.training.trainer import Trainer
 
 
 def explain(trainer: Trainer, error: NotFinite, loader: DataLoader) -> NotFinite:
-    """Writes which images of which ranks the iteration had, with their losses; returns the error that says so.
+    """Writes the images and losses of the iteration on every rank to a file; returns the error with its name.
 
-    To be called on every rank, once no checkpoint is being written any more.
+    To be called on every rank, when no checkpoint is being written.
     """
     accumulate = trainer.cfg.SOLVER.ACCUM_STEPS
     first = (error.iteration - trainer.start - 1) * accumulate
@@ -37,12 +37,11 @@ def explain(trainer: Trainer, error: NotFinite, loader: DataLoader) -> NotFinite
             write_json(file, {'iteration': error.iteration, 'ranks': ranks})
             where = f'its images and losses are in {file}'
         except OSError as full:
-            where = f'its images and losses could not be written to {file} ({full.strerror or full})'
+            where = f'its images and losses cannot be written to {file} ({full.strerror or full})'
         return f'{where}; {newest_saved(file.parent)}'
 
     return NotFinite(
         error.iteration,
         error.losses,
-        f'{error}: {dist.agree(report)}; look at the images, lower SOLVER.BASE_LR, or train in another '
-        'SOLVER.PRECISION',
+        f'{error}: {dist.agree(report)}; check the images, lower SOLVER.BASE_LR, or set another SOLVER.PRECISION',
     )

@@ -1,4 +1,4 @@
-"""A training run from where it begins to its end: iterations, log, checkpoints."""
+"""A training run: iterations, log, checkpoints, validation."""
 
 import logging
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from lib.loader import train_loader
 from lib.training.not_finite import explain
 from lib.training.trainer import Trainer
 
-# From a run's log and, on rank 0, the writer of its checkpoints -> what validates an iteration that was saved.
+# The run's log and, on rank 0, the writer of its checkpoints -> a function that validates a saved iteration.
 BuildValidation = Callable[[TrainLog, checkpoint.Writer | None], Callable[[int], None]]
 
 
@@ -28,7 +28,11 @@ def run(
     stop: StopRequest,
     build_validation: BuildValidation | None,
 ) -> None:
-    """Trains to the end, or until the numbers go wrong or the process is asked to stop; what was begun is saved."""
+    """Trains to the end. Checkpoints that are being written are completed in any case.
+
+    Raises NotFinite where losses or gradients are not finite, Preempted where the process was asked to stop, and
+    InputError where files cannot be written.
+    """
     cfg, schedule, start = trainer.cfg, trainer.schedule, trainer.start
     plan = f'iterations {start + 1} to {schedule.max_iter}, warm-up to {schedule.warmup_iters}'
     logger.info(f'{len(samples)} people to train on; {plan}')
@@ -52,19 +56,19 @@ def run(
 
     try:
         if validate is not None:
-            validate(start)  # what a run that ended between saving and validating left undone
+            validate(start)  # the resumed run may have ended between saving and validating
         batches = Prefetch(timer, trainer.device)
         train_loop(trainer.step, batches, start, schedule, log, save, accumulate, stop)
     except NotFinite as error:
         _wait(writer)
         raise explain(trainer, error, loader) from None
     except Preempted as stopped:
-        _close(writer, f'stopped after iteration {stopped.iteration} as asked, but not saved: ')
+        _close(writer, f'stopped after iteration {stopped.iteration} as requested, but not saved: ')
         raise
     finally:
         log.close()
         if writer is not None:
-            writer.wait()  # whatever ended training: what was begun is saved
+            writer.wait()
         trainer.close()
     _close(writer)
 
@@ -77,14 +81,14 @@ def keep_config(trainer: Trainer) -> None:
 
 
 def _wait(writer: checkpoint.Writer | None) -> None:
-    """Returns, on every rank, when no checkpoint is being written."""
+    """Waits, on every rank, until no checkpoint is being written."""
     dist.on_main(lambda: writer.wait() if writer is not None else None)
 
 
 def _close(writer: checkpoint.Writer | None, ending: str = '') -> None:
-    """Waits, on every rank, for the last checkpoint. Raises InputError on all of them if it could not be written.
+    """Waits, on every rank, for the last checkpoint; raises InputError on all if it could not be written.
 
-    A process that ended before would have the launcher end the one that is still writing.
+    If a process exited before, the launcher would end the one that is still writing.
     """
 
     def close() -> None:

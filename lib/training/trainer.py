@@ -1,4 +1,4 @@
-"""The state of a training run: what takes its steps, what a checkpoint holds of it, and how it is resumed."""
+"""The state of a training run: its step, what its checkpoints hold, and how it is resumed."""
 
 import copy
 import logging
@@ -26,12 +26,12 @@ from lib.models.weights import check_state, load_state
 from lib.training.losses import BatchLosses
 from lib.utils.codec import trained_codec
 
-# Steps before one is captured; DistributedDataParallel takes so many to settle.
+# Steps before the CUDA graph is captured; DistributedDataParallel needs 11.
 WARM_UP, WARM_UP_PARALLEL = 3, 11
 
 
 def build_schedule(cfg: EasyDict, processes: int | None = None) -> Schedule:
-    """The learning rate of so many processes, by default those of this run, and of their batches."""
+    """The schedule for a number of processes, by default those of this run."""
     s = cfg.SOLVER
     gpus = (processes or dist.world_size()) * s.ACCUM_STEPS
     return scale_schedule(
@@ -42,9 +42,10 @@ def build_schedule(cfg: EasyDict, processes: int | None = None) -> Schedule:
 class Trainer:
     """A training run: network, optimiser, gradient scaler, EMA, and the position in the data.
 
-    step:          takes an iteration's batches (cvpack/trainer.py)
-    start, first:  the iteration, and the position in the data, from which this process goes on
-    samples_an_iteration: of all processes; earlier_batch: the same of the checkpoint that was resumed
+    step:                 trains on the batches of an iteration (cvpack/trainer.py)
+    start, first:         the iteration and the number of samples seen at which this process starts
+    samples_an_iteration: of all processes
+    earlier_batch:        samples_an_iteration of the checkpoint that was resumed
     """
 
     def __init__(self, cfg: EasyDict, model: nn.Module, schedule: Schedule, device: torch.device) -> None:
@@ -65,39 +66,39 @@ class Trainer:
         if solver.COMPILE:
             compile_blocks(self.model)
         stream = torch.cuda.Stream(device) if captures else None
-        with on_stream(stream):  # gradients are summed on the stream that their network was wrapped on
+        with on_stream(stream):  # DistributedDataParallel reduces gradients on the stream of its construction
             losses = BatchLosses(cfg, self.model, device, self.dropped)
         self.parallel = losses.parallel
         self.step = TrainStep(losses, self.optimizer, schedule, self.scaler, self.parallel, self.ema, solver.SEED)
         if captures:
             warm_up = WARM_UP_PARALLEL if dist.is_distributed() else WARM_UP
-            say, option = logging.getLogger(LOGGER).info, 'SOLVER.CUDA_GRAPH'
-            self.step.compute = CudaGraph(self.step.compute, device, warm_up, option, say, stream)
+            log, option = logging.getLogger(LOGGER).info, 'SOLVER.CUDA_GRAPH'
+            self.step.compute = CudaGraph(self.step.compute, device, warm_up, option, log, stream)
         self.samples_an_iteration = solver.IMS_PER_GPU * dist.world_size() * solver.ACCUM_STEPS
         self.start, self.first, self.earlier_batch = 0, 0, self.samples_an_iteration
 
     def close(self) -> None:
-        """Frees what would keep the process group from closing."""
+        """Frees the CUDA graph, which would keep the process group from closing."""
         if isinstance(self.step.compute, CudaGraph):
             self.step.compute.release()
 
     def network_to_test(self) -> nn.Module:
-        """A copy, the EMA's where there is one, with the statistics that a checkpoint holds: rank 0's."""
+        """A copy of the network, or of its EMA, with the BatchNorm statistics of rank 0, as in a checkpoint."""
         copied = copy.deepcopy(self.model if self.ema is None else self.ema.module)
         statistics = dist.broadcast({name: value.cpu() for name, value in copied.named_buffers()})
         copied.load_state_dict(statistics, strict=False)
         return copied
 
     def samples(self, iteration: int) -> int:
-        """How many samples training has seen by the end of an iteration; those before `start` had other batches."""
+        """How many samples have been seen by the end of an iteration; before `start` batches may have another size."""
         return self.first + (iteration - self.start) * self.samples_an_iteration
 
     def iteration(self, samples: int) -> int:
-        """The iteration, in batches of the present size, by whose end so many samples have been seen."""
+        """The iteration, in batches of the present size, by the end of which so many samples have been seen."""
         return self.start + round((samples - self.first) / self.samples_an_iteration)
 
     def state(self, iteration: int) -> dict[str, Any]:
-        """What a checkpoint of an iteration holds: the published code's keys, and what else resuming needs."""
+        """The contents of a checkpoint: the keys of the published code, and what else resuming needs."""
         state: dict[str, Any] = {
             'model': self.model.state_dict(),
             'optimizer': self.optimizer.state_dict(),
@@ -116,17 +117,17 @@ class Trainer:
         return state
 
     def resume(self, path: Path, logger: logging.Logger) -> None:
-        """Restores everything from a checkpoint, ours or the published code's.
+        """Restores the state from a checkpoint of this project or of the published code.
 
-        A run of another global batch keeps its position in the data; its iteration is that position in its own batches.
+        With another global batch size the position in the data is kept, and the iteration is converted.
         Raises InputError, before anything is changed, if the file cannot be resumed from.
         """
         state = checkpoint.load(path)
         missing = [key for key in ('optimizer', 'iteration') if key not in state]
         if missing:
-            raise InputError(f'{path} has no {missing[0]!r}: it holds weights alone, which -c cannot go on from')
+            raise InputError(f'{path} has no {missing[0]!r}: it only holds weights, -c needs a checkpoint of train.py')
         if trained_codec(state) != self.cfg.CODEC:
-            raise OtherRun(f'{path} was trained with CODEC {trained_codec(state)}: set that, or begin a new run')
+            raise OtherRun(f'{path} was trained with CODEC {trained_codec(state)}: set that, or start a new run')
         refuse_other_network(state, self.cfg, path)
         weights = check_state(self.model, state, path)
         load_optimizer(self.optimizer, state['optimizer'], path, 'SOLVER.OPTIMIZER')
@@ -135,7 +136,7 @@ class Trainer:
             load_state(self.ema.module, state['ema'], path)
             self.ema.updates = int(state['ema_updates'])
         elif self.ema is not None:
-            logger.info(f'{path} has no EMA of the weights: it begins here')
+            logger.info(f'{path} has no EMA of the weights: it starts here')
         if self.scaler.is_enabled() and 'scaler' in state:
             self.scaler.load_state_dict(state['scaler'])
         self._resume_position(path, state, logger)
@@ -147,21 +148,21 @@ class Trainer:
         if batch != self.samples_an_iteration:
             self.start = self.first // self.samples_an_iteration
             logger.info(
-                f'{path}: {self.first} samples in batches of {batch} are behind it; going on with batches of '
-                f'{self.samples_an_iteration}, at iteration {self.start} of {self.schedule.max_iter}'
+                f'{path}: {self.first} samples were seen in batches of {batch}; continuing with batches of '
+                f'{self.samples_an_iteration} after iteration {self.start} of {self.schedule.max_iter}'
             )
-        was = state.get('scheduler', {})
-        changed = [key for key, value in asdict(self.schedule).items() if was.get(key, value) != value]
+        earlier = state.get('scheduler', {})
+        changed = [key for key, value in asdict(self.schedule).items() if earlier.get(key, value) != value]
         if changed:
-            logger.info(f'{path} was trained under another {", ".join(changed)}: going on with {self.schedule}')
+            logger.info(f'{path} was trained with another {", ".join(changed)}: continuing with {self.schedule}')
 
 
 def _captures_steps(cfg: EasyDict, device: torch.device) -> bool:
-    """Whether steps are captured as a CUDA graph; the log says why not."""
+    """Whether steps are captured as a CUDA graph; logs why not."""
     if not cfg.SOLVER.CUDA_GRAPH:
         return False
     reasons = ['there is no GPU'] if device.type != 'cuda' else []
-    reasons += ["fp16's scale of gradients changes from step to step"] if cfg.SOLVER.PRECISION == 'fp16' else []
+    reasons += ['the gradient scale of fp16 changes between steps'] if cfg.SOLVER.PRECISION == 'fp16' else []
     for reason in reasons:
         logging.getLogger(LOGGER).info(f'SOLVER.CUDA_GRAPH: no CUDA graph, since {reason}')
     return not reasons

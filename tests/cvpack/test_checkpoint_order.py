@@ -94,7 +94,7 @@ def test_larger_batches_go_on_from_the_newest_work(synthetic_coco, tmp_path, mon
     for end in (2, 3):
         call(monkeypatch, engine.train, *settings, f'SOLVER.MAX_ITER={end}')
     said = capsys.readouterr().out
-    assert f'going on from {tmp_path / "iter-8.pth"}' in said and f'going on from {tmp_path / "iter-2.pth"}' in said
+    assert f'resumed from {tmp_path / "iter-8.pth"}' in said and f'resumed from {tmp_path / "iter-2.pth"}' in said
     rows = validation.read_rows(tmp_path, 'AP')
     assert [(row['iteration'], row['samples']) for row in rows] == [(8, 16), (2, 32), (3, 48)]
     assert [saved[:2] for saved in in_order(tmp_path)] == [(16, 8), (48, 3)]
@@ -137,7 +137,7 @@ def test_a_run_goes_on_from_its_own_newest_or_into_an_empty_folder(folder, name,
         (
             'other',
             '{}/mine/iter-16.pth',
-            r'other holds checkpoints of an earlier run .*, of which .*mine/iter-16\.pth is',
+            r'other holds checkpoints of an earlier run .* and not .*mine/iter-16\.pth',
         ),
         ('other', '{}/a link.pth', r'other holds checkpoints of an earlier run'),
         ('mine', '8', r'mine holds newer checkpoints than .*iter-8\.pth \(iter-16\.pth\)'),
@@ -146,10 +146,10 @@ def test_a_run_goes_on_from_its_own_newest_or_into_an_empty_folder(folder, name,
         (
             'mine',
             None,
-            r'mine holds checkpoints of an earlier run \(to iteration 16\): go on from the newest with -c last',
+            r'mine holds checkpoints of an earlier run \(up to iteration 16\): resume from the newest with -c last',
         ),
         ('mine', 'iter-7.pth', r'iter-7\.pth does not exist'),
-        ('empty', '{}/mine', r'/mine is a folder: name a checkpoint'),
+        ('empty', '{}/mine', r'/mine is a folder: give a checkpoint'),
         ('mine', '7', r'no checkpoint iter-7\.pth .*iterations there: 8, 16'),
     ],
 )

@@ -137,7 +137,7 @@ def test_a_bad_detection_is_left_out(tmp_path, caplog, bbox):
         records = CocoReader(COCO.at(tmp_path)).test_set('val', gt_boxes=False).records
     assert records.scores.tolist() == [0.2]
     [line] = set(caplog.messages)
-    assert line.startswith(f'{tmp_path / COCO.val_boxes}: 2 boxes of no size')
+    assert line.startswith(f'{tmp_path / COCO.val_boxes}: 2 boxes that are empty')
 
 
 def test_no_boxes_is_an_error(tmp_path):

@@ -57,7 +57,7 @@ def lone_person(seed: int, yaw: float) -> tuple[Person, dict[str, np.ndarray]]:
 
 def painted(parts: list[Part]) -> np.ndarray:
     """Labels (300, 300) of parts."""
-    return synthetic._paint(np.zeros((300, 300, 3), np.uint8), parts)
+    return synthetic._draw_parts(np.zeros((300, 300, 3), np.uint8), parts)
 
 
 def keypoints_of(person: Person, parts: list[Part]) -> np.ndarray:

@@ -102,7 +102,7 @@ def test_an_ensemble_across_sizes_and_stages(experiment):
     [
         (['INPUT_SHAPE=[128,96]'], ('[128, 96]', 'aspect ratio', '[64, 64]')),
         (['CODEC=udp'], ("CODEC 'udp'", 'do not mix')),
-        ([f'{key}={value}' for key, value in support_settings.keypoints(17).items()], ('joints of other names',)),
+        ([f'{key}={value}' for key, value in support_settings.keypoints(17).items()], ('KEYPOINT.NAMES',)),
         ([f'{key}={value}' for key, value in support_settings.keypoints(9).items()], ('predicts 9 joints',)),
     ],
 )

@@ -137,7 +137,7 @@ def test_a_page_on_good_and_bad_detections(tmp_path):
         'background': '1 detections',
     }
     assert 'left_wrist inversion, right_wrist inversion' in text
-    assert 'people whom no detection found: 1.' in text
+    assert 'People not found: 1.' in text
     assert f'absent.jpg: 17 labelled joints (not shown: {Issue.MISSING.description})' in text
     assert shown.tags.count('figure') == 4 and len(shown.fetched) == 3
 
@@ -156,7 +156,7 @@ def test_escaped_pieces():
         HOSTILE,
         [
             page.section(HOSTILE, HOSTILE, page.table([HOSTILE], [[HOSTILE]], HOSTILE)),
-            page.shares({HOSTILE: [0.5, 0.5]}, [HOSTILE, HOSTILE]),
+            page.stacked_bars({HOSTILE: [0.5, 0.5]}, [HOSTILE, HOSTILE]),
             page.bars({HOSTILE: 1.0}, HOSTILE),
             page.curves([0, 1], {HOSTILE: [0, 1]}, (HOSTILE, HOSTILE)),
             page.figure('data:', HOSTILE, HOSTILE),
@@ -168,7 +168,8 @@ def test_escaped_pieces():
 
 def test_shares_fill_the_bar():
     widths = [
-        float(width) for width in re.findall(r'<rect [^>]*width="([\d.]+)"', page.shares({'a': [0.25, 0.75]}, 'bc'))
+        float(width)
+        for width in re.findall(r'<rect [^>]*width="([\d.]+)"', page.stacked_bars({'a': [0.25, 0.75]}, 'bc'))
     ]
     assert widths == pytest.approx([105, 315])
 
@@ -212,7 +213,7 @@ def jpeg_of(data: str) -> bytes:
 
 def test_nothing_found_at_all(tmp_path):
     text = ' '.join(read_page(write(tmp_path, lambda points: [(2, points[0] + 9000, 0.5)])).texts)
-    assert 'people whom no detection found: 3.' in text
+    assert 'People not found: 3.' in text
 
 
 def test_a_test_writes_it(synthetic_coco, tmp_path, monkeypatch, capsys):
@@ -228,7 +229,7 @@ def test_a_test_writes_it(synthetic_coco, tmp_path, monkeypatch, capsys):
     folder = tmp_path / 'out/test_dir/small'
     assert reads.count(Path(COCO.val_json).name) == 1 and 'results.json' not in reads
     printed = capsys.readouterr().out
-    assert f'{folder / "report.html"}: where the predictions err, in ' in printed
+    assert f'{folder / "report.html"}: written in ' in printed
     metrics = read_json(folder / 'metrics.json')
     assert metrics['weights_sha256'] == sha256(weights) and len(metrics['weights_sha256']) == 64
     assert metrics['truth'] == str(synthetic_coco.resolve() / COCO.val_json) and metrics['results'] == 'results.json'

@@ -133,12 +133,12 @@ def begun_anew(tests: Trials, folder: Path) -> None:
 LEFT = {
     'half-written': (begun, 'another test, which is not finished (TEST.FLIP True, now False)'),
     'only begun': (begun_anew, 'another test, which is not finished'),
-    'untold': (lambda _, folder: (folder / 'metrics.json').unlink(), 'a results.json without metrics.json'),
-    'damaged': (lambda _, folder: (folder / 'metrics.json').write_text('{'), 'metrics.json that does not tell'),
-    'foreign': (lambda _, folder: (folder / 'metrics.json').write_text('[]'), 'metrics.json that does not tell'),
+    'untold': (lambda _, folder: (folder / 'metrics.json').unlink(), 'without metrics.json'),
+    'damaged': (lambda _, folder: (folder / 'metrics.json').write_text('{'), 'metrics.json that does not identify'),
+    'foreign': (lambda _, folder: (folder / 'metrics.json').write_text('[]'), 'metrics.json that does not identify'),
     'without weights': (
         lambda _, folder: (folder / 'metrics.json').write_text('{}'),
-        'metrics.json that does not tell',
+        'metrics.json that does not identify',
     ),
 }
 

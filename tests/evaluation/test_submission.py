@@ -52,7 +52,7 @@ def test_what_coco_takes(tmp_path, capsys):
     path, listing = coco_files(tmp_path, [ROW] * 21 + [{**ROW, 'image_id': 8}] * 20)
     check_submission.main([str(path), '--images', str(listing)])
     odd, last = capsys.readouterr().out.splitlines()
-    assert '1 images have more than 20 people (one has 21)' in odd and last.endswith('can be submitted')
+    assert '1 images have more than 20 people (at most 21)' in odd and last.endswith('can be submitted')
     path, _ = coco_files(tmp_path, [ROW] * 20)
     assert check_coco(path, listing, 17) == []
 
@@ -109,10 +109,10 @@ def faults_of(path, **options) -> list[str]:
 @pytest.mark.parametrize(
     ('changes', 'said'),
     [
-        ({'joints': 15}, 'pred 1: point should have the ids 0 to 15'),
-        ({'id': 9}, 'pred 3: point should have the ids'),
+        ({'joints': 15}, 'pred 1: point should have ids 0 to 15'),
+        ({'id': 9}, 'pred 3: point should have ids'),
         ({'x': float('nan')}, 'pred 3: point has an x or y that is not finite'),
-        ({'y': 'high'}, 'is no submission for MPII'),
+        ({'y': 'high'}, 'is not a submission for MPII'),
         ({'image': ''}, 'pred 3: image should be'),
         ({'fields': ('image', 'point')}, 'image_index'),
         ({'fields': ('image', 'image_index', 'person_index')}, 'point'),
@@ -125,13 +125,13 @@ def test_what_mpii_refuses(tmp_path, changes, said):
 def test_what_mpii_takes(tmp_path, capsys):
     for people in (1, 3):
         assert faults_of(mat(tmp_path, people=people), people=people) == []
-    assert '3 people, 4 are asked for' in faults_of(tmp_path / 'pred.mat', people=4)[0]
+    assert '3 people, not 4' in faults_of(tmp_path / 'pred.mat', people=4)[0]
     write_json(tmp_path / 'test.json', [{}, {}, {}])
     check_submission.main([str(mat(tmp_path, image_index=0)), '--people', str(tmp_path / 'test.json')])
     odd, last = capsys.readouterr().out.splitlines()
     assert '1 people have no image_index and person_index' in odd and last.endswith('can be submitted')
     (tmp_path / 'pred.mat').write_bytes(b'MATLAB 5.0 MAT-file')
-    assert 'is no submission for MPII' in faults_of(tmp_path / 'pred.mat')[0]
+    assert 'is not a submission for MPII' in faults_of(tmp_path / 'pred.mat')[0]
 
 
 def test_testing_looks_at_its_own_files(synthetic_coco, tmp_path, monkeypatch, capsys):

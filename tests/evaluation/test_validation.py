@@ -128,7 +128,7 @@ def test_the_best_outlives_a_resume_and_the_newest(synthetic_coco, run, tmp_path
 def test_the_metric_that_tells_checkpoints_apart(form, worse, better, metric):
     ordered, names = [{'metrics': worse}, {'metrics': better}, {'metrics': worse}], EVALUATORS[form].main_metrics
     assert max(ordered, key=lambda row: rank(row['metrics'], names)) is ordered[1]
-    assert validation.telling_metric(ordered, names) == metric
+    assert validation.deciding_metric(ordered, names) == metric
 
 
 def test_rows_in_per_cent_count_as_they_were_meant(tmp_path):
@@ -187,7 +187,7 @@ def test_a_full_disk_stops_no_training(synthetic_coco, tmp_path, monkeypatch, ca
     more = ['VALIDATION.PERIOD=1', 'SOLVER.MAX_ITER=1']
     call(monkeypatch, engine.train, *settings(synthetic_coco, tmp_path, *more))
     said = capsys.readouterr().out
-    assert f'validation at iteration 8 cannot be kept (No space left on device: {tmp_path}/validation.json)' in said
+    assert f'validation at iteration 8 cannot be saved (No space left on device: {tmp_path}/validation.json)' in said
     assert checkpoint.load(tmp_path / 'iter-last.pth')['iteration'] == 8
 
 
@@ -385,7 +385,7 @@ def test_mpii_needs_its_truth(drawn_mpii, tmp_path, monkeypatch, capsys):
             name='mspn.2xstg.mpii',
         )
     assert stop.value.code == 2
-    assert 'valid.mat, the ground truth to validate against, does not exist' in capsys.readouterr().err
+    assert 'valid.mat does not exist' in capsys.readouterr().err
 
 
 def _train_both(rank: int, folder: str, arguments: list[str], ports: list[int]) -> None:

@@ -141,7 +141,7 @@ def test_too_few_values_for_a_compiled_block(synthetic_coco, tmp_path, monkeypat
     cfg = settings(synthetic_coco, tmp_path, 'SOLVER.COMPILE=True', 'SOLVER.IMS_PER_GPU=1')
     trainer = trainer_of(cfg, lambda cfg: nn.Sequential(nn.AvgPool2d(64), ConvBNReLU(3, 17, 1)))
     batch = {'image': torch.zeros(1, 64, 64, 3, dtype=torch.uint8), 'keypoints': torch.ones(1, 17, 3)}
-    with pytest.raises(InputError, match='leave a BatchNorm one value a channel'):
+    with pytest.raises(InputError, match='leave a BatchNorm a single value per channel'):
         trainer.step(1, batch)
 
 

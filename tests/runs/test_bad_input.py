@@ -25,7 +25,7 @@ from tests.support.prepare import box, make_2017, make_mpii_json
 from tests.support.settings import keypoints, load_config, small
 
 SETTINGS = {
-    'no value': ('SOLVER.BASE_LR', '--set SOLVER.BASE_LR: write it as KEY=VALUE, for example'),
+    'no value': ('SOLVER.BASE_LR', '--set SOLVER.BASE_LR: write KEY=VALUE'),
     'unknown key': ('SOLVER.BASE_RL=1', '--set SOLVER.BASE_RL=1: there is no key SOLVER.BASE_RL'),
     'key below a value': ('SOLVER.BASE_LR.X=1', 'there is no key SOLVER.BASE_LR.X'),
     'word for a number': ('SOLVER.BASE_LR=fast', "SOLVER.BASE_LR = 'fast' should be a float, like 0.0005"),
@@ -37,17 +37,21 @@ SETTINGS = {
     'one of three': ('INPUT.STDS=[0.2]', 'INPUT.STDS = [0.2] should be a list of 3 floats'),
     'one side': ('INPUT_SHAPE=[256]', 'INPUT_SHAPE = [256] should be a list of 2 ints'),
     'shape not divisible by 32': ('INPUT_SHAPE=[250,192]', 'INPUT_SHAPE = [250, 192] should be', 'divisible by 32'),
-    'derived shape': ('OUTPUT_SHAPE=[64,48]', 'OUTPUT_SHAPE follows from the folder, INPUT_SHAPE or OUTPUT_DIR'),
+    'derived shape': ('OUTPUT_SHAPE=[64,48]', 'OUTPUT_SHAPE is derived from the folder, INPUT_SHAPE or OUTPUT_DIR'),
     'list of words': ('TEST.SHIFT_RATIOS=["a"]', "TEST.SHIFT_RATIOS = ['a'] should be a list of floats"),
     'joints in words': ('DATASET.KEYPOINT.UPPER_BODY_IDS=["a"]', 'UPPER_BODY_IDS', 'should be a list of ints'),
     'pairs of one': ('DATASET.KEYPOINT.FLIP_PAIRS=[1,2]', 'DATASET.KEYPOINT.FLIP_PAIRS = [1, 2]', 'list of lists'),
-    'pairs of three': ('DATASET.KEYPOINT.FLIP_PAIRS=[[1,2,3]]', 'should name joints 0 to 16, not [[1, 2, 3]]'),
-    'pair beyond K': ('DATASET.KEYPOINT.FLIP_PAIRS=[[1,17]]', 'should name joints 0 to 16, not [[1, 17]]'),
-    'pairs that share a joint': ('DATASET.KEYPOINT.FLIP_PAIRS=[[1,2],[2,3]]', 'FLIP_PAIRS', 'should name a joint once'),
+    'pairs of three': ('DATASET.KEYPOINT.FLIP_PAIRS=[[1,2,3]]', 'should be pairs of joints 0 to 16, not [[1, 2, 3]]'),
+    'pair beyond K': ('DATASET.KEYPOINT.FLIP_PAIRS=[[1,17]]', 'should be pairs of joints 0 to 16, not [[1, 17]]'),
+    'pairs that share a joint': (
+        'DATASET.KEYPOINT.FLIP_PAIRS=[[1,2],[2,3]]',
+        'FLIP_PAIRS',
+        'should have each joint once',
+    ),
     'sides that are no pair': ('DATASET.KEYPOINT.FLIP_PAIRS=[[1,2]]', 'FLIP_PAIRS should pair left_ear with right_ear'),
-    'limb beyond K': ('DATASET.KEYPOINT.SKELETON=[[0,17]]', 'SKELETON (pairs) should name joints 0 to 16'),
+    'limb beyond K': ('DATASET.KEYPOINT.SKELETON=[[0,17]]', 'SKELETON should be pairs of joints 0 to 16'),
     'upper body before 0': ('DATASET.KEYPOINT.UPPER_BODY_IDS=[-1]', 'DATASET.KEYPOINT.UPPER_BODY_IDS = [-1]'),
-    'upper body beyond K': ('DATASET.KEYPOINT.UPPER_BODY_IDS=[17]', 'UPPER_BODY_IDS should name joints 0 to 16'),
+    'upper body beyond K': ('DATASET.KEYPOINT.UPPER_BODY_IDS=[17]', 'UPPER_BODY_IDS should be joints 0 to 16'),
     'former key': ('TEST.DURING_TRAINING=1', 'TEST.DURING_TRAINING', 'VALIDATION.PERIOD'),
     'former key, its images': ('TEST.DURING_TRAINING_IMAGES=1', 'TEST.DURING_TRAINING_IMAGES', 'VALIDATION.IMAGES'),
     'no reference': ('SOLVER.REFERENCE_GPUS=0', 'SOLVER.REFERENCE_GPUS = 0'),
@@ -57,17 +61,17 @@ SETTINGS = {
         'DATASET.KEYPOINT.SIGMAS=[0.1]',
         'SIGMAS should be 17 numbers above 0 (NUM), not [0.1]',
     ),
-    'no annotations to test on': ('DATASET.VAL_JSON=', 'DATASET.VAL_JSON is empty: name it'),
-    'K below TOPK': ('DATASET.KEYPOINT.NUM=3', 'LOSS.TOPK = 8 should be between 1 and the 3 joints'),
-    'TOPK over K': ('LOSS.TOPK=18', 'LOSS.TOPK = 18 should be between 1 and the 17 joints'),
+    'no annotations to test on': ('DATASET.VAL_JSON=', 'DATASET.VAL_JSON is empty: set it'),
+    'K below TOPK': ('DATASET.KEYPOINT.NUM=3', 'LOSS.TOPK = 8 should be 1 to 3'),
+    'TOPK over K': ('LOSS.TOPK=18', 'LOSS.TOPK = 18 should be 1 to 17'),
     'even kernel': ('TEST.GAUSSIAN_KERNEL=4', 'TEST.GAUSSIAN_KERNEL should be odd sizes'),
-    'no output folder': ('OUTPUT_DIR=', 'OUTPUT_DIR is empty: name a folder'),
-    'unknown optimiser': ('SOLVER.OPTIMIZER=LAMB', "SOLVER.OPTIMIZER = 'LAMB' is none of Adam, SGD"),
-    'unknown backbone': ('MODEL.BACKBONE=Res-51', "MODEL.BACKBONE = 'Res-51' is none of Res-18"),
-    'unknown data set': ('DATASET.FORMAT=COCA', "DATASET.FORMAT = 'COCA' is none of COCO, MPII"),
-    'unknown device': ('MODEL.DEVICE=tpu', "MODEL.DEVICE = 'tpu' is none of cuda, cpu"),
-    'unknown codec': ('CODEC=UDP', "CODEC = 'UDP' is none of standard, dark, udp"),
-    'unknown precision': ('SOLVER.PRECISION=int4', "SOLVER.PRECISION = 'int4' is none of fp32, bf16, fp16"),
+    'no output folder': ('OUTPUT_DIR=', 'OUTPUT_DIR is empty: set a folder'),
+    'unknown optimiser': ('SOLVER.OPTIMIZER=LAMB', "SOLVER.OPTIMIZER = 'LAMB' should be one of Adam, SGD"),
+    'unknown backbone': ('MODEL.BACKBONE=Res-51', "MODEL.BACKBONE = 'Res-51' should be one of Res-18"),
+    'unknown data set': ('DATASET.FORMAT=COCA', "DATASET.FORMAT = 'COCA' should be one of COCO, MPII"),
+    'unknown device': ('MODEL.DEVICE=tpu', "MODEL.DEVICE = 'tpu' should be one of cuda, cpu"),
+    'unknown codec': ('CODEC=UDP', "CODEC = 'UDP' should be one of standard, dark, udp"),
+    'unknown precision': ('SOLVER.PRECISION=int4', "SOLVER.PRECISION = 'int4' should be one of fp32, bf16, fp16"),
 }
 
 
@@ -171,7 +175,7 @@ TRAINED = {
     'iteration not there': (engine.test, ['-i', '8'], 'no checkpoint iter-8.pth', 'iterations there: 7, 30'),
     'no iteration': (engine.test, ['-i', '7', 'eight'], 'no checkpoint iter-eight.pth', 'iterations there: 7, 30'),
     'no average': (engine.test, ['-i', '7', '--ema'], 'iter-7.pth has no EMA', 'leave out --ema'),
-    'to go on from absent': (engine.train, ['-c', 'iter-9.pth'], 'iter-9.pth does not exist', 'name a checkpoint'),
+    'to go on from absent': (engine.train, ['-c', 'iter-9.pth'], 'iter-9.pth does not exist', 'give a checkpoint'),
     'to go on from an old one': (engine.train, ['-c', 'iter-7.pth'], 'newer checkpoints than', 'iter-30.pth'),
     'to go on from no optimiser': (
         engine.train,
@@ -179,7 +183,7 @@ TRAINED = {
         "iter-30.pth: its 'optimizer' is not the state of",
     ),
     'an average that is none': (engine.test, ['-i', '30', '--ema'], 'iter-30.pth has no EMA', '--ema'),
-    'an earlier run': (engine.train, [], 'earlier run (to iteration 30)', 'with -c last'),
+    'an earlier run': (engine.train, [], 'earlier run (up to iteration 30)', 'with -c last'),
 }
 
 
@@ -196,7 +200,7 @@ def test_checkpoints_of_a_run(case, synthetic_coco, tmp_path, monkeypatch, capsy
 def test_weights_are_nothing_to_go_on_from(synthetic_coco, tmp_path, monkeypatch, capsys):
     checkpoint.save(tmp_path, 7, {'model': network()})
     error = refused(capsys, experiment(engine.train, monkeypatch), '-c', '7', '--set', *small(synthetic_coco, tmp_path))
-    names_all(error, tmp_path, "iter-7.pth has no 'optimizer'", 'weights alone')
+    names_all(error, tmp_path, "iter-7.pth has no 'optimizer'", 'only holds weights')
 
 
 # ---------------------------------------------------------------------------------------------------- machine
@@ -231,7 +235,7 @@ def test_one_value_to_normalise(synthetic_coco, tmp_path, monkeypatch, capsys):
     settings = small(synthetic_coco, tmp_path / 'out')
     train = experiment(engine.train, monkeypatch)
     error = refused(capsys, train, '--set', *settings, *LONE)
-    names_all(error, 'INPUT_SHAPE = [32, 32] and SOLVER.IMS_PER_GPU = 1 leave a BatchNorm one value')
+    names_all(error, 'INPUT_SHAPE = [32, 32] and SOLVER.IMS_PER_GPU = 1 leave a BatchNorm a single value')
     assert not list((tmp_path / 'out').glob('*.pth'))
     train(['--set', *settings, *LONE, 'SOLVER.IMS_PER_GPU=2'])
 

@@ -87,7 +87,7 @@ def test_a_killed_worker_comes_back(experiment, undisturbed, tmp_path):
             (victim,) = (pid for pid in (*a.ranks(), *b.ranks()) if workers[pid]['RANK'] == rank)
             send([victim], signal.SIGKILL)
         assert (a.wait(), b.wait()) == (0, 0), a.text() + b.text()
-        assert 'going on from' in a.text() + b.text()
+        assert 'resumed from' in a.text() + b.text()
     folder, reported = undisturbed
     assert compare_outputs(folder, output) == []
     assert compare_losses(reported, a.iterations() + b.iterations()) == []

@@ -157,5 +157,5 @@ def test_config_says_where_the_outputs_are(no_links, tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr('sys.argv', ['config.py', '-log'])
     error = refused(capsys, lambda _: engine.exits_cleanly(config_command)(cfg))
-    assert f'cannot link {tmp_path}/log to {tmp_path}/out' in error and 'look for the outputs there' in error
+    assert f'cannot link {tmp_path}/log to {tmp_path}/out' in error and 'the outputs are there' in error
     assert [path.name for path in tmp_path.iterdir()] == ['out']

@@ -71,9 +71,9 @@ def test_auto_goes_on_from_the_newest_good_checkpoint(synthetic_coco, tmp_path, 
     capsys.readouterr()
     call_train(monkeypatch, '--resume', 'auto', *settings)
     said = capsys.readouterr().out
-    assert 'iter-24.pth is not a readable checkpoint' in said and 'trying the checkpoint before' in said
+    assert 'iter-24.pth is not a readable checkpoint' in said and 'trying the previous checkpoint' in said
     assert "iter-16.pth has no 'optimizer'" in said
-    assert f'going on from {tmp_path / "iter-8.pth"}' in said
+    assert f'resumed from {tmp_path / "iter-8.pth"}' in said
     assert_same_checkpoints(tmp_path / 'iter-24.pth', tmp_path / 'expected.pth')
     assert not list(tmp_path.glob('*.tmp'))
 
@@ -87,7 +87,7 @@ def test_auto_begins_where_no_checkpoint_is_good(synthetic_coco, tmp_path, monke
     foreign['optimizer'] = {'another': 'library'}  # its weights alone would fit
     torch.save(foreign, tmp_path / 'bad/iter-3.pth')
     call_train(monkeypatch, '--resume', 'auto', '--set', *tiny_settings(synthetic_coco, tmp_path / 'bad'), *settings)
-    assert 'has no checkpoint to go on from: a fresh start' in capsys.readouterr().out
+    assert 'has no checkpoint to resume from' in capsys.readouterr().out
     assert_same_checkpoints(tmp_path / 'bad/iter-8.pth', tmp_path / 'whole/iter-8.pth')
 
 
@@ -116,7 +116,7 @@ def test_what_could_not_be_saved_is_not_called_saved(number, at, left, synthetic
     stop_and_fail(monkeypatch, *at, number=number)
     error = refused(capsys, experiment(engine.train, monkeypatch), '--set', *fast_settings(synthetic_coco, tmp_path))
     names_all(error, f'iter-{at[-1]}.pth could not be written (No space left on device): make room', left)
-    assert (f'stopped after iteration {at[0]} as asked, but not saved: ' in error) == (number is not None)
+    assert (f'stopped after iteration {at[0]} as requested, but not saved: ' in error) == (number is not None)
     assert checkpoint.iterations(tmp_path) == list(range(1, at[0]))
 
 
@@ -162,7 +162,7 @@ def test_another_number_of_gpus_keeps_the_place_in_the_data(synthetic_coco, tmp_
     trainer.resume(tmp_path / 'iter-8.pth', engine.get_logger())
     # 24 samples are behind it: two whole iterations of 9 and a part of the next.
     assert (trainer.start, trainer.first) == (2, 24)
-    assert '24 samples in batches of 3 are behind it' in capsys.readouterr().out
+    assert '24 samples were seen in batches of 3' in capsys.readouterr().out
     state = trainer.state(3)
     assert (state['samples'], state['samples_an_iteration']) == (33, 9)
 

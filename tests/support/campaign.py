@@ -108,7 +108,7 @@ class Campaign:
 
     def _take_note(self, job: Job) -> None:
         self.losses += job.iterations()
-        self.fallbacks += job.text().count('trying the checkpoint before')
+        self.fallbacks += job.text().count('trying the previous checkpoint')
 
     def _strike(self, strike: Strike, console: str) -> None:
         with self._start(self.killed, console, keep=3) as job:

@@ -167,22 +167,22 @@ REFUSALS = {
     'words': (lambda path: change(path, metrics={'AP': 'high'}), 'metrics should be numbers: test again'),
     'figures': (lambda path: change(path, metrics={'AR': 1}), 'says otherwise'),
     'another AP': (lambda path: change(path, metrics={'AP': 0.99}), 'says otherwise: one of them, or '),
-    'no results': (lambda path: (path.parent / 'results.json').unlink(), 'results.json does not exist: test again'),
+    'no results': (lambda path: (path.parent / 'results.json').unlink(), 'results.json does not exist'),
     'results': (
         lambda path: (path.parent / 'results.json').write_text('[{"image_id": 1}]'),
-        'is no result of 17 joints',
+        'results file of 17 joints',
     ),
     'NaN': (
         lambda path: (path.parent / 'results.json').write_text(
             json.dumps([{'image_id': 1, 'score': float('nan'), 'keypoints': [1.0] * 51}])
         ),
-        'is no result of 17 joints',
+        'results file of 17 joints',
     ),
     'other images': (
         lambda path: (path.parent / 'results.json').write_text(
             json.dumps([{'image_id': 77, 'score': 1, 'keypoints': [1.0] * 51}])
         ),
-        'people in image 77, which the ground truth does not list',
+        'image 77 is not listed',
     ),
     'truth': (lambda path: (path.parents[1] / 'truth.json').write_text('{}'), 'is not a COCO annotation file'),
 }
