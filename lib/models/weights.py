@@ -57,7 +57,7 @@ def select_weights(state: dict, path: Path, ema: bool) -> dict:
     """The part of a checkpoint that holds the EMA of the weights; without `ema`, all of it. Raises InputError."""
     if ema and isinstance(state.get('ema_state_dict'), dict):  # mmengine's, which keeps its step counter there too
         return {key: value for key, value in state['ema_state_dict'].items() if str(key).startswith('module.')}
-    if ema and 'ema' not in state:
+    if ema and not isinstance(state.get('ema'), dict):
         raise InputError(f'{path} has no EMA of the weights: train with SOLVER.EMA, or leave out --ema')
     return state['ema'] if ema else state
 

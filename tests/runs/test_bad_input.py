@@ -153,7 +153,7 @@ PRETRAINED = {
         "MODEL.WEIGHT=''",
     ),
     'text': (b'not a checkpoint', 'is not a readable checkpoint', 'get it again'),
-    'of a deeper network': (lambda: resnet(34), 'deeper trunk (first: layer1.2', 'MODEL.BACKBONE'),
+    'of a deeper network': (lambda: resnet(34), 'a deeper trunk (first: layer1.2', 'MODEL.BACKBONE'),
     'of another kind of block': (lambda: resnet(50), 'does not fit this model', 'same network'),
     'with a hole': (lambda: resnet(18, 'layer3.1.bn2.weight'), '2 tensors are missing', 'same network'),
     'of another repository': (lambda: {f'encoder.{k}': v for k, v in resnet(18).items()}, 'tensors are missing'),
@@ -182,7 +182,7 @@ TRAINED = {
         ['-c', 'iter-30.pth'],
         "iter-30.pth: its 'optimizer' is not the state of",
     ),
-    'an average that is none': (engine.test, ['-i', '30', '--ema'], 'iter-30.pth does not fit', 'tensors are missing'),
+    'an average that is none': (engine.test, ['-i', '30', '--ema'], 'iter-30.pth has no EMA', '--ema'),
     'an earlier run': (engine.train, [], 'earlier run (up to iteration 30)', 'with -c last'),
 }
 
