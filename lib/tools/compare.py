@@ -2,11 +2,11 @@
 
     python -m lib.tools.compare A/metrics.json B/metrics.json ...
 
-Prints a table for each metric that the tests have (AP and its kin, PCK on annotated boxes, MPII's PCKh), in per cent,
-with a line for each test: the metric, and by how much it differs from the first test's, with intervals in which 95 % of
-1,000 resamples of the test's images lie (bootstrap; the difference is taken within each resample). A difference whose
-interval reaches over 0 is noise: other images could have turned it round. Metrics are recomputed from results.json
-beside metrics.json and the ground truth that this names.
+Prints a table per metric (AP and its relatives, PCK on annotated boxes, MPII's PCKh), in per cent, a line per test: the
+metric, its difference from the first test's, and the intervals that contain 95 % of 1,000 resamples of the test's
+images (bootstrap; the difference is taken within each resample). A difference whose interval contains 0 is noise: other
+images could have reversed it. Metrics are recomputed from the results.json beside metrics.json and the ground truth
+that metrics.json names.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from lib.evaluation.formats import EVALUATORS
 from lib.tools.arguments import positive
 
 FIELDS = {'metrics': dict, 'results': str, 'truth': str, 'sigmas': list}
-# What a recomputed metric may differ by from that of metrics.json, in 0 .. 1: nothing but rounding.
+# How far a recomputed metric may be from that of metrics.json, in 0 .. 1: rounding only.
 ROUNDING = 1e-6
 
 
@@ -35,55 +35,55 @@ class Run:
 
     name: as the table shows it
     test: what its metrics are recomputed from
-    told: (m,) its metrics, in 0 .. 1, as metrics.json has them; NaN where it does not, or has nothing to measure
+    reported: (m,) its metrics in metrics.json, in 0 .. 1; NaN where there is none, or nothing to measure
     """
 
     name: str
     test: Resampled
-    told: np.ndarray
+    reported: np.ndarray
 
 
 def read_run(path: Path, moved: Path | None) -> Run:
-    """The test of a metrics.json. moved: where the ground truth lies now, if not where it lay.
+    """The test of a metrics.json. moved: where the ground truth is now, if it has moved.
 
-    Raises InputError for a file that is none, or of no use any more.
+    Raises InputError for any other file, and if its results or ground truth have changed.
     """
-    content = read_json(path, 'test again')
+    content = read_json(path, 'run the test again')
     if not isinstance(content, dict) or 'metrics' not in content:
-        raise InputError(f"{path} is no metrics.json of this project: take a test's")
+        raise InputError(f'{path} is not a metrics.json of this project: name one that test.py wrote')
     if content['metrics'] is None:
-        raise InputError(f'{path} is of a test without ground truth, so there is nothing to compare')
+        raise InputError(f'{path} is of a test without ground truth: there is nothing to compare')
     for name, kind in FIELDS.items():
         if not isinstance(content.get(name), kind):
-            raise InputError(f'{path} does not tell {name}, which comparing needs: test again')
+            raise InputError(f'{path} has no valid {name}, which the comparison needs: run the test again')
     if not all(isinstance(value, int | float) for value in content['metrics'].values()):
-        raise InputError(f'{path}: metrics should be numbers: test again')
+        raise InputError(f'{path}: metrics should be numbers: run the test again')
     ground_truth, results = moved or Path(content['truth']), path.parent / Path(content['results']).name
     # OKS has sigmas, PCKh has none.
     test = EVALUATORS['COCO' if content['sigmas'] else 'MPII'].resampled(path, content, ground_truth, results)
     metrics = fractions(content['metrics'])
-    told = np.array([metrics.get(name, np.nan) for name in test.names], np.float64)
-    told[told < 0] = np.nan
+    reported = np.array([metrics.get(name, np.nan) for name in test.names], np.float64)
+    reported[reported < 0] = np.nan
     now = test.metrics(np.ones(len(test.images), np.int64))
-    wrong = ~np.isnan(told) & ~(np.abs(told - now) <= ROUNDING)
-    wrong[0] |= np.isnan(told[0]) and not np.isnan(now[0])
+    wrong = ~np.isnan(reported) & ~(np.abs(reported - now) <= ROUNDING)
+    wrong[0] |= np.isnan(reported[0]) and not np.isnan(now[0])
     for i in np.flatnonzero(wrong).tolist():
         raise InputError(
-            f'{results} has {test.names[i]} {100 * now[i]:.2f}, but {path} says otherwise: one of them, or '
-            f'{ground_truth}, is of another test: test again'
+            f'{results} has {test.names[i]} {100 * now[i]:.2f}, but {path} has {100 * reported[i]:.2f}: one of them, '
+            f'or {ground_truth}, is of another test: run the test again'
         )
-    return Run(str(path.parent if path.name == 'metrics.json' else path), test, told)
+    return Run(str(path.parent if path.name == 'metrics.json' else path), test, reported)
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
-    """Raises InputError for tests on other images, or of another measure, than the first."""
+    """Raises InputError unless all tests are on the same images, with the same ground truth and sigmas."""
     first = runs[0]
     for run in runs[1:]:
         if run.test.names[0] != first.test.names[0] or run.test.images != first.test.images:
-            raise InputError(f'{run.name} was tested on other images than {first.name}: test both on the same')
+            raise InputError(f'{run.name} was tested on other images than {first.name}: test both on the same images')
         if run.test.measure != first.test.measure:
             raise InputError(
-                f'{run.name} was measured by another ground truth or other sigmas than {first.name}: test both alike'
+                f'{run.name} used another ground truth or other sigmas than {first.name}: run both tests alike'
             )
 
 
@@ -96,24 +96,24 @@ def verdict(differences: np.ndarray) -> str:
 
 
 def tables(runs: Sequence[Run], resamples: Sequence[np.ndarray]) -> str:
-    """The lines to print, a table for each metric. resamples: for each run (count, m), of the same resamples"""
+    """The text to print, a table per metric. resamples: per run (count, m), all of the same resamples"""
     names = list(dict.fromkeys(name for run in runs for name in run.test.names))
     return '\n\n'.join(filter(None, (_table(name, runs, resamples) for name in names)))
 
 
 def _table(name: str, runs: Sequence[Run], resamples: Sequence[np.ndarray]) -> str:
-    """That of one metric, whose name heads the column of the tests; nothing where no test can measure it."""
+    """The table of one metric, whose name heads the first column; empty if no test has it."""
     columns = [run.test.names.index(name) if name in run.test.names else None for run in runs]
-    known = [column is not None and not np.isnan(run.told[column]) for run, column in zip(runs, columns)]
+    known = [column is not None and not np.isnan(run.reported[column]) for run, column in zip(runs, columns)]
     rows = [[name, '', '95 %', 'difference', '95 %', '']]
     for run, sample, column, is_known in zip(runs, resamples, columns, known):
         cells = [run.name, '-']
         if is_known:
-            value, values = run.told[column], sample[:, column]
+            value, values = run.reported[column], sample[:, column]
             cells = [run.name, f'{100 * value:.1f}', _range(values, '{:.1f}')]
             if run is not runs[0] and known[0]:
                 differences = values - resamples[0][:, columns[0]]
-                difference = 100 * (value - runs[0].told[columns[0]])
+                difference = 100 * (value - runs[0].reported[columns[0]])
                 cells += [f'{difference:+.2f}', _range(differences, '{:+.2f}'), verdict(differences)]
         rows.append(cells + [''] * (len(rows[0]) - len(cells)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -133,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('metrics', type=Path, nargs='+', metavar='metrics.json', help='of the tests to compare')
-    parser.add_argument('--truth', type=Path, help='where the file of the ground truth lies, if it has moved since')
+    parser.add_argument('--truth', type=Path, help='where the ground truth file is now, if it has moved')
     parser.add_argument('--resamples', '--draws', type=positive, default=1000, help='of the images (default: 1000)')
     return parser
 

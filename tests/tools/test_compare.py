@@ -157,16 +157,16 @@ def change(path, **fields) -> None:
 
 
 REFUSALS = {
-    'absent': (lambda path: path.unlink(), 'metrics.json does not exist: test again'),
+    'absent': (lambda path: path.unlink(), 'metrics.json does not exist'),
     'no json': (lambda path: path.write_text('{'), 'metrics.json is not valid json'),
-    'a list': (lambda path: path.write_text('[]'), 'is no metrics.json of this project'),
-    'foreign': (lambda path: path.write_text('{"AP": 1}'), 'is no metrics.json of this project'),
+    'a list': (lambda path: path.write_text('[]'), 'is not a metrics.json of this project'),
+    'foreign': (lambda path: path.write_text('{"AP": 1}'), 'is not a metrics.json of this project'),
     'of test-dev': (lambda path: change(path, metrics=None), 'is of a test without ground truth'),
-    'of old': (lambda path: change(path, truth=None), 'does not tell truth, which comparing needs: test again'),
+    'of old': (lambda path: change(path, truth=None), 'no valid truth'),
     'sigmas': (lambda path: change(path, sigmas=['x']), 'sigmas should be numbers'),
-    'words': (lambda path: change(path, metrics={'AP': 'high'}), 'metrics should be numbers: test again'),
-    'figures': (lambda path: change(path, metrics={'AR': 1}), 'says otherwise'),
-    'another AP': (lambda path: change(path, metrics={'AP': 0.99}), 'says otherwise: one of them, or '),
+    'words': (lambda path: change(path, metrics={'AP': 'high'}), 'metrics should be numbers'),
+    'figures': (lambda path: change(path, metrics={'AR': 1}), 'of another test'),
+    'another AP': (lambda path: change(path, metrics={'AP': 0.99}), 'of another test'),
     'no results': (lambda path: (path.parent / 'results.json').unlink(), 'results.json does not exist'),
     'results': (
         lambda path: (path.parent / 'results.json').write_text('[{"image_id": 1}]'),
@@ -250,4 +250,4 @@ def test_tests_by_other_sigmas_or_another_truth(world, tmp_path, capsys):
     moved.write_text(json.dumps(ground_truth))
     with_metrics(other, {**read_json(other), 'truth': str(moved)})
     for second in (lenient, other):
-        assert 'was measured by another ground truth or other sigmas than' in refused(capsys, main, first, second)
+        assert 'used another ground truth or other sigmas than' in refused(capsys, main, first, second)
