@@ -1,9 +1,9 @@
-"""Names of MSPN's tensors as mmpose has them.
+"""mmpose's names for MSPN's tensors.
 
-Checked against the module of mmpose 1.3.2, with 1 to 4 stages and both ways. Every tensor of a file must have one of
-the names below, in the right shape, and none may be lacking. Where versions spell a name in two ways both are read.
+Checked against the module of mmpose 1.3.2, with 1 to 4 stages, in both directions. Every tensor of a file must have one
+of the names below and the right shape, and none may be missing. Where versions spell a name differently, both are read.
 
-There convolutions have no biases before BatchNorm, and pictures are RGB.
+In mmpose convolutions before BatchNorm have no biases, and images are RGB.
 """
 
 import re
@@ -37,12 +37,12 @@ PREPROCESSOR = 'data_preprocessor.'
 
 
 def tensors(content: dict) -> State:
-    """The network's tensors in a file: mmpose's lie in its `state_dict`."""
+    """The network's tensors in a file, which mmpose keeps under `state_dict`."""
     return unwrap(content.get('state_dict', content))
 
 
 def by_own_names(content: dict, path: Path) -> State:
-    """The network's tensors in a file, by our names, be it mmpose's or of ours. Raises InputError as from_mmpose."""
+    """The network's tensors under our names, from mmpose's file or ours. Raises InputError as from_mmpose does."""
     weights = tensors(content)
     return from_mmpose(weights, path) if is_mmpose(weights) else weights
 

@@ -1,4 +1,4 @@
-"""A trained network as a function: pictures in, people's joints out.
+"""A trained network as a function: images in, people's joints out.
 
     from lib.deploy.predictor import PosePredictor
 
@@ -44,9 +44,9 @@ class PosePredictor:
 
     weights:    a checkpoint
     device:     'cpu' or 'cuda'
-    average:    take the moving average of its weights (SOLVER.EMA)
-    experiment: the folder of a config.py, for published checkpoints, which do not hold their configuration, or of a
-                network.py, for those of a network of the experiment's own
+    ema:        load the EMA of its weights (SOLVER.EMA)
+    experiment: a folder with a config.py, for published checkpoints, which do not contain their configuration, or with
+                a network.py, for checkpoints of an experiment's own network
 
     cfg: its configuration; joint_names: K of them; skeleton: pairs of joints
     Raises InputError for files that are unfit.
@@ -69,8 +69,8 @@ class PosePredictor:
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Keypoints (n, K, 2) in image pixels and scores (n, K), both float64, of the n people of every image.
 
-        images: (H, W, 3) uint8 BGR each; boxes: (n, 4) x, y, w, h in image pixels each; None: a person is a whole
-        image. Batches of TEST.IMS_PER_GPU people, whichever image they are in. Raises InputError for anything else.
+        images: (H, W, 3) uint8 BGR each; boxes: (n, 4) x, y, w, h in image pixels each; None: each image is
+        one person. People of all images share batches of TEST.IMS_PER_GPU. Raises InputError for anything else.
         """
         for image in images:
             _check_image(image)
@@ -96,10 +96,10 @@ class PosePredictor:
                 yield crop_person(image, center, scale, extension, self.cfg.INPUT_SHAPE, self.cfg.CODEC)
 
     def draw(self, image: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> None:
-        """Draws people onto their image, in place: a colour for each limb, and the fainter the less sure.
+        """Draws people onto their image, in place: a colour per limb, fainter for lower scores.
 
-        keypoints (n, K, 2) in image pixels, scores (n, K). How high peaks are at best is a matter of training, so
-        the highest of these people's is drawn solid and the others in proportion.
+        keypoints (n, K, 2) in image pixels, scores (n, K). How high peaks get depends on the training, so opacity is
+        relative to the highest of these peaks.
         """
         colours, peaks = limb_colours(len(self.skeleton)), scores - SCORE_OFFSET
         opacity = np.clip(peaks / peaks.max(initial=1e-6), MIN_OPACITY, 1)

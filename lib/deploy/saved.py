@@ -1,7 +1,4 @@
-"""A checkpoint as all that is needed: its file holds the experiment's configuration beside the weights.
-
-For the tools that take a model away: to predict, to export.
-"""
+"""Loads a network from a checkpoint, which holds its experiment's configuration beside the weights."""
 
 import logging
 from pathlib import Path
@@ -26,9 +23,9 @@ def load_experiment(
 ) -> tuple[EasyDict, nn.Module]:
     """The configuration and the network, in eval mode, of a checkpoint.
 
-    ema:        take the moving average of the weights (SOLVER.EMA) instead of the last ones
+    ema:        load the EMA of the weights (SOLVER.EMA) instead of the last ones
     experiment: see config_of
-    device:     where a network of an experiment's own is tried out, and left
+    device:     where the outputs of an experiment's own network are checked; it stays there
 
     Raises InputError for a file that is unfit, or has no configuration, or is of another codec's lengths or another
     network than the experiment.
@@ -49,17 +46,17 @@ def load_experiment(
 
 
 def load_network(cfg: EasyDict, build_model: BuildModel, state: dict, path: Path, ema: bool) -> nn.Module:
-    """What build_model makes of a configuration, with the weights of a checkpoint, or their EMA, from `path`."""
+    """The network that build_model returns for a configuration, with a checkpoint's weights or their EMA."""
     model = build_model(cfg)
     load_state(model, by_own_names(select_weights(state, path, ema), path), path)
     return model
 
 
 def config_of(state: dict, path: Path, experiment: Path | None) -> EasyDict:
-    """The configuration of a checkpoint of `path`: that of an experiment's folder, if one is given, else its own.
+    """The configuration of the checkpoint at `path`: its own, or that of an experiment's folder.
 
-    experiment: the folder of a config.py, for a file that does not hold its configuration, as published ones do not;
-                or of a network.py, which builds the network of a file that does
+    experiment: a folder with a config.py, for files without a configuration, such as the published ones; or with a
+                network.py, which builds the network of a file that has its configuration
     """
     if experiment is None:
         refuse_other_network(state, None, path)
@@ -77,17 +74,16 @@ def config_of(state: dict, path: Path, experiment: Path | None) -> EasyDict:
 
 
 def saved_config(state: dict, path: Path) -> EasyDict:
-    """The configuration that a checkpoint of `path` holds. Raises InputError if it has none, or one without sense."""
+    """The configuration stored in the checkpoint at `path`. Raises InputError if there is none, or an invalid one."""
     if isinstance(state.get('config'), dict):
         return _from_plain(state['config'], path)
     raise InputError(f'{path} does not say of which experiment it is: name it with --experiment exps/NAME')
 
 
 def _from_plain(content: dict, source: Path) -> EasyDict:
-    """The configuration that lib.config.to_plain made `content` of: keys that did not exist then have their defaults,
-    former ones their present names.
+    """The inverse of lib.config.to_plain: keys that are newer than the file get their defaults, former keys are renamed.
 
-    source: the file that it was read from. Raises InputError that names it if the content makes no sense.
+    source: the file that `content` was read from, for the InputError if it is invalid
     """
     try:
         dataset = content['DATASET']
@@ -112,7 +108,7 @@ def _update(cfg: dict, content: dict) -> None:
 
 
 def _rename(cfg: dict, old: list[str], new: list[str] | None) -> None:
-    """Moves a key, [section, name], where it is there; None: away."""
+    """Moves a key, [section, name], if it is there; new = None deletes it."""
     section, name = old
     if name in cfg[section]:
         value = cfg[section].pop(name)
