@@ -81,7 +81,7 @@ def saved_config(state: dict, path: Path) -> EasyDict:
 
 
 def _from_plain(content: dict, source: Path) -> EasyDict:
-    """The inverse of lib.config.to_plain: keys that are newer than the file get their defaults, former keys are renamed.
+    """The inverse of lib.config.to_plain. Keys newer than the file get their defaults; former keys are renamed.
 
     source: the file that `content` was read from, for the InputError if it is invalid
     """
