@@ -56,8 +56,11 @@ class DType:
             self.code = state[1] + self.code.lstrip('<>|=')
 
     def array(self, shape: tuple[int, ...], content: bytes, order: Literal['C', 'F'] = 'C') -> np.ndarray:
-        """Raises TypeError unless the content is bytes, and as many as the shape needs."""
-        return np.ndarray(shape, self.code, bytearray(memoryview(content)), order=order)
+        """Raises TypeError unless the content is bytes, ValueError unless there are as many as the shape needs."""
+        array = np.ndarray(shape, self.code, bytearray(memoryview(content)), order=order)
+        if array.nbytes != len(content):
+            raise ValueError(f'{len(content)} bytes for an array {shape} of {self.code}')
+        return array
 
 
 class Array:

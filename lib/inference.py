@@ -14,7 +14,7 @@ from cvpack.cuda_graph import CudaGraph
 from cvpack.logger import LOGGER
 from cvpack.precision import autocast
 from cvpack.prefetch import Prefetch
-from lib.datasets.joints import Records
+from lib.datasets.records import Records
 from lib.loader import test_loader
 from lib.models.normalize import Normalize, build_normalize, memory_format
 from lib.models.resnet import fold_batch_norm
@@ -92,18 +92,22 @@ class PoseEstimator(nn.Module):
         images = self.normalize(crops)
         with autocast(images.device.type, self.precision):
             if self.permutation is None:
-                return self.network(images).float()
+                return _full_precision(self.network(images))
             if images.device.type in FLIPS_TOGETHER:
                 heatmaps, mirrored = self.network(torch.cat([images, images.flip(-1)])).chunk(2)
             else:
                 heatmaps, mirrored = self.network(images), self.network(images.flip(-1))
-            return ((heatmaps + heatmap.mirror(mirrored, self.permutation)) / 2).float()
+            return _full_precision((heatmaps + heatmap.mirror(mirrored, self.permutation)) / 2)
 
     def forward(
         self, crops: torch.Tensor, center: torch.Tensor | None = None, scale: torch.Tensor | None = None
     ) -> torch.Tensor:
         """crops (N, H, W, 3) uint8 BGR -> (N, K, 3): x, y and score of each joint; center, scale: see Decoder."""
         return self.decode(self.heatmaps(crops), center, scale)
+
+
+def _full_precision(heatmaps: torch.Tensor) -> torch.Tensor:
+    return heatmaps.float() if heatmaps.dtype.itemsize < 4 else heatmaps
 
 
 def build_estimator(cfg: EasyDict, network: nn.Module, device: torch.device, half: bool = False) -> PoseEstimator:

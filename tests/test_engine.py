@@ -186,7 +186,7 @@ def test_a_moving_average_can_begin_when_a_run_goes_on(synthetic_coco, tmp_path,
     call(monkeypatch, engine.train, '-c', 'iter-8.pth', '--set', *more)
     printed = capsys.readouterr().out
     assert 'has no EMA of the weights: it starts here' in printed
-    assert 'was trained with another max_iter' in printed
+    assert 'was trained with another schedule: max_iter' in printed
     state = checkpoint.load(tmp_path / 'iter-16.pth')
     assert state['ema_updates'] == 8
     assert state['optimizer']['param_groups'][0]['weight_decay'] == 0.0

@@ -91,7 +91,8 @@ def _assign(cfg: EasyDict, assignment: str) -> None:
                 node[parent] = EasyDict()  # setdefault of older EasyDicts sets no attribute
             node = node.get(parent) if isinstance(node, dict) else None
         if not isinstance(node, dict) or (name not in node and not (is_own and name)):
-            now = f': it is now {FORMER[key]}' if FORMER.get(key) else ''
+            known = f'; known keys: {", ".join(sorted(node))}' if isinstance(node, dict) else ''
+            now = f': it is now {FORMER[key]}' if FORMER.get(key) else ', which was removed' if key in FORMER else known
             raise InputError(f'{option}: there is no key {shown(key)[1:-1]}{now}')
         node[name] = value
     except TypeError:  # EasyDict makes attributes of keys

@@ -14,7 +14,7 @@ from lib.config.experiment import FILE, OWN, folder_of, set_folder
 from lib.deploy.mmpose import by_own_names
 from lib.models.mspn import build_mspn
 from lib.models.own import BuildModel, check_outputs, network_of, refuse_other_network, remark_other_experiment
-from lib.models.weights import load_state, read, select_weights
+from lib.models.weights import load_state, read, select_weights, unwrap
 from lib.utils.codec import refuse_mixed_lengths
 
 
@@ -47,8 +47,10 @@ def load_experiment(
 
 def load_network(cfg: EasyDict, build_model: BuildModel, state: dict, path: Path, ema: bool) -> nn.Module:
     """The network that build_model returns for a configuration, with a checkpoint's weights or their EMA."""
-    model = build_model(cfg)
-    load_state(model, by_own_names(select_weights(state, path, ema), path), path)
+    model, weights = build_model(cfg), select_weights(state, path, ema)
+    if not unwrap(weights).keys() >= model.state_dict().keys():  # maybe mmpose's
+        weights = by_own_names(weights, path)
+    load_state(model, weights, path)
     return model
 
 

@@ -104,9 +104,9 @@ def format_metrics(metrics: dict[str, float]) -> dict[str, str]:
     return {name: f'{100 * value:.1f}' if value >= 0 else '-' for name, value in metrics.items()}
 
 
-def fractions(metrics: dict[str, float]) -> dict[str, float]:
-    """The metrics in 0 .. 1; earlier versions wrote PCKh in per cent."""
-    is_percent = max(metrics.values(), default=0) > 1
+def fractions(metrics: dict[str, float], is_earlier: bool) -> dict[str, float]:
+    """The metrics in 0 .. 1. is_earlier: a version wrote them that had PCKh, which has a Mean, in per cent."""
+    is_percent = is_earlier and 'Mean' in metrics
     return {name: value / 100 for name, value in metrics.items()} if is_percent else metrics
 
 

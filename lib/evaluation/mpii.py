@@ -44,7 +44,7 @@ class MpiiEvaluator(Evaluator):
         """Also writes pred_keypoints_mpii.mat: a struct array `pred` with, for each person, the image, the indices in
         the official annotations (0 where the json file lacks them) and structs `point`, pixels counted from 1.
         """
-        keypoints = _keypoints(rows)
+        keypoints = _keypoints(rows, len(self.dataset.joint_names))
         # A structured array becomes a MATLAB struct array; a list of dictionaries would become a cell array.
         points = np.zeros(keypoints.shape[:2], [('id', 'O'), ('x', 'O'), ('y', 'O')])
         points['id'] = np.arange(keypoints.shape[1])
@@ -61,6 +61,12 @@ class MpiiEvaluator(Evaluator):
         ground_truth = self.test_set.ground_truth
         if ground_truth is None:
             return None
+        joints = len(self.dataset.joint_names)
+        if joints != len(COUNTED):
+            raise InputError(
+                f'{self.test_set.ground_truth_file} has {len(COUNTED)} joints, DATASET.KEYPOINT.NAMES {joints}: '
+                'move the file away to test without metrics'
+            )
         metrics = pckh_of(head_errors(_keypoints(rows), ground_truth))
         return {name: -1.0 if np.isnan(value) else value for name, value in metrics.items()}
 
@@ -103,10 +109,10 @@ class MpiiEvaluator(Evaluator):
         return Resampled(METRICS, metrics, images.tolist(), (sha256(ground_truth),))
 
 
-def _keypoints(rows: Rows) -> np.ndarray:
-    """(n, 16, 2) float64: x and y in image pixels counted from 0."""
+def _keypoints(rows: Rows, joints: int = len(COUNTED)) -> np.ndarray:
+    """(n, joints, 2) float64: x and y in image pixels counted from 0."""
     keypoints = np.array([row['keypoints'] for row in rows], np.float64)
-    return keypoints.reshape(len(rows), len(COUNTED), 3)[..., :2]
+    return keypoints.reshape(len(rows), joints, 3)[..., :2]
 
 
 def _joints_section(errors: np.ndarray, joint_names: Sequence[str]) -> str:

@@ -94,7 +94,7 @@ def _counts(
     errors: np.ndarray, thresholds: Sequence[float], image: np.ndarray, images: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """An image's joints: (t, i, K) int64 those within each threshold, and (i, K) int64 those that are labelled."""
-    flags = [*(errors <= threshold for threshold in thresholds), np.isfinite(errors)]
+    flags = [*(errors <= threshold for threshold in thresholds), ~np.isnan(errors)]
     counts = np.zeros((len(flags), images, errors.shape[1]), np.int64)
     for count, flag in zip(counts, flags):
         np.add.at(count, image, flag)
@@ -109,7 +109,7 @@ def head_errors(keypoints: np.ndarray, ground_truth: MpiiGroundTruth) -> np.ndar
     corners = ground_truth.head_boxes
     sizes = HEAD_SIZE_FACTOR * np.linalg.norm(corners[:, 1] - corners[:, 0], axis=1)
     errors = np.linalg.norm(keypoints + 1 - ground_truth.joints, axis=2) / sizes[:, None]
-    return np.where(ground_truth.labelled, errors, np.nan)
+    return _of_labelled(errors, ground_truth.labelled)
 
 
 def box_errors(predictions: np.ndarray, joints: np.ndarray, visibility: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -119,4 +119,9 @@ def box_errors(predictions: np.ndarray, joints: np.ndarray, visibility: np.ndarr
     """
     longer = scale.max(axis=1, keepdims=True) * PIXELS_PER_SCALE
     errors = np.linalg.norm(predictions[..., :2] - joints, axis=2) / longer
-    return np.where(visibility > 0, errors, np.nan)
+    return _of_labelled(errors, visibility > 0)
+
+
+def _of_labelled(errors: np.ndarray, labelled: np.ndarray) -> np.ndarray:
+    """NaN where a joint is not labelled, and infinity where a labelled one has no finite error."""
+    return np.where(labelled, np.where(np.isfinite(errors), errors, np.inf), np.nan)

@@ -36,8 +36,9 @@ def write_results(
     scoring = Scoring(cfg.TEST.RESCORE, cfg.TEST.NMS, cfg.TEST.NMS_THRESHOLD, dataset.sigmas)
     rows = evaluator.rows(keypoints, scores, scoring)
     results = evaluator.write(rows, folder)
-    for line in evaluator.check_submission(results) if split == 'test' else ():
-        logger.info(line)
+    remarks = evaluator.check_submission(results) if split == 'test' else []
+    for remark in remarks:
+        logger.info(remark)
     if not (np.isfinite(keypoints).all() and np.isfinite(scores).all()):
         raise InputError(f'{results} holds predictions that are not finite: use another checkpoint')
     metrics = evaluator.evaluate(rows)
@@ -51,7 +52,10 @@ def write_results(
     write_json(folder / 'metrics.json', content)
     logger.info(f'{results}: {len(records)} people, boxes from {records.boxes_from}s, flip {cfg.TEST.FLIP}')
     if metrics is None:
-        logger.info(f'not evaluated: {dataset.root} has no ground truth for {split}; this file can be submitted')
+        file = evaluator.test_set.ground_truth_file
+        missing = f'{file} does not exist' if split == 'val' else f'{dataset.root} has no ground truth for {split}'
+        ending = '; this file can be submitted' if split == 'test' and not remarks else ''
+        logger.info(f'not evaluated: {missing}{ending}')
         return
     if records.boxes_from == 'annotation' and dataset.val_boxes:
         logger.info('tested on annotated boxes: not comparable with published metrics')

@@ -5,7 +5,8 @@ import numpy as np
 import torch
 from easydict import EasyDict
 
-from lib.datasets.joints import Records, TestSamples
+from lib.datasets.joints import TestSamples
+from lib.datasets.records import Records
 from lib.inference import PoseEstimator
 from lib.loader import dataset_of
 from lib.utils import heatmap

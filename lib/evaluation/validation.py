@@ -18,7 +18,7 @@ from cvpack.checkpoint_order import Saved, in_order
 from cvpack.errors import InputError
 from cvpack.files import atomic_write, read_json
 from cvpack.logger import TrainLog
-from lib.datasets.records import select
+from lib.datasets.records import Reader, Records, select
 from lib.evaluation.curves import LOSS, RATE, draw_curves, read_scalars
 from lib.evaluation.evaluator import evenly_spaced, format_metrics, fractions, rank
 from lib.evaluation.formats import EVALUATORS, evaluator_of
@@ -62,10 +62,9 @@ class Validation:
         if not len(self.records):
             raise InputError(f'VALIDATION.IMAGES = {images}: nobody is in these images: set more, or 0 for all')
         self.evaluator = self.people = None
+        people = dist.agree(lambda: _pictured(reader))
         if dist.is_main():
-            self.evaluator = evaluator
-            people = reader.test_set('val', gt_boxes=True).records
-            self.people = select(people, evenly_spaced(PICTURES, len(people)))
+            self.evaluator, self.people = evaluator, people
         self.output = Path(cfg.OUTPUT_DIR)
         self.folder = self.output / 'validation'
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -141,6 +140,12 @@ class Validation:
             file.write(json.dumps({'metric': self.main_metrics[0], 'rows': self.rows}, indent=1).encode())
 
 
+def _pictured(reader: Reader) -> Records:
+    """The people of the sample pictures."""
+    people = reader.test_set('val', gt_boxes=True).records
+    return select(people, evenly_spaced(PICTURES, len(people)))
+
+
 def check_validation(cfg: EasyDict) -> None:
     """Raises InputError, on every rank, if a test would refuse the validation annotations, so that training does not
     start with them. There may be none.
@@ -173,7 +178,7 @@ def read_rows(folder: Path, metric: str, batch: int = 1) -> list[dict[str, Any]]
         rows = [{**row, 'samples': int(row.get('samples', int(row['iteration']) * batch))} for row in content['rows']]
         for row in rows:
             float(row['metrics'][metric]), int(row['boxes'])
-            row['metrics'] = fractions(row['metrics'])
+            row['metrics'] = fractions(row['metrics'], is_earlier='figure' in content)
     except (KeyError, TypeError, ValueError):
         raise InputError(f'{file} does not hold validations by {metric}: {remedy}') from None
     by_samples = {row['samples']: row for row in rows}
@@ -201,4 +206,4 @@ def save_curves(trainer: Trainer, logger: logging.Logger) -> None:
     except OSError as error:
         logger.info(f'no {file.name}: {file} cannot be written ({error.strerror})')
     else:
-        logger.info(f'{file}: loss, learning rate and validation metric')
+        logger.info(f'{file}: loss, learning rate{" and validation metric" if rows else ""}')

@@ -12,7 +12,7 @@ COARSE_LEVEL_WEIGHT = 0.25
 class JointsL2Loss(nn.Module):
     """Mean squared error of heatmaps.
 
-    topk: 0: the mean over all joints; the target of joints that are occluded or unlabelled is empty
+    topk: 0: the mean over all joints; the target of joints that are occluded or unlabelled is empty, as published
           k: online hard keypoint mining (Chen et al., CVPR 2018): the mean over the k joints of each sample
              with the largest error; that of unlabelled joints is 0
     """

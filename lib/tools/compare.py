@@ -61,7 +61,7 @@ def read_run(path: Path, moved: Path | None) -> Run:
     ground_truth, results = moved or Path(content['truth']), path.parent / Path(content['results']).name
     # OKS has sigmas, PCKh has none.
     test = EVALUATORS['COCO' if content['sigmas'] else 'MPII'].resampled(path, content, ground_truth, results)
-    metrics = fractions(content['metrics'])
+    metrics = fractions(content['metrics'], is_earlier='VALIDATION' not in (content.get('config') or {}))
     reported = np.array([metrics.get(name, np.nan) for name in test.names], np.float64)
     reported[reported < 0] = np.nan
     now = test.metrics(np.ones(len(test.images), np.int64))

@@ -35,6 +35,8 @@ def run(
     """
     cfg, schedule, start = trainer.cfg, trainer.schedule, trainer.start
     plan = f'iterations {start + 1} to {schedule.max_iter}, warm-up to {schedule.warmup_iters}'
+    if start >= schedule.max_iter:
+        plan = f'all {schedule.max_iter} iterations are done'
     logger.info(f'{len(samples)} people to train on; {plan}')
     accumulate = cfg.SOLVER.ACCUM_STEPS
     loader = train_loader(cfg, samples, trainer.first, max(schedule.max_iter - start, 0) * accumulate)

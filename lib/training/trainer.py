@@ -152,9 +152,10 @@ class Trainer:
                 f'{self.samples_an_iteration} after iteration {self.start} of {self.schedule.max_iter}'
             )
         earlier = state.get('scheduler', {})
-        changed = [key for key, value in asdict(self.schedule).items() if earlier.get(key, value) != value]
+        now = asdict(self.schedule)
+        changed = [f'{key} {earlier[key]}, now {now[key]}' for key in now if earlier.get(key, now[key]) != now[key]]
         if changed:
-            logger.info(f'{path} was trained with another {", ".join(changed)}: continuing with {self.schedule}')
+            logger.info(f'{path} was trained with another schedule: {"; ".join(changed)}')
 
 
 def _captures_steps(cfg: EasyDict, device: torch.device) -> bool:

@@ -187,7 +187,7 @@ def _shifted_peaks(blurred: torch.Tensor, margin: int, shifts: Sequence[float]) 
 
 
 def _subpixel_peaks(blurred: torch.Tensor, margin: int) -> torch.Tensor:
-    """(x, y) (N, K, 2), in cells, of each map's peak: a Newton step from the highest cell on the log of the map, which
+    """(x, y) (N, K, 2), in cells, of each map's peak: a Taylor step from the highest cell on the log of the map, which
     for a Gaussian is quadratic, so that the step ends at its centre (Zhang et al.).
 
     blurred: maps with `margin` more cells on each side

@@ -131,13 +131,26 @@ def test_the_metric_that_tells_checkpoints_apart(form, worse, better, metric):
     assert validation.deciding_metric(ordered, names) == metric
 
 
-def test_rows_in_per_cent_count_as_they_were_meant(tmp_path):
-    """As earlier versions wrote MPII's; COCO's -1 means that there was nothing to measure."""
-    written = [{'Mean': 85.5, 'Mean@0.1': 0.5}, {'Mean': 0.9, 'Mean@0.1': 0.3}, {'Mean': 0.0, 'APM': -1}]
+@pytest.mark.parametrize(
+    ('key', 'written', 'meant'),
+    [
+        (
+            'figure',
+            [{'Mean': 0.8, 'Mean@0.1': 0.0}, {'Mean': 85.5}],
+            [{'Mean': 0.008, 'Mean@0.1': 0.0}, {'Mean': 0.855}],
+        ),
+        ('metric', [{'Mean': 0.8}, {'Mean': 0.855}], [{'Mean': 0.8}, {'Mean': 0.855}]),
+        ('figure', [{'AP': 0.8, 'APM': -1}], [{'AP': 0.8, 'APM': -1}]),
+    ],
+    ids=['MPII before', 'MPII now', 'COCO before'],
+)
+def test_rows_in_per_cent_count_as_they_were_meant(tmp_path, key, written, meant):
+    """Earlier versions, whose file has a `figure`, wrote PCKh in per cent; one row alone cannot tell."""
+    name = next(iter(written[0]))
     told = [{'iteration': i, 'boxes': 5, 'metrics': metrics} for i, metrics in enumerate(written)]
-    (tmp_path / 'validation.json').write_text(json.dumps({'figure': 'Mean', 'rows': told}))
-    found = [row['metrics'] for row in validation.read_rows(tmp_path, 'Mean')]
-    assert found == [pytest.approx({'Mean': 0.855, 'Mean@0.1': 0.005}), *written[1:]]
+    (tmp_path / 'validation.json').write_text(json.dumps({key: name, 'rows': told}))
+    found = [row['metrics'] for row in validation.read_rows(tmp_path, name)]
+    assert found == [pytest.approx(metrics) for metrics in meant]
 
 
 def test_the_best_of_an_ap_of_nothing(synthetic_coco, run, tmp_path, monkeypatch):

@@ -1,5 +1,5 @@
 """Bad settings, weights, checkpoints, boxes and machines: one line that names the thing and says what to do; exit
-code 2 and no traceback. tests/test_bad_data.py does the same for data sets.
+code 2 and no traceback. tests/datasets/test_annotation_files.py does the same for data sets.
 """
 
 import functools

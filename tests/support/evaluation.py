@@ -1,4 +1,4 @@
-"""Truths and detections for the tests of lib.analysis."""
+"""Truths and detections for the tests of lib.evaluation."""
 
 import json
 from pathlib import Path

@@ -215,6 +215,7 @@ def mpii_test(folder, seed: int, pixels: float, names=None, scale=100):
         'results': 'results.json',
         'truth': str(ground_truth),
         'sigmas': [],
+        'config': {} if scale == 1 else {'VALIDATION': {}},
     }
     (folder / 'metrics.json').write_text(json.dumps(content))
     return folder / 'metrics.json'
