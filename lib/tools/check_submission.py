@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(line)
     if len(faults) > EXAMPLES:
         print(f'and {len(faults) - EXAMPLES:,} more')
-    print(f'{args.file}: ' + (f'{len(faults):,} faults' if faults else 'can be submitted'))
+    print(f'{args.file}: ' + (f'{len(faults):,} faults' if faults else 'no faults' if remarks else 'can be submitted'))
     if faults:
         sys.exit(1)
 

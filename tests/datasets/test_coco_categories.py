@@ -120,7 +120,7 @@ def test_training_looks_at_what_its_test_would_refuse(case, synthetic_coco, tmp_
     root = coco_with(synthetic_coco, tmp_path / 'COCO', {GT: changed})
     settings = ['--set', *small(root, tmp_path / 'out')]
     error = refused(capsys, experiment(engine.train, monkeypatch), *settings)
-    names_all(error, root / GT, piece, 'a test would stop at this')
+    names_all(error, root / GT, piece, 'a test would fail')
     tested = refused(capsys, experiment(engine.test, monkeypatch), '--weights', 'not read', *settings)
     assert error.startswith(tested.rstrip())
     with pytest.raises(SystemExit) as stop:

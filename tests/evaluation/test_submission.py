@@ -52,7 +52,7 @@ def test_what_coco_takes(tmp_path, capsys):
     path, listing = coco_files(tmp_path, [ROW] * 21 + [{**ROW, 'image_id': 8}] * 20)
     check_submission.main([str(path), '--images', str(listing)])
     odd, last = capsys.readouterr().out.splitlines()
-    assert '1 images have more than 20 people (at most 21)' in odd and last.endswith('can be submitted')
+    assert '1 images have more than 20 people (at most 21)' in odd and last.endswith('no faults')
     path, _ = coco_files(tmp_path, [ROW] * 20)
     assert check_coco(path, listing, 17) == []
 
@@ -129,7 +129,7 @@ def test_what_mpii_takes(tmp_path, capsys):
     write_json(tmp_path / 'test.json', [{}, {}, {}])
     check_submission.main([str(mat(tmp_path, image_index=0)), '--people', str(tmp_path / 'test.json')])
     odd, last = capsys.readouterr().out.splitlines()
-    assert '1 people have no image_index and person_index' in odd and last.endswith('can be submitted')
+    assert '1 people have no image_index and person_index' in odd and last.endswith('no faults')
     (tmp_path / 'pred.mat').write_bytes(b'MATLAB 5.0 MAT-file')
     assert 'is not a submission for MPII' in faults_of(tmp_path / 'pred.mat')[0]
 

@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     add('--category', metavar='CLASS', help="boxes' category, a number or a name in the file (default: 1, people)")
     text = f'ignore boxes with a lower score (default: {DETECTOR_SCORE} for a detector, none for a file)'
     add('--min-score', type=float, metavar='S', help=text)
-    text = 'exps/NAME, for a published checkpoint or a network of its own'
+    text = "the experiment's folder, for a checkpoint without its configuration, or of the experiment's own network"
     add('--experiment', type=Path, metavar='DIR', help=text)
     add('--ema', action='store_true', help='the EMA of the weights (SOLVER.EMA)')
     add('--device', choices=('cpu', 'cuda'), help='default: cuda if available')

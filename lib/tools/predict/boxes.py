@@ -109,11 +109,11 @@ class BoxFile:
         unmatched = len(indices.pop(None, ()))
         which = 'people' if self.category == PERSON else f'category {self.category}'
         if not indices:
-            example = f' (the first: {key} {shown(rows.rows[0].get(key))})' if len(rows) else ''
+            if not len(rows):
+                raise InputError(f'{path} has no boxes of {which} ({left_out or "none at all"}): see --category')
+            example = f' (the first: {key} {shown(rows.rows[0].get(key))})'
             others = f' ({left_out})' if left_out else ''
-            raise InputError(
-                f'{path}: none of its {len(rows)} boxes of {which} is of the input{example}{others}: see --help'
-            )
+            raise InputError(f'{path}: none of its {len(rows)} boxes of {which} is of the input{example}{others}')
         if unmatched:
             print(f'{path}: {unmatched} boxes left out: their image is not in the input, or its name is ambiguous')
         if left_out:
