@@ -55,14 +55,15 @@ class Validation:
         file = reader.ground_truth_file('val')
         if not file.is_file():
             raise InputError(f'VALIDATION.PERIOD: the ground truth {file} does not exist: get it, or set 0')
-        evaluator = evaluator_of(reader.dataset, reader.test_set('val', gt_boxes=False))
+        test_set = reader.test_set('val', gt_boxes=False)
+        evaluator = evaluator_of(reader.dataset, test_set)
         if images:
             evaluator = evaluator.subset(images)
         self.records, self.main_metrics = evaluator.records, evaluator.main_metrics
         if not len(self.records):
             raise InputError(f'VALIDATION.IMAGES = {images}: nobody is in these images: set more, or 0 for all')
         self.evaluator = self.people = None
-        people = dist.agree(lambda: _pictured(reader))
+        people = dist.agree(lambda: _pictured(reader, test_set.records))
         if dist.is_main():
             self.evaluator, self.people = evaluator, people
         self.output = Path(cfg.OUTPUT_DIR)
@@ -140,9 +141,9 @@ class Validation:
             file.write(json.dumps({'metric': self.main_metrics[0], 'rows': self.rows}, indent=1).encode())
 
 
-def _pictured(reader: Reader) -> Records:
-    """The people of the sample pictures."""
-    people = reader.test_set('val', gt_boxes=True).records
+def _pictured(reader: Reader, records: Records) -> Records:
+    """The people of the sample pictures: of the records, or where these are a detector's, of the annotations."""
+    people = records if records.joints is not None else reader.test_set('val', gt_boxes=True).records
     return select(people, evenly_spaced(PICTURES, len(people)))
 
 
