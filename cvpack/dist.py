@@ -8,9 +8,7 @@ writes the files; the local rank determines the device.
 import argparse
 import contextlib
 import os
-import random
 import re
-import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -25,21 +23,11 @@ from cvpack.errors import CleanExit, InputError, PeerLost
 # Seconds.
 DEFAULT_TIMEOUT = 600
 POLL = 0.5
-# Below the ports of outgoing connections, one of which could take it first.
-FREE_PORTS = range(20000, 30000)
 # How gloo, nccl and the store report that the other side is gone.
 LOST = re.compile(r'timed? ?out|closed by peer|connection (reset|refused|closed)|broken pipe|nccl', re.IGNORECASE)
 
 # On GPUs, whose processes use nccl: the same processes, joined by gloo.
 _host_group: torch_dist.ProcessGroup | None = None
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on, for processes about to use it as MASTER_PORT."""
-    while True:
-        port = random.choice(FREE_PORTS)
-        with contextlib.suppress(OSError), socket.create_server(('127.0.0.1', port)):
-            return port
 
 
 def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:

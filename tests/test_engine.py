@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from cvpack import checkpoint
-from cvpack.dist import free_port
 from cvpack.files import read_json, write_json
 from cvpack.solver import scale_schedule
 from lib import engine
@@ -16,6 +15,7 @@ from lib.models.mspn import build_mspn
 from lib.training import Trainer
 from lib.training import run as training
 from tests.support.commands import call, run_script
+from tests.support.ports import free_port
 from tests.support.settings import earlier, fast_settings, load_config, tiny_settings
 
 EXPERIMENT = 'mspn.2xstg.coco'

@@ -10,7 +10,6 @@ import torch
 
 from cvpack import checkpoint
 from cvpack.batch_counters import FusedCounters
-from cvpack.dist import free_port
 from cvpack.errors import InputError, NotFinite
 from cvpack.files import read_json
 from cvpack.preemption import StopRequest
@@ -31,6 +30,7 @@ from lib.utils.codec import CODECS
 from lib.utils.heatmap import decode, encode, mirror
 from tests.support.commands import run_script
 from tests.support.networks import Level, steps
+from tests.support.ports import free_port
 from tests.support.settings import load_config, tiny_settings
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')

@@ -7,6 +7,7 @@ import torch
 
 from cvpack import checkpoint
 from cvpack.errors import InputError
+from tests.support.checkpoints import three_saved
 
 
 def test_checkpoints(tmp_path):
@@ -75,12 +76,7 @@ def test_a_full_disk_stops_no_training(tmp_path, monkeypatch):
 
 
 def test_the_best_is_spared(tmp_path):
-    writer = checkpoint.Writer(tmp_path, keep=1, report=pytest.fail)
-    for iteration in (1, 2, 3):
-        writer.save(iteration, {'iteration': iteration})
-        writer.wait()
-        if iteration == 1:
-            checkpoint.point(tmp_path / checkpoint.BEST, tmp_path / 'iter-1.pth')
+    writer = three_saved(tmp_path)
     assert checkpoint.iterations(tmp_path) == [1, 3]
     checkpoint.point(tmp_path / checkpoint.BEST, tmp_path / 'iter-3.pth')
     writer.save(4, {'iteration': 4})

@@ -16,7 +16,6 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cvpack import checkpoint
-from cvpack.dist import free_port
 from cvpack.files import read_json
 from cvpack.logger import TrainLog
 from cvpack.trainer import TrainStep
@@ -42,6 +41,7 @@ from lib.utils.heatmap import encode
 from lib.utils.transforms import crop_matrix
 from tests.support.checkpoints import assert_same_checkpoints
 from tests.support.commands import call, world
+from tests.support.ports import free_port
 from tests.support.settings import load_config, tiny_settings
 
 EXPERIMENT = 'mspn.2xstg.coco'

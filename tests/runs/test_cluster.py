@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cvpack.dist import free_port
 from lib.config import REPOSITORY
 from tests.support.campaign import TORCHRUN, compare_losses, compare_outputs
 from tests.support.jobs import Job, send, train_command, write_experiment
+from tests.support.ports import free_port
 
 ITERATIONS = 24
 SLURM = REPOSITORY / 'docs' / 'slurm.sh'

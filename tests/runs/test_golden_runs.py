@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from cvpack.dist import free_port
 from cvpack.files import read_json
 from lib import engine
 from lib.loader import train_samples
@@ -16,6 +15,7 @@ from lib.training import Trainer, build_schedule
 from lib.utils.transforms import AugmentationSample
 from tests.support.commands import call, run_script
 from tests.support.networks import fill
+from tests.support.ports import free_port
 from tests.support.settings import load_config
 
 # OpenCV 5 made them; the crops of 4 differ by some grey levels, which moves a few more joints.

@@ -16,6 +16,7 @@ from lib.datasets.description import COCO
 from lib.deploy.saved import load_experiment
 from lib.evaluation.validation import Validation
 from lib.models.mspn import build_mspn
+from tests.support.checkpoints import three_saved
 from tests.support.commands import call, refused
 from tests.support.prepare import fail, make_2014, make_2017, run
 from tests.support.settings import fast_settings, load_config
@@ -37,12 +38,7 @@ def full(*_, **__):
 
 @pytest.mark.usefixtures('no_links')
 def test_last_and_best_are_text_files(tmp_path):
-    writer = checkpoint.Writer(tmp_path, keep=1, report=pytest.fail)
-    for iteration in (1, 2, 3):
-        writer.save(iteration, {'iteration': iteration})
-        writer.wait()
-        if iteration == 1:
-            checkpoint.point(tmp_path / checkpoint.BEST, tmp_path / 'iter-1.pth')
+    writer = three_saved(tmp_path)
     writer.close()
     assert (tmp_path / 'iter-last.pth').read_text() == 'iter-3.pth\n'
     assert checkpoint.iterations(tmp_path) == [1, 3] and not list(tmp_path.glob('*.tmp'))

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from cvpack import checkpoint
-from cvpack.dist import free_port
 from cvpack.trainer import Outcome
 from lib import engine
 from lib.config import REPOSITORY, override
@@ -20,6 +19,7 @@ from lib.training import Trainer, build_schedule
 from lib.training import run as training
 from tests.support.checkpoints import assert_same_checkpoints
 from tests.support.commands import call, experiment, names_all, refused, stop_and_fail, world
+from tests.support.ports import free_port
 from tests.support.settings import fast_settings, load_config, tiny_settings
 
 EXPERIMENT = 'mspn.2xstg.coco'

@@ -11,7 +11,6 @@ import torch
 from easydict import EasyDict
 
 from cvpack import checkpoint, dist
-from cvpack.dist import free_port
 from cvpack.files import read_json
 from cvpack.solver import scale_schedule
 from lib import engine
@@ -21,6 +20,7 @@ from lib.models.mspn import build_mspn
 from lib.training import Trainer
 from tests.support.commands import stop_and_fail, world
 from tests.support.networks import OneLayer
+from tests.support.ports import free_port
 from tests.support.settings import fast_settings, load_config, tiny_settings
 
 EXPERIMENT = 'mspn.2xstg.coco'

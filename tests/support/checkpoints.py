@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from cvpack import checkpoint
@@ -16,3 +17,14 @@ def assert_same_checkpoints(one: Path, other: Path) -> None:
     for number, state in a['optimizer']['state'].items():
         for name, value in state.items():
             assert torch.equal(value, b['optimizer']['state'][number][name]), (number, name)
+
+
+def three_saved(folder: Path) -> checkpoint.Writer:
+    """A writer that keeps the newest and the best, after three iterations, of which the first is the best."""
+    writer = checkpoint.Writer(folder, keep=1, report=pytest.fail)
+    for iteration in (1, 2, 3):
+        writer.save(iteration, {'iteration': iteration})
+        writer.wait()
+        if iteration == 1:
+            checkpoint.point(folder / checkpoint.BEST, folder / 'iter-1.pth')
+    return writer
