@@ -17,20 +17,22 @@ install: .venv/installed
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable '.[dev]'
 	touch $@
 
-# A process a core; `python -m pytest` alone takes one.
+# A process a core, the long files first (tests/conftest.py); `python -m pytest` alone takes one process.
+PYTEST := -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST)
 
 # The fast tests with the lowest versions that requirements.txt allows: 3 GB to fetch, since PyPI has no CPU-only torch
 # of that age. All have wheels for Python 3.10 to 3.12.
 test-lowest: .venv-lowest/installed
-	.venv-lowest/bin/python -m pytest -m 'not slow'
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python $(PYTEST) -m 'not slow'
 
 .venv-lowest/installed: setup.py requirements.txt
 	$(PYTHON) -m venv .venv-lowest
 	echo '*' > .venv-lowest/.gitignore
 	sed 's/>=/==/' requirements.txt > .venv-lowest/lowest.txt
-	.venv-lowest/bin/python -m pip install --quiet $(PIP_ARGS) --constraint .venv-lowest/lowest.txt --editable . pytest==8.0
+	.venv-lowest/bin/python -m pip install --quiet $(PIP_ARGS) --constraint .venv-lowest/lowest.txt --editable . pytest==8.0 pytest-timeout pytest-xdist
 	touch $@
 
 # All measurements of a GPU, the most important first: make gpu ROOT=DATA MINUTES=8

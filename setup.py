@@ -4,6 +4,7 @@ from setuptools import find_packages, setup
 
 CURVES = ['matplotlib>=3.8']
 EVAL = ['faster-coco-eval>=1.8']
+TEST = ['pytest>=8', 'pytest-timeout>=2.3', 'pytest-xdist>=3.7']
 EXPORT = ['onnx>=1.17', 'onnxruntime>=1.19', 'safetensors>=0.4.3']
 
 setup(
@@ -16,7 +17,7 @@ setup(
     install_requires=(Path(__file__).parent / 'requirements.txt').read_text().split(),
     extras_require={
         'curves': CURVES,
-        'dev': ['pytest>=8', 'pytest-xdist>=3.5', 'ruff==0.17.*', 'mypy==2.4.*', *CURVES, *EVAL, *EXPORT],
+        'dev': [*TEST, 'ruff==0.17.*', 'mypy==2.4.*', *CURVES, *EVAL, *EXPORT],
         'eval': EVAL,
         'export': EXPORT,
     },

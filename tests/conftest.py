@@ -1,15 +1,26 @@
 """Shared by all tests: golden numbers, real data beside the repository, and networks to compare."""
 
+import gc
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cvpack.device import trim_memory
+from cvpack.preemption import SIGNALS
 from lib.config import REPOSITORY
 from lib.datasets.synthetic import write_dataset
 from tests.support import commands
 from tests.support.networks import OneLayer
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no process waits for another's last one."""
+    slow = {item.path for item in items if item.get_closest_marker('slow')}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope='session')
@@ -45,6 +56,26 @@ def synthetic_coco(tmp_path_factory) -> Path:
 def one_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     """`call` trains and tests this network instead of MSPN."""
     monkeypatch.setattr(commands, 'build_mspn', OneLayer)
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    """Whatever a test does to the handlers, the next one and its child processes find them as they were.
+
+    A run that was asked to stop leaves SIGTERM ignored, and children inherit that.
+    """
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True, scope='module')
+def memory_is_returned() -> Iterator[None]:
+    """Each file gives back what its tests freed: training makes malloc keep it for the process's next step."""
+    yield
+    gc.collect()
+    trim_memory()
 
 
 @pytest.fixture(autouse=True)

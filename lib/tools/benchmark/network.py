@@ -6,6 +6,7 @@ import multiprocessing
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from types import FrameType
 from typing import Any
 
@@ -95,8 +96,9 @@ def step(options: Options) -> Iterator[Row]:
 
 def _peak_memory(options: Options, efficient: bool) -> float:
     """GB at the peak of a few steps, in a process of its own: a peak never falls, and exec passes it on."""
-    with multiprocessing.get_context('forkserver').Pool(1) as pool:
-        return pool.apply(_run_and_measure, (options, efficient))
+    # Not a Pool, which ends its process by SIGTERM: where that is ignored, it would wait forever.
+    with ProcessPoolExecutor(1, multiprocessing.get_context('forkserver')) as process:
+        return process.submit(_run_and_measure, options, efficient).result()
 
 
 def _run_and_measure(options: Options, efficient: bool) -> float:
