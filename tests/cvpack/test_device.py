@@ -21,7 +21,7 @@ def resident():
     return int(open('/proc/self/statm').read().split()[1])
 
 configure_device(torch.device('cpu'), spare_memory={spare_memory})
-for _ in range(12):
+for _ in range(50):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(2**24)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
