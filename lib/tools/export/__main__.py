@@ -145,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--output', type=Path, required=True, metavar='FILE', help='what to write')
     parser.add_argument('--with-decode', action='store_true', help='joints instead of heatmaps')
     parser.add_argument('--half', action='store_true', help='float16 inside; inputs and outputs keep their types')
-    parser.add_argument('--ema', action='store_true', dest='ema', help='the EMA of the weights (SOLVER.EMA)')
+    parser.add_argument('--ema', action='store_true', help='the EMA of the weights (SOLVER.EMA)')
     parser.add_argument(
         '--experiment',
         type=Path,
