@@ -11,6 +11,7 @@ import torch
 
 from cvpack.files import read_json
 from lib.config import REPOSITORY
+from lib.tools.benchmark import network
 from lib.tools.benchmark.__main__ import DEFAULT, main
 from lib.tools.benchmark.measure import Row, compare, one_thread, take_turns
 
@@ -92,10 +93,28 @@ def test_a_few_sections(capsys, tmp_path):
         assert f'{row["name"]}' in printed
 
 
+class Slow:
+    """Options whose process takes its time, once it has measured, before it waits for more work."""
+
+    def __del__(self) -> None:
+        time.sleep(1)
+
+
+def measure_nothing(options: Slow, efficient: bool) -> float:
+    return 1.5
+
+
+@pytest.mark.timeout(100)
+def test_memory_is_measured_where_sigterm_is_ignored(monkeypatch):
+    """Child processes inherit that, and a Pool that ends one by SIGTERM before it waits for work waits forever."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    monkeypatch.setattr(network, '_run_and_measure', measure_nothing)
+    assert network._peak_memory(Slow(), True) == 1.5
+
+
 @pytest.mark.slow
 def test_all_sections(synthetic_coco, tmp_path):
-    """The command as a user runs it, where SIGTERM is ignored. Slow: it trains the full-size network in processes."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # children inherit it; a pool would wait for its processes forever
+    """The command as a user runs it. Slow: it trains the full-size network and starts a dozen processes."""
     file = tmp_path / 'rows.json'
     options = {'--repeats': 1, '--stages': 1, '--batch': 2, '--device': 'cpu', '--root': synthetic_coco, '--json': file}
     arguments = [str(part) for option in options.items() for part in option]
