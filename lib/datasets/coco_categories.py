@@ -24,7 +24,7 @@ def check_joint_names(content: dict, path: Path, names: Sequence[str], report: R
 
     Checks the category of people and all others that have labelled annotations.
     """
-    if explanation := _category_per_joint(content, path):
+    if explanation := category_per_joint(content, path):
         report(Issue.CATEGORY, explanation)
         return
     used = {PERSON, *_joint_lengths(content)}
@@ -35,7 +35,7 @@ def check_joint_names(content: dict, path: Path, names: Sequence[str], report: R
         if category not in used:
             continue
         which = 'its category' if category == PERSON else f'its category {category}'
-        theirs, ours = list(map(_plain, told)), list(map(_plain, names))
+        theirs, ours = list(map(plain_name, told)), list(map(plain_name, names))
         moved = (i for i, (a, b) in enumerate(zip(theirs, ours)) if a != b and (a in ours or b in theirs))
         if len(told) != len(names):
             text = f'{which} has {len(told)} joints, but DATASET.KEYPOINT.NUM = {len(names)}'
@@ -47,7 +47,7 @@ def check_joint_names(content: dict, path: Path, names: Sequence[str], report: R
             report(Issue.NAMES, f'{path}: {which} has a joint {shown(other)}, which the configuration does not name')
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """A joint's name without case and separators: Right Hip, right_hip and rightHip are the same."""
     return re.sub(r'[\W_]+', '', name).lower() or name
 
@@ -88,7 +88,7 @@ def _joint_lengths(content: dict) -> dict[float, set[int]]:
     return lengths
 
 
-def _category_per_joint(content: dict, path: Path) -> str | None:
+def category_per_joint(content: dict, path: Path) -> str | None:
     """The message for a file in which every joint is a category of its own; None for other files."""
     lengths = _joint_lengths(content)
     if len(lengths) < 2 or any(own != {3} for own in lengths.values()):
@@ -115,7 +115,7 @@ def of_people(rows: Rows, content: dict, every: bool = False) -> Rows:
     others = labelled & ~is_person
     if not others.any():
         return rows.only(is_person)
-    explanation = _category_per_joint(content, rows.path)
+    explanation = category_per_joint(content, rows.path)
     if explanation:
         rows.report(Issue.CATEGORY, explanation)
         return rows.only(is_person)

@@ -75,14 +75,14 @@ def _compare_group(group: Group, indices: np.ndarray, pictures: list[Picture], r
             width, height = sizes[i]
             report(issue, f'{group.rows.label(indices[i])}: {what} in an image of {width} x {height} pixels')
 
-    unit_box, unit_joints = _unit_boxes(boxes), _unit_joints(positions, labelled)
+    unit_box, all_unit = unit_boxes(boxes), unit_joints(positions, labelled)
     tell(Issue.RATIOS, unit_box)
-    tell(Issue.RATIOS, labelled & (unit_joints & ~unit_box)[:, None])
-    in_pixels = ~(unit_box | unit_joints)
+    tell(Issue.RATIOS, labelled & (all_unit & ~unit_box)[:, None])
+    in_pixels = ~(unit_box | all_unit)
     labelled &= in_pixels[:, None]
     if 'bbox' in group.rows.rows[0]:  # MPII's boxes come from a centre and a scale
         # The labels may be for the upright or the stored pixels.
-        tell(Issue.CORNERS, in_pixels & _corners(boxes, positions, labelled, np.maximum(sizes, stored)))
+        tell(Issue.CORNERS, in_pixels & corners(boxes, positions, labelled, np.maximum(sizes, stored)))
     missed = ((boxes[:, :2] + boxes[:, 2:] <= 0) | (boxes[:, :2] >= sizes)).any(axis=1)
     at_zero = labelled & (positions == 0).all(axis=2)
     tell(Issue.BOX_OUTSIDE, missed)
@@ -91,19 +91,19 @@ def _compare_group(group: Group, indices: np.ndarray, pictures: list[Picture], r
     tell(Issue.FAR, _far(boxes, positions, labelled & ~at_zero & ~missed[:, None]))
 
 
-def _unit_boxes(boxes: np.ndarray) -> np.ndarray:
+def unit_boxes(boxes: np.ndarray) -> np.ndarray:
     """(n,) bool: boxes within 0 to 1 that are not integers."""
     return (np.abs(boxes) <= 1).all(axis=1) & (boxes % 1 != 0).any(axis=1)
 
 
-def _unit_joints(positions: np.ndarray, labelled: np.ndarray) -> np.ndarray:
+def unit_joints(positions: np.ndarray, labelled: np.ndarray) -> np.ndarray:
     """(n,) bool: people whose labelled joints are all within 0 to 1 (MPII: -1 to 0) and not all integers."""
     within = (np.abs(positions) <= 1).all(axis=2)
     fractional = (positions % 1 != 0).any(axis=2)
     return (within | ~labelled).all(axis=1) & (fractional & labelled).any(axis=1)
 
 
-def _corners(boxes: np.ndarray, positions: np.ndarray, labelled: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+def corners(boxes: np.ndarray, positions: np.ndarray, labelled: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """(n,) bool: boxes that make sense only as corners; none if there are few of them."""
     low, corner, high = boxes[:, :2], boxes[:, 2:], boxes[:, :2] + boxes[:, 2:]
     slack = IMAGE_SLACK * sizes

@@ -1,0 +1,185 @@
+"""Writes the experiment of a data set of one's own: config.py with all in plain sight, train.py and test.py."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lib.datasets.description import Description
+from lib.tools.prepare.own.settings import Settings
+
+WIDTH = 120
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What config.py says.
+
+    notes:   field of the description -> the comment above it
+    flip:    why images are not mirrored; '': they are
+    half:    why there is no half-body augmentation; '': there is
+    cpu:     there was no GPU when it was written
+    weight:  the checkpoint to fine-tune from; '': the ImageNet ResNet
+    model:   its MODEL settings
+    """
+
+    name: str
+    description: Description
+    settings: Settings
+    notes: dict[str, str]
+    flip: str
+    half: str
+    cpu: bool
+    weight: str = ''
+    model: tuple[tuple[str, object], ...] = (('STAGE_NUM', 2),)
+
+    @property
+    def stages(self) -> int:
+        """Of the network."""
+        return int(str(dict(self.model)['STAGE_NUM']))
+
+    @property
+    def folder(self) -> str:
+        """The experiment's name, mspn.2xstg.horses."""
+        return f'mspn.{self.stages}xstg.{self.name}'
+
+
+def experiment_files(experiment: Experiment) -> dict[str, bytes]:
+    """Name -> content of the experiment's files."""
+    height, width = experiment.settings.input_shape
+    what = f'{experiment.stages}-stage MSPN on {experiment.name}, {height}x{width}'
+    return {
+        'config.py': _config(experiment, what).encode(),
+        'train.py': SCRIPT.format(
+            does=f'Train {what}',
+            options='',
+            expect=f'Expect a line every 20 iterations and iter-N.pth files in model_logs/<user>/{experiment.folder}.',
+            function='train',
+        ).encode(),
+        'test.py': SCRIPT.format(
+            does=f'Test {what}',
+            options=' -i last',
+            expect="Expect COCO's ten metrics under the sigmas in config.py, PCK at 0.1 and 0.05 of the bounding box,\n"
+            'and test_dir/iter-N in the output folder.',
+            function='test',
+        ).encode(),
+    }
+
+
+SCRIPT = '''"""{does}.
+
+    python {function}.py{options}
+
+{expect}
+"""
+
+from config import cfg
+from lib.engine import {function}
+from lib.models.mspn import build_mspn
+
+if __name__ == '__main__':
+    {function}(cfg, build_mspn)
+'''
+
+
+def _config(experiment: Experiment, what: str) -> str:
+    """The text of config.py."""
+    lines = [
+        f'"""{what}.\n\npython train.py\n"""\n',
+        'from pathlib import Path\n',
+        'from lib.config import coco_defaults, finalize',
+        'from lib.datasets.description import Description\n',
+        *_description(experiment),
+        '',
+        f'cfg = coco_defaults({CONSTANT})',
+        *(f'cfg.MODEL.{key} = {value!r}' for key, value in experiment.model),
+        *_input(experiment),
+        *_augmentation(experiment),
+        *_schedule(experiment),
+        'finalize(cfg, __file__)',
+    ]
+    return '\n'.join(lines) + '\n'
+
+
+CONSTANT = 'DATA'
+
+
+def _description(experiment: Experiment) -> list[str]:
+    description = experiment.description
+    root = f'Path({str(description.root)!r})'
+    lines = [f'{CONSTANT} = Description(', f'    name={description.name!r},', f'    root={root},']
+    for field in (
+        'images',
+        'train_json',
+        'val_json',
+        'joint_names',
+        'flip_pairs',
+        'upper_body_ids',
+        'skeleton',
+        'sigmas',
+    ):
+        if note := experiment.notes.get(field):
+            lines += textwrap.wrap(note, WIDTH, initial_indent='    # ', subsequent_indent='    # ')
+        lines += _field(field, getattr(description, field))
+    return [*lines, ')']
+
+
+def _field(name: str, value: object) -> list[str]:
+    """A field, in as many lines as it takes."""
+    line = f'    {name}={value!r},'
+    if len(line) <= WIDTH or not isinstance(value, tuple):
+        return [line]
+    entries = [f'{entry!r},' for entry in value]
+    return [f'    {name}=(', *_filled(entries, ' ' * 8), '    ),']
+
+
+def _filled(entries: Sequence[str], indent: str) -> list[str]:
+    """Entries in lines; none is broken in two, whatever blanks are in it."""
+    lines = [indent + entries[0]]
+    for entry in entries[1:]:
+        if len(lines[-1]) + 1 + len(entry) > WIDTH:
+            lines.append(indent + entry)
+        else:
+            lines[-1] += f' {entry}'
+    return lines
+
+
+def _input(experiment: Experiment) -> list[str]:
+    settings = experiment.settings
+    return [
+        '',
+        f'# {settings.shape_reason}. The kernels are the published ones, scaled with the input.',
+        f'cfg.INPUT_SHAPE = {list(settings.input_shape)}  # height, width',
+        f'cfg.DATASET.TRAIN.GAUSSIAN_KERNELS = {list(settings.kernels)}',
+        f'cfg.LOSS.TOPK = {settings.topk}  # hard joints, of {len(experiment.description.joint_names)}',
+    ]
+
+
+def _augmentation(experiment: Experiment) -> list[str]:
+    lines = []
+    if experiment.flip:
+        lines += ['', f'# Images are not mirrored: {experiment.flip}.']
+        lines += ['cfg.DATASET.TRAIN.PROB_FLIP = 0.0', 'cfg.TEST.FLIP = False']
+    if experiment.half:
+        lines += [
+            '',
+            f'# No crops of the upper or lower half: {experiment.half}.',
+            'cfg.DATASET.TRAIN.PROB_HALF_BODY = 0.0',
+        ]
+    return lines
+
+
+def _schedule(experiment: Experiment) -> list[str]:
+    settings, lines = experiment.settings, ['']
+    if experiment.weight:
+        lines += [f'cfg.MODEL.WEIGHT = {experiment.weight!r}', '']
+    if experiment.cpu:
+        lines += ["# There was no GPU when this was written: 'cuda' trains on one.", "cfg.MODEL.DEVICE = 'cpu'", '']
+    return [
+        *lines,
+        f'# {settings.length_reason}; on n GPUs a nth of the iterations.',
+        'cfg.SOLVER.REFERENCE_GPUS = 1',
+        f'cfg.SOLVER.MAX_ITER = {settings.max_iter}',
+        f'cfg.SOLVER.CHECKPOINT_PERIOD = {settings.checkpoint_period}',
+        f'cfg.SOLVER.WARMUP_ITERS = {settings.warmup_iters}  # a fortieth, as published',
+        'cfg.VALIDATION.PERIOD = 1  # test at every checkpoint; iter-best.pth is the best one',
+    ]
