@@ -65,8 +65,12 @@ def _images(rows: list[Row], path: Path, repairs: Repairs) -> tuple[list[ListedI
     positions: dict[str, int] = {}
     for where, row in rows:
         name = _name(row)
-        if name is None or row.get('id') is None:
-            raise InputError(f'{where}: {"id" if name else "file_name"} is missing: correct or remove it')
+        if name is None:
+            raise InputError(
+                f'{where}: file_name = {shown(row.get("file_name"))} should be a text: correct or remove it'
+            )
+        if row.get('id') is None:
+            raise InputError(f'{where}: id is missing: correct or remove it')
         earlier = positions.setdefault(as_key(row['id']), len(images))
         if earlier == len(images):
             images.append(ListedImage(name, where, _size(row), row['id']))
@@ -108,7 +112,7 @@ def _labelled(rows: list[Row], repairs: Repairs) -> Iterator[Row]:
 
 def _instance(row: dict, image: int, joints: int, where: str, repairs: Repairs) -> Instance:
     """An annotation as it stands, in numbers; NaN where it has none."""
-    values = row['keypoints']
+    values = [*row['keypoints']]
     if all(isinstance(entry, list) for entry in values):  # a list a joint
         values = [value for entry in values for value in entry]
     if len(values) == 2 * joints:
@@ -120,6 +124,9 @@ def _instance(row: dict, image: int, joints: int, where: str, repairs: Repairs) 
             f'{where}: keypoints has {len(values)} entries, should have {3 * joints} (x, y, visibility of {joints} '
             'joints): correct or remove it'
         )
+    if any(isinstance(v, bool) for v in values[2::3]):
+        repairs.tell('instances whose visibility is true or false: 1 or 0', where)
+        values[2::3] = [int(v) if isinstance(v, bool) else v for v in values[2::3]]
     keypoints = numbers(values, 'keypoints', where).reshape(joints, 3)
     labelled = [place for i in range(joints) if keypoints[i, 2] > 0 for place in values[3 * i : 3 * i + 2]]
     box, area = row.get('bbox'), row.get('area')

@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -66,9 +66,26 @@ def prepare_own(
     taken = check_pretrained(experiment) if pretrained else ''
     _say(splits, how, repairs)
     folder = experiments / experiment.folder
-    _write(splits, experiment, files.folder, target, folder)
-    _check(folder, target)
+    with _taken_back(target, folder):
+        _write(splits, experiment, files.folder, target, folder)
+        _check(folder, target)
     print('\n'.join(filter(None, [taken, *_next_commands(folder)])))
+
+
+@contextlib.contextmanager
+def _taken_back(*folders: Path) -> Iterator[None]:
+    """Removes what was written to these folders if it turns out to be invalid, so that the next try is not hindered."""
+    before = {path for folder in folders for path in (folder, *folder.glob('*'))}
+    before = {path for path in before if os.path.lexists(path)}
+    try:
+        yield
+    except InputError:
+        for folder in folders:
+            for path in {*folder.glob('*')} - before:
+                path.unlink()
+            if folder.exists() and folder not in before:
+                folder.rmdir()
+        raise
 
 
 def _read(
@@ -104,14 +121,9 @@ def _write(splits: dict[str, Export], experiment: Experiment, images: Path, targ
         data[JSON[key]] = as_json(to_json(export, names[0] if len(names) == 1 else experiment.name)), counts
     link = target / 'images'
     refuse_others({target / key: content for key, (content, _) in data.items()})
-    linked = os.path.lexists(link)
-    if not linked:
-        target.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(OSError, NotImplementedError):
-            link.symlink_to(images.resolve(), target_is_directory=True)
-            linked = True
-    if linked:
-        print(f'{link}: {place(link, images)}')
+    target.mkdir(parents=True, exist_ok=True)
+    if done := _link(link, images):
+        print(f'{link}: {done}')
     else:
         print(f'{link} cannot be a link: config.py names {images.resolve()} instead')
         description = dataclasses.replace(experiment.description, images=str(images.resolve()))
@@ -123,6 +135,17 @@ def _write(splits: dict[str, Export], experiment: Experiment, images: Path, targ
         print(f'{path}: {place(path, content)}')
 
 
+def _link(link: Path, folder: Path) -> str:
+    """Links a folder, and returns what was done; '' where there are no links. Raises InputError if something is there."""
+    if not os.path.lexists(link):
+        try:
+            link.symlink_to(folder.resolve(), target_is_directory=True)
+        except (OSError, NotImplementedError):
+            return ''
+        return f'linked to {folder}'
+    return place(link, folder)
+
+
 def _check(folder: Path, target: Path) -> None:
     """Checks what was written and draws a sheet. Raises InputError if training would stop at it."""
     cfg = run_config(folder)
@@ -130,8 +153,8 @@ def _check(folder: Path, target: Path) -> None:
     print(findings.table(found_only=True) or f'check_data: nothing wrong with {target}')
     if fatal := findings.count(fatal=True):
         raise InputError(
-            f'{target}: training would stop at the {fatal:,} findings above: correct them in the export, remove '
-            f'{target} and {folder}, and run this again'
+            f'{target}: training would stop at the {fatal:,} findings above, so nothing was written: correct them in '
+            'the export'
         )
     draw_sheet(cfg, target / 'sheet.jpg')
 

@@ -74,7 +74,7 @@ def _flip_pairs(joints: Joints, notes: dict[str, str], repairs: Repairs) -> Pair
 
 def _sigmas(splits: dict[str, Export], measure: bool, notes: dict[str, str], repairs: Repairs) -> tuple[float, ...]:
     sigmas, others = sigmas_by_name(splits['train'].joints.names)
-    notes['sigmas'] = f"COCO's where it has the joint; their mean, {DEFAULT_SIGMA}, for {len(others)} others."
+    notes['sigmas'] = f"COCO's where it has the joint; their mean, {DEFAULT_SIGMA}, for the {len(others)} others."
     if not others:
         notes['sigmas'] = "COCO's."
     if not measure:

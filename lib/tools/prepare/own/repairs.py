@@ -24,7 +24,7 @@ ROUNDING = 1
 def numbers(values: Sequence[Any], field: str, where: str) -> np.ndarray:
     """(n,) float64; null is NaN. Raises InputError for anything else that is not a number."""
     for i, value in enumerate(values):
-        if value is not None and not isinstance(value, (int, float)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise InputError(f'{where}: {field}[{i}] = {shown(value)} should be a number: correct or remove it')
     return np.array([math.nan if value is None else min(max(value, -1e300), 1e300) for value in values], np.float64)
 
@@ -131,9 +131,10 @@ def repair_boxes(export: Export, reading: str | None, repairs: Repairs) -> None:
     kept = []
     for instance in export.instances:
         if problem := 'as asked for' if reading == 'joints' else _problem(instance, repairs):
+            if np.isclose(instance.area, instance.box[2:].prod(), atol=1):
+                instance.area = math.nan  # it was that of the box
             size = np.array(export.images[instance.image].size)
             instance.box = box_of_joints(instance.keypoints[instance.labelled, :2], size)
-            instance.area = math.nan
             repairs.tell(f'boxes from the joints, {problem}; margin: {MARGIN:.0%} of the longer side', instance.where)
         if not (instance.box[2:] > 0).all():
             repairs.tell('instances without a box whose joints lie in one point left out', instance.where)

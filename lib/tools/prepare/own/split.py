@@ -21,40 +21,47 @@ def choose_val(names: Sequence[str], ratio: float, folder: Path) -> tuple[set[st
 
     names: paths below the folder; ratio: of the images, for val
     """
-    groups: list[list[str]] = [*_groups(names, folder).values()]
     wanted = min(max(round(ratio * len(names)), 1), len(names) - 1)
+    groups = _groups(names, folder, int(MAX_EXCESS * wanted))
     val: set[str] = set()
     for index in np.random.default_rng(SEED).permutation(len(groups)):
         if len(val) < wanted and len(val) + len(groups[index]) <= MAX_EXCESS * wanted:
             val.update(groups[index])
     if val:
-        return val, f'from {len(groups):,} films or images without running numbers, seed {SEED}'
-    # A few long films: the end of the shortest that is longer than that.
-    own = sorted(groups[np.argmin([*map(len, groups)])], key=_number)
+        films = sum(len(group) > 1 for group in groups)
+        singles = f'{len(groups) - films:,} images (seed {SEED})'
+        return val, f'chosen from {films:,} films and {singles}' if films else f'chosen from {singles}'
+    # A few long films: the end of the shortest.
+    own = sorted(groups[np.argmin([*map(len, groups)])], key=_numbers)
     wanted = min(wanted, len(own) - 1)
-    if _is_film([_number(name)[-1] for name in own]):
-        return set(own[-wanted:]), f'the last {wanted:,} of {len(own):,} images named like {own[0]}, as if of one film'
-    chosen = np.random.default_rng(SEED).choice(own, wanted, replace=False)
-    return set(chosen.tolist()), f'from {len(own):,} images, whose numbers have gaps (if they are a film, give --val)'
+    return set(own[-wanted:]), f'the last {wanted:,} of {len(own):,} images named like {own[0]}, as if of one film'
 
 
-def _is_film(numbers: Sequence[int]) -> bool:
-    """Whether most steps between rising numbers are the same."""
-    _, counts = np.unique(np.diff(numbers), return_counts=True)
-    return counts.max() > len(numbers) / 2
+def _groups(names: Sequence[str], folder: Path, longest: int) -> list[list[str]]:
+    """The names that have to stay on one side.
 
-
-def _groups(names: Sequence[str], folder: Path) -> dict[object, list[str]]:
-    """The names that have to stay on one side."""
+    longest: images with running numbers that are more are single ones if their numbers have gaps, as ids do
+    """
     sizes = {name: (folder / name).stat().st_size for name in names}
     often = Counter(sizes.values())
-    groups: dict[object, list[str]] = defaultdict(list)
-    film_of: dict[object, object] = {}
+    film_of: dict[str, tuple[str, str]] = {}  # by content: copies are in the first one's
+    films: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for name in sorted(names):
         # Only files of equal size can have equal content.
         content = sha256(folder / name) if often[sizes[name]] > 1 else name
-        groups[film_of.setdefault(content, film(name))].append(name)
+        films[film_of.setdefault(content, film(name))][content].append(name)
+    groups = []
+    for copies in films.values():
+        own = [name for same in copies.values() for name in same]
+        groups += [own] if len(own) <= longest or _are_frames(own) else [*copies.values()]
     return groups
+
+
+def _are_frames(names: list[str]) -> bool:
+    """Whether most steps between rising numbers are the same."""
+    last = sorted(_numbers(name) for name in names)
+    _, counts = np.unique(np.diff([numbers[-1] for numbers in last]), return_counts=True)
+    return counts.max() > len(names) / 2
 
 
 def film(name: str) -> tuple[str, str]:
@@ -63,6 +70,6 @@ def film(name: str) -> tuple[str, str]:
     return str(path.parent), re.sub(r'\d+', '#', COPY.sub('', path.stem))
 
 
-def _number(name: str) -> tuple[int, ...]:
+def _numbers(name: str) -> tuple[int, ...]:
     """The numbers in a name, by which frame 10 follows frame 9."""
     return tuple(map(int, re.findall(r'\d+', COPY.sub('', name.rpartition('.')[0])))) or (0,)
