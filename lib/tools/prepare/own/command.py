@@ -50,7 +50,7 @@ def prepare_own(
     """
     target, repairs = target or home() / 'dataset' / name, Repairs()
     files = ImageFiles(images or annotations[0].parent)
-    exports = _read(annotations, val, files.folder, category, repairs)
+    exports = _read(annotations, val, files, category, repairs)
     for export in [export for own in exports.values() for export in own]:
         resolve_images(export, files, repairs)
         repair_joints(export, repairs)
@@ -60,8 +60,7 @@ def prepare_own(
             raise InputError(f'{export.path}: all instances were left out:\n' + '\n'.join(repairs.lines()))
     merged = {key: merge(own, repairs) for key, own in exports.items()}
     splits, how = split(merged['train'], merged.get('val'), val_share, files)
-    if category:
-        drop_unused_joints(splits, repairs)
+    drop_unused_joints(splits, repairs)
     experiment = describe(splits, name, target, sigmas, pretrained, device, repairs)
     taken = check_pretrained(experiment) if pretrained else ''
     _say(splits, how, repairs)
@@ -89,14 +88,14 @@ def _taken_back(*folders: Path) -> Iterator[None]:
 
 
 def _read(
-    annotations: Sequence[Path], val: Path | None, folder: Path, category: Sequence[str], repairs: Repairs
+    annotations: Sequence[Path], val: Path | None, files: ImageFiles, category: Sequence[str], repairs: Repairs
 ) -> dict[str, list[Export]]:
     """The exports of each split that has files of its own."""
     exports: dict[str, list[Export]] = {}
     for key, paths in (('train', annotations), ('val', [val] if val else [])):
         for path in paths:
             found = {key: read_coco(path, category, repairs)} if not is_yolo(path) else None
-            for split_name, export in (found or read_yolo(path, folder, category, repairs)).items():
+            for split_name, export in (found or read_yolo(path, files, category, repairs)).items():
                 exports.setdefault(split_name if key == 'train' else key, []).append(export)
     return exports
 
@@ -136,7 +135,10 @@ def _write(splits: dict[str, Export], experiment: Experiment, images: Path, targ
 
 
 def _link(link: Path, folder: Path) -> str:
-    """Links a folder, and returns what was done; '' where there are no links. Raises InputError if something is there."""
+    """Links a folder, and returns what was done; '' where there are no links.
+
+    Raises InputError if something else is there.
+    """
     if not os.path.lexists(link):
         try:
             link.symlink_to(folder.resolve(), target_is_directory=True)

@@ -13,6 +13,8 @@ from lib.tools.prepare.own.images import ImageFiles
 from lib.tools.prepare.own.split import choose_val
 
 SPLITS = ('train', 'val')
+# Joints that are never labelled are left out from this ratio on.
+MANY_UNUSED = 0.5
 
 
 def merge(exports: Sequence[Export], repairs: Repairs) -> Export:
@@ -48,9 +50,10 @@ def split(train: Export, val: Export | None, ratio: float, files: ImageFiles) ->
     if val is not None:
         common = {image.name for image in train.images} & {image.name for image in val.images}
         if common:
+            both = f'{val.path} and {train.path}' if val.path != train.path else f'train and val of {val.path}'
             raise InputError(
-                f'{val.path} and {train.path} have {len(common):,} images in common, such as {min(common)}: '
-                'take them out of one, or leave out --val and let --val-share choose'
+                f'{both} have {len(common):,} images in common, such as {min(common)}: take them out of one, or give '
+                'no val and let --val-share choose'
             )
         return {'train': train, 'val': val}, f'val: {val.path}'
     names = [train.images[i].name for i in sorted({instance.image for instance in train.instances})]
@@ -73,22 +76,25 @@ def _part(export: Export, names: set[str], inside: bool) -> Export:
 
 
 def drop_unused_joints(splits: dict[str, Export], repairs: Repairs) -> None:
-    """Leaves out joints that no instance is labelled with: those of other categories than the chosen."""
+    """Leaves out joints that no instance is labelled with if they are most: those of other categories."""
     used = np.any([(export.keypoints[..., 2] > 0).any(axis=0) for export in splits.values()], axis=0)
-    if used.all():
+    joints, unused = splits['train'].joints, int((~used).sum())
+    if not unused:
         return
-    joints = splits['train'].joints
+    drop = unused > MANY_UNUSED * len(used)
+    repairs.tell(
+        f'joints that are never labelled, {"left out" if drop else "kept"}', joints.names[used.argmin()], unused
+    )
+    if not drop:
+        return
     new = np.cumsum(used) - 1
     skeleton, flip_pairs = (
         tuple((int(new[a]), int(new[b])) for a, b in pairs if used[a] and used[b])
-        for pairs in (joints.skeleton, joints.flip_pairs)
+        for pairs in (joints.skeleton, joints.flip_pairs or ())
     )
     names = tuple(name for name, is_used in zip(joints.names, used) if is_used)
-    repairs.tell(
-        'joints left out that the chosen categories never have', joints.names[used.argmin()], int((~used).sum())
-    )
     for export in splits.values():
-        export.joints = Joints(names, skeleton, flip_pairs)
+        export.joints = Joints(names, skeleton, None if joints.flip_pairs is None else flip_pairs)
         for instance in export.instances:
             instance.keypoints = instance.keypoints[used]
 

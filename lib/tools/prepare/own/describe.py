@@ -69,7 +69,16 @@ def _flip_pairs(joints: Joints, notes: dict[str, str], repairs: Repairs) -> Pair
         listed = ', '.join(map(repr, alone))
         notes['flip_pairs'] = f'Without a mirror joint, although named for a side: {listed}.'
         repairs.tell('joints named for a side, but without a mirror joint', listed, len(alone))
-    return joints.flip_pairs or by_name
+    if joints.flip_pairs == () and by_name:
+        a, b = (joints.names[joint] for joint in by_name[0])
+        repairs.tell('flip pairs by name, although flip_idx exchanges none', f'{a} and {b}', len(by_name))
+    pairs = joints.flip_pairs or by_name
+    for left, right in by_name:
+        # Of these names the configuration is certain.
+        names = {joints.names[left], joints.names[right]}
+        if (left, right) not in pairs and any({f'left_{name[6:]}', f'right_{name[6:]}'} == names for name in names):
+            raise InputError(f'flip_idx should exchange {" and ".join(sorted(names))}: correct it')
+    return pairs
 
 
 def _sigmas(splits: dict[str, Export], measure: bool, notes: dict[str, str], repairs: Repairs) -> tuple[float, ...]:

@@ -64,12 +64,12 @@ class Joints:
 
     names:      K
     skeleton:   limbs, pairs of joints from 0
-    flip_pairs: empty if the export does not tell
+    flip_pairs: None if the export does not tell
     """
 
     names: tuple[str, ...]
     skeleton: Pairs = ()
-    flip_pairs: Pairs = ()
+    flip_pairs: Pairs | None = None
 
 
 @dataclass

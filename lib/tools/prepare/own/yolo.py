@@ -16,11 +16,16 @@ import yaml
 
 from cvpack.errors import InputError
 from lib.datasets.checks import shown
+from lib.datasets.description import Pairs
 from lib.datasets.image_files import is_image
 from lib.tools.prepare.own.categories import check_chosen, distinct, numbered, same_joints
 from lib.tools.prepare.own.export import Export, Instance, Joints, ListedImage, Repairs
+from lib.tools.prepare.own.images import ImageFiles
+from lib.tools.prepare.own.repairs import MOST
 
 BOX = 5  # numbers of a row before the joints
+# Above this, ratios of the image are none.
+IN_PIXELS = 1.5
 # Keys that Supervisely alone writes.
 SUPERVISELY = {'train_labels', 'val_labels', 'colors'}
 LabelRow = tuple[int, str, np.ndarray]  # position of the image, where it is, its numbers
@@ -35,12 +40,12 @@ def is_yolo(path: Path) -> bool:
 class Data:
     """A data.yaml.
 
-    folder:        of the images
+    files:         of the images
     count, values: of joints, and of numbers that each has in a row
     """
 
     path: Path
-    folder: Path
+    files: ImageFiles
     content: dict
     count: int
     values: int
@@ -50,12 +55,12 @@ class Data:
         return InputError(f'{self.path}: {key} = {shown(self.content.get(key))} should {should}: correct it')
 
 
-def read_yolo(path: Path, folder: Path, chosen: Sequence[str], repairs: Repairs) -> dict[str, Export]:
+def read_yolo(path: Path, files: ImageFiles, chosen: Sequence[str], repairs: Repairs) -> dict[str, Export]:
     """The splits train and val that a data.yaml names; train alone if it names no val.
 
-    folder: of the images, where the yaml's own path leads nowhere
+    files: of the images, where the yaml's own path leads nowhere
     """
-    data = _read(path, folder)
+    data = _read(path, files)
     names = _class_names(data)
     exports = {}
     for split in ('train', 'val'):
@@ -66,7 +71,7 @@ def read_yolo(path: Path, folder: Path, chosen: Sequence[str], repairs: Repairs)
     return exports
 
 
-def _read(path: Path, folder: Path) -> Data:
+def _read(path: Path, files: ImageFiles) -> Data:
     try:
         content = yaml.safe_load(path.read_text(encoding='utf-8-sig'))
     except OSError as error:
@@ -77,8 +82,8 @@ def _read(path: Path, folder: Path) -> Data:
         raise InputError(f'{path} has no kpt_shape, so it is not YOLO-pose: export the keypoints, not only the boxes')
     shape = content['kpt_shape']
     if not (isinstance(shape, list) and [*map(type, shape)] == [int, int] and shape[0] > 0 and shape[1] in (2, 3)):
-        raise Data(path, folder, content, 0, 0).error('kpt_shape', 'be [K, 2] or [K, 3]')
-    return Data(path, folder, content, *shape)
+        raise Data(path, files, content, 0, 0).error('kpt_shape', 'be [K, 2] or [K, 3]')
+    return Data(path, files, content, *shape)
 
 
 def _by_class(data: Data, key: str) -> dict[int, Any]:
@@ -96,28 +101,26 @@ def _class_names(data: Data) -> dict[int, str]:
 
 def _joints(data: Data, classes: dict[int, str], repairs: Repairs) -> Joints:
     """The joints of these classes: kpt_names, or numbers, and flip_idx."""
-    named, kinds = data.content.get('kpt_names'), {}
+    named = data.content.get('kpt_names')
     if isinstance(named, list) and all(isinstance(name, str) for name in named):  # the same for all classes
         listed = dict.fromkeys(classes, named)
     else:
         listed = _by_class(data, 'kpt_names')
-    for number in listed.keys() & classes.keys():
+    kinds = {}
+    for number in classes.keys() & listed.keys():
         names = listed[number]
-        if not isinstance(names, list) or len(names) > data.count:
+        if not isinstance(names, list) or not 0 < len(names) <= data.count:
             raise data.error('kpt_names', f'have at most {data.count} names a class, as kpt_shape says')
-        # The rows of classes with fewer joints than others are filled up.
-        kinds[classes[number]] = Joints(
-            distinct([*map(str, names), *[''] * (data.count - len(names))], data.path, repairs)
-        )
+        kinds[classes[number]] = Joints(distinct([*map(str, names)], data.path, repairs), flip_pairs=_flip_pairs(data))
     same_joints(kinds, data.path)
-    first = next(iter(kinds.values()), None)
-    return Joints(first.names if first else numbered(data.count, data.path, repairs), flip_pairs=_flip_pairs(data))
+    unnamed = Joints(numbered(data.count, data.path, repairs), flip_pairs=_flip_pairs(data)) if not kinds else None
+    return unnamed or next(iter(kinds.values()))
 
 
-def _flip_pairs(data: Data) -> tuple[tuple[int, int], ...]:
+def _flip_pairs(data: Data) -> Pairs | None:
     flip, joints = data.content.get('flip_idx'), range(data.count)
     if flip is None:
-        return ()
+        return None
     is_permutation = isinstance(flip, list) and all(type(i) is int for i in flip) and sorted(flip) == [*joints]
     if not is_permutation or any(flip[flip[i]] != i for i in joints):
         raise data.error('flip_idx', f'name the mirror joint, from 0, of each of the {data.count}')
@@ -128,28 +131,30 @@ def _images(data: Data, split: str) -> Iterator[Path]:
     """The image files of a split: of folders, or of lists in text files."""
     value, above = data.content[split], data.path.parent
     # Ultralytics takes `path` from a folder of its settings; exports are usually moved as a whole.
-    roots = [above / str(data.content.get('path') or ''), above, above.parent, data.folder]
+    roots = [above / str(data.content.get('path') or ''), above, above.parent, data.files.folder]
     for entry in map(str, value if isinstance(value, list) else [value]):
-        # Roboflow writes ../train/images for a folder beside data.yaml.
-        tries = [root / end for end in (entry, entry.removeprefix('../')) for root in roots]
-        place = next((found for found in tries if found.exists()), None)
+        parts = [part for part in entry.replace('\\', '/').split('/') if part not in ('', '.', '..')]
+        # Then by the end of its path: it may be one of another machine, and Roboflow writes ../train/images for a
+        # folder beside data.yaml.
+        ends = [entry, *('/'.join(parts[i:]) for i in range(len(parts)))]
+        place = next((found for end in ends for root in roots if (found := root / end).exists()), None)
         if place is None:
-            raise data.error(split, f'name a folder, or a list of images, below {above} or below {data.folder}')
+            raise data.error(split, f'name a folder, or a list of images, below {above} or below {data.files.folder}')
         if place.is_dir():
             yield from sorted(file for file in place.rglob('*') if file.is_file() and is_image(file))
         else:
-            yield from _listed(place, roots)
+            yield from _listed(place, roots, data.files)
 
 
-def _listed(place: Path, roots: list[Path]) -> Iterator[Path]:
-    """The images that a text file lists, from its own folder or from the data set's."""
+def _listed(place: Path, roots: list[Path], files: ImageFiles) -> Iterator[Path]:
+    """The images that a text file lists, from its own folder or the data set's, or found by the end of their names."""
     try:
         lines = place.read_text(encoding='utf-8-sig').splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f'{place} is no text file with a list of images ({error}): correct data.yaml') from None
     for line in filter(None, map(str.strip, lines)):
-        tries = [root / line for root in (place.parent, *roots)]
-        yield next((file for file in tries if file.exists()), tries[0])
+        file = next((found for root in (place.parent, *roots) if (found := root / line).is_file()), None)
+        yield file or files.folder.joinpath(*(files.find(line, place.parent) or [line]))
 
 
 def _export(data: Data, files: list[Path], names: dict[int, str], chosen: Sequence[str], repairs: Repairs) -> Export:
@@ -159,7 +164,8 @@ def _export(data: Data, files: list[Path], names: dict[int, str], chosen: Sequen
     for file in files:
         labels = _label_file(file)
         if labels is None:
-            repairs.tell('images without a label file left out', str(file))
+            what = 'images without a label file left out' if file.is_file() else 'images that are not there, left out'
+            repairs.tell(what, str(file))
             continue
         rows += [(len(images), where, row) for where, row in _rows(labels, data, repairs)]
         images.append(ListedImage(_below(file, data.folder), str(labels)))
@@ -168,19 +174,21 @@ def _export(data: Data, files: list[Path], names: dict[int, str], chosen: Sequen
             f'{data.path}: {len(files):,} images, {len(images):,} label files, no labelled joints: export the '
             'keypoints; labels/x.txt belongs to images/x.jpg'
         )
+    if np.mean([row[1:BOX].max() > IN_PIXELS for _, _, row in rows]) > MOST:
+        raise InputError(f'{rows[0][1]}: its numbers look like pixels, not ratios of the image: export them again')
     if SUPERVISELY & data.content.keys():
         _refuse_shifted(rows, data)
     found = sorted({int(row[0]) for _, _, row in rows})
     classes = {number: names.get(number, str(number)) for number in found}
     check_chosen(chosen, dict.fromkeys(classes.values(), 'labelled'), data.path)
     selected = {number: name for number, name in classes.items() if not chosen or name in chosen}
+    joints = _joints(data, selected, repairs)
     instances = []
     for image, where, row in rows:
         if int(row[0]) in selected:
-            instances.append(_instance(row, image, where, data))
+            instances.append(_instance(row, image, where, data, len(joints.names)))
         else:
             repairs.tell(f'instances of {classes[int(row[0])]} left out', where)
-    joints = _joints(data, selected, repairs)
     return Export(data.path, images, instances, joints, tuple(dict.fromkeys(selected.values())), is_ratios=True)
 
 
@@ -232,10 +240,14 @@ def _rows(labels: Path, data: Data, repairs: Repairs) -> Iterator[tuple[str, np.
             yield where, row
 
 
-def _instance(row: np.ndarray, image: int, where: str, data: Data) -> Instance:
+def _instance(row: np.ndarray, image: int, where: str, data: Data, joints: int) -> Instance:
+    """joints: of its class; the rows of classes with fewer than others are filled up with zeros"""
     points = row[BOX:].reshape(data.count, data.values)
     if data.values == 2:  # a joint without a position is not labelled
         points = np.column_stack([points, np.where((points <= 0).all(axis=1), 0, 2)])
+    if points[joints:].any():
+        raise InputError(f'{where}: more joints than the {joints} of kpt_names in {data.path}: correct one of them')
+    points = points[:joints]
     x, y, width, height = row[1:BOX]
     box = np.array([x - width / 2, y - height / 2, width, height])
     return Instance(image, points, False, box, np.nan, where, counted=int((points[:, 2] > 0).sum()))
