@@ -38,7 +38,7 @@ def select_categories(
     for key in groups.keys() - selected.keys():
         repairs.tell(f'instances of {names[key]} left out', groups[key][0][0], len(groups[key]))
     kinds = {key: _joints(categories.get(key, {}), own, path, repairs) for key, own in selected.items()}
-    same_joints({names[key]: joints for key, joints in kinds.items()}, path)
+    same_joints({names[key]: joints.names for key, joints in kinds.items()}, path)
     return (
         tuple(dict.fromkeys(names[key] for key in selected)),
         next(iter(kinds.values())),
@@ -53,10 +53,10 @@ def check_chosen(chosen: Sequence[str], have: dict[str, str], path: Path) -> Non
         raise InputError(f'--category {unknown[0]}: {path} has {listed}: name one of these')
 
 
-def same_joints(kinds: dict[str, Joints], path: Path) -> None:
-    """Raises InputError if categories, which are to be trained as one, have different joints."""
-    if len({tuple(map(plain_name, joints.names)) for joints in kinds.values()}) > 1:
-        have = ', '.join(f'{name} ({len(joints.names)} joints)' for name, joints in kinds.items())
+def same_joints(kinds: dict[str, tuple[str, ...]], path: Path) -> None:
+    """Raises InputError if categories, which are to be trained as one, have different joints. kinds: name -> joints"""
+    if len({tuple(map(plain_name, joints)) for joints in kinds.values()}) > 1:
+        have = ', '.join(f'{name} ({len(joints)} joints)' for name, joints in kinds.items())
         raise InputError(
             f'{path} has categories with different joints: {have}: name those to train as one with --category'
         )
