@@ -74,7 +74,6 @@ YAML = [
     ('train: images\nkpt_shape: [6, 3]\nflip_idx: [1, 2, 3, 4, 5, 6]\n', ('flip_idx', '[1, 2, 3, 4, 5, 6]')),
     ('train: images\nkpt_shape: [6, 3]\nflip_idx: ["0", b, c, d, e, f]\n', ('flip_idx',)),
     ('train: images\nkpt_shape: [6, 3]\nnames: {animal: 0}\n', ('names', 'animal')),
-    ('train: images\nkpt_shape: [6, 3]\nkpt_names: {0: [a, a, b, c, d, e]}\n', ('kpt_names', "'a'")),
     ('train: images\nkpt_shape: [6, 3]\nkpt_names: {0: [a, b]}\n', ('kpt_names', 2, 6)),
     ('train: pictures\nkpt_shape: [6, 3]\n', ('train', 'pictures')),
     ('train: labels\nkpt_shape: [6, 3]\n', ('train', 'labels')),

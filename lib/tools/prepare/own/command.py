@@ -57,7 +57,8 @@ def prepare_own(
         place_in_pixels(export, normalised)
         repair_boxes(export, boxes, repairs)
         if not export.instances:
-            raise InputError(f'{export.path}: all instances were left out:\n' + '\n'.join(repairs.lines()))
+            reasons = '; '.join(f'{count:,} {what}' for what, (count, _) in repairs.found.items())
+            raise InputError(f'{export.path}: no instance is left ({reasons}): correct it')
     merged = {key: merge(own, repairs) for key, own in exports.items()}
     splits, how = split(merged['train'], merged.get('val'), val_share, files)
     drop_unused_joints(splits, repairs)

@@ -15,7 +15,7 @@ BY_HAND = 'write COCO keypoints from skeleton.nodes of its own json (docs/own_da
 # A key at the top -> what the file is, and what to do.
 OTHER_FORMATS = {
     'shapes': ("is labelme's own", LABELME),
-    'items': ("is Datumaro's own", 'convert it with `datum convert -f coco_person_keypoints`'),
+    'items': ("is Datumaro's own", 'convert it with `datum convert -i FOLDER -f coco_person_keypoints -o FOLDER`'),
     '_via_img_metadata': ("is the VGG Image Annotator's own", NEEDED),
     'item': ("is V7 Darwin's own, and its COCO export has no joints", BY_HAND),
 }
@@ -42,7 +42,7 @@ def no_joints(content: dict, path: Path) -> InputError:
     remedy = 'export the keypoints, not only boxes'
     if 'tag_categories' in content:
         remedy = f"V7 Darwin's COCO export leaves them out: {BY_HAND}"
-    elif boxes and all(isinstance(box, list) and box[2:] == [1, 1] for box in boxes):
+    elif any(isinstance(box, list) and box[2:] == [1, 1] for box in boxes):
         remedy = f'labelme2coco made a box of 1 x 1 pixels of each point: {LABELME}'
     elif not boxes:
         remedy = 'its annotations are empty (CVAT exports skeletons, but no points): label skeletons, or export again'

@@ -18,6 +18,8 @@ def as_coco(people: list, path: Path) -> dict[str, Any]:
     annotations = []
     for number, person in enumerate(people):
         where = f'{path}: record {number}'
+        if isinstance(person, dict) and {'annotations', 'data'} <= person.keys():
+            raise InputError(f"{path} is Label Studio's own: export it as YOLO, which keeps people apart, or as COCO")
         if not isinstance(person, dict) or not isinstance(person.get('image'), str):
             raise InputError(
                 f'{where}: {shown(person)}: {NEEDED}, or the file be an object with images and annotations'

@@ -38,39 +38,17 @@ def read_yolo(path: Path, files: ImageFiles, chosen: Sequence[str], repairs: Rep
     files: of the images, where the yaml's own path leads nowhere
     """
     data = read_data(path, files)
-    names = class_names(data)
-    exports = {}
-    for split in ('train', 'val'):
-        if data.content.get(split):
-            exports[split] = _export(data, [*image_files(data, split)], names, chosen, repairs)
-    if 'train' not in exports:
+    if not data.content.get('train'):
         raise data.error('train', 'name the folder of the images to train on')
-    return exports
+    return {split: _export(data, split, chosen, repairs) for split in ('train', 'val') if data.content.get(split)}
 
 
-def _export(data: Data, files: list[Path], names: dict[int, str], chosen: Sequence[str], repairs: Repairs) -> Export:
+def _export(data: Data, split: str, chosen: Sequence[str], repairs: Repairs) -> Export:
     """A split. Coordinates stay ratios of the images."""
-    images: list[ListedImage] = []
-    rows: list[LabelRow] = []
-    for file in files:
-        labels = _label_file(file)
-        if labels is None:
-            what = 'images without a label file left out' if file.is_file() else 'images that are not there, left out'
-            repairs.tell(what, str(file))
-            continue
-        rows += [(len(images), where, row) for where, row in _rows(labels, data, repairs)]
-        images.append(ListedImage(_below(file, data.files.folder), str(labels)))
-    if not rows:
-        raise InputError(
-            f'{data.path}: {len(files):,} images, {len(images):,} label files, no labelled joints: export the '
-            'keypoints; labels/x.txt belongs to images/x.jpg'
-        )
-    if np.mean([row[1:BOX].max() > IN_PIXELS for _, _, row in rows]) > MOST:
-        raise InputError(f'{rows[0][1]}: its numbers look like pixels, not ratios of the image: export them again')
-    if SUPERVISELY & data.content.keys():
-        _refuse_shifted(rows, data)
-    found = sorted({int(row[0]) for _, _, row in rows})
-    classes = {number: names.get(number, str(number)) for number in found}
+    images, rows = _labelled_images(data, split, repairs)
+    _refuse_unclear(rows, data)
+    names = class_names(data)
+    classes = {number: names.get(number, str(number)) for number in sorted({int(row[0]) for _, _, row in rows})}
     check_chosen(chosen, dict.fromkeys(classes.values(), 'labelled'), data.path)
     selected = {number: name for number, name in classes.items() if not chosen or name in chosen}
     joints = joints_of(data, selected, repairs)
@@ -83,9 +61,33 @@ def _export(data: Data, files: list[Path], names: dict[int, str], chosen: Sequen
     return Export(data.path, images, instances, joints, tuple(dict.fromkeys(selected.values())), is_ratios=True)
 
 
-def _refuse_shifted(rows: list[LabelRow], data: Data) -> None:
-    """Supervisely leaves missing joints out, and fills the row's end with zeros."""
-    for _, where, row in rows:
+def _labelled_images(data: Data, split: str, repairs: Repairs) -> tuple[list[ListedImage], list[LabelRow]]:
+    """The images of a split that have label files, and these files' rows with joints. Raises InputError if none has."""
+    files = [*image_files(data, split)]
+    images: list[ListedImage] = []
+    rows: list[LabelRow] = []
+    for file in files:
+        labels = _label_file(file)
+        if labels is None:
+            what = 'images without a label file left out' if file.is_file() else 'images that are not there, left out'
+            repairs.tell(what, str(file))
+            continue
+        rows += [(len(images), where, row) for where, row in _rows(labels, data, repairs)]
+        images.append(ListedImage(_below(file, data.files.folder), str(labels)))
+    if not rows:
+        raise InputError(
+            f'{data.path}: {split} = {shown(data.content[split])} has {len(files):,} images, {len(images):,} label '
+            'files and no labelled joints: export the keypoints (labels/x.txt belongs to images/x.jpg)'
+        )
+    return images, rows
+
+
+def _refuse_unclear(rows: list[LabelRow], data: Data) -> None:
+    """Raises InputError for pixels, and for rows in which joints may have others' places."""
+    if np.mean([row[1:BOX].max() > IN_PIXELS for _, _, row in rows]) > MOST:
+        raise InputError(f'{rows[0][1]}: its numbers look like pixels, not ratios of the image: export them again')
+    for _, where, row in rows if SUPERVISELY & data.content.keys() else ():
+        # Supervisely leaves missing joints out, and fills the row's end with zeros.
         if not row[BOX:].reshape(data.count, data.values).any(axis=1).all():
             raise InputError(
                 f'{where}: a joint is missing, and Supervisely, which seems to have written {data.path}, then shifts '
@@ -112,7 +114,11 @@ def _label_file(image: Path) -> Path | None:
 def _rows(labels: Path, data: Data, repairs: Repairs) -> Iterator[tuple[str, np.ndarray]]:
     """The rows with joints of a label file. Raises InputError for others than of numbers, or of another length."""
     length = BOX + data.count * data.values
-    for number, line in enumerate(labels.read_text(encoding='utf-8-sig', errors='replace').splitlines(), start=1):
+    try:
+        lines = labels.read_text(encoding='utf-8-sig').splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f'{labels} is no text in UTF-8: write it again') from None
+    for number, line in enumerate(lines, start=1):
         where = f'{labels}: line {number}'
         try:
             row = np.array([float(part) for part in line.split()])
@@ -137,7 +143,10 @@ def _instance(row: np.ndarray, image: int, where: str, data: Data, joints: int) 
     if data.values == 2:  # a joint without a position is not labelled
         points = np.column_stack([points, np.where((points <= 0).all(axis=1), 0, 2)])
     if points[joints:].any():
-        raise InputError(f'{where}: more joints than the {joints} of kpt_names in {data.path}: correct one of them')
+        raise InputError(
+            f'{where}: more joints than the {joints} that kpt_names in {data.path} has for its class: name all '
+            f'{data.count} of kpt_shape'
+        )
     points = points[:joints]
     x, y, width, height = row[1:BOX]
     box = np.array([x - width / 2, y - height / 2, width, height])

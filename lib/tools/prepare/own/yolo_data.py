@@ -108,15 +108,15 @@ def image_files(data: Data, split: str) -> Iterator[Path]:
         if place.is_dir():
             yield from sorted(file for file in place.rglob('*') if file.is_file() and is_image(file))
         else:
-            yield from _listed(place, roots, data.files)
+            yield from _listed(place, roots, data, split)
 
 
-def _listed(place: Path, roots: list[Path], files: ImageFiles) -> Iterator[Path]:
+def _listed(place: Path, roots: list[Path], data: Data, split: str) -> Iterator[Path]:
     """The images that a text file lists, from its own folder or the data set's, or found by the end of their names."""
     try:
         lines = place.read_text(encoding='utf-8-sig').splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f'{place} is no text file with a list of images ({error}): correct data.yaml') from None
+    except (OSError, UnicodeDecodeError):
+        raise data.error(split, 'name a folder of images, or a text file that lists them') from None
     for line in filter(None, map(str.strip, lines)):
         file = next((found for root in (place.parent, *roots) if (found := root / line).is_file()), None)
-        yield file or files.folder.joinpath(*(files.find(line, place.parent) or [line]))
+        yield file or data.files.folder.joinpath(*(data.files.find(line, place.parent) or [line]))
