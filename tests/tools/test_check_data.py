@@ -252,7 +252,10 @@ def test_people_of_one_s_own_data_set(synthetic_coco, tmp_path, capsys):
     assert abs(int(middle) - np.median(widths)) <= 0.5
     height, width, _ = cv2.imread(str(sheet)).shape
     count = min(16, len(people))
-    assert code == 0 and (height, width) == (math.ceil(count / 2) * (128 + 4), 2 * (3 * (96 + 2) + 8))
+    assert code == 0 and (height, width) == (
+        math.ceil(count / 2) * (256 + 4),
+        2 * (3 * (192 + 2) + 8),
+    )  # twice the crops
 
 
 def test_pairs_need_not_begin_on_one_side(synthetic_coco):

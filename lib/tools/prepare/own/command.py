@@ -64,7 +64,7 @@ def prepare_own(
     drop_unused_joints(splits, repairs)
     experiment = describe(splits, name, target, sigmas, pretrained, device, repairs)
     taken = check_pretrained(experiment) if pretrained else ''
-    _say(splits, how, repairs)
+    _say(splits, how, experiment, repairs)
     folder = experiments / experiment.folder
     with _taken_back(target, folder):
         _write(splits, experiment, files.folder, target, folder)
@@ -101,12 +101,20 @@ def _read(
     return exports
 
 
-def _say(splits: dict[str, Export], how: str, repairs: Repairs) -> None:
-    names = splits['train'].categories
+def _say(splits: dict[str, Export], how: str, experiment: Experiment, repairs: Repairs) -> None:
+    names, settings = splits['train'].categories, experiment.settings
+    print('\n'.join(['repaired, or left out:', *repairs.lines()] if repairs.found else ['nothing to repair']))
     if len(names) > 1:
         print(f'trained as one, since their joints are the same: {", ".join(names)}')
-    print('\n'.join(['repaired, or left out:', *repairs.lines()] if repairs.found else ['nothing to repair']))
     print(how)
+    height, width = settings.input_shape
+    print(f'input {height}x{width}, {settings.max_iter:,} iterations ({settings.length_reason})')
+    if experiment.device == 'cpu':
+        print('these are for a CPU: --device cuda prepares for a GPU')
+    if experiment.no_flip:
+        print(f'images are not mirrored: {experiment.no_flip}')
+    if experiment.no_half:
+        print(f'no half-body augmentation: {experiment.no_half}')
 
 
 def _write(splits: dict[str, Export], experiment: Experiment, images: Path, target: Path, folder: Path) -> None:
