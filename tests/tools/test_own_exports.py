@@ -39,13 +39,6 @@ def alone(everybody: list[Animal]) -> list[Animal]:
     return [one for i, one in enumerate(everybody) if one.image not in {other.image for other in everybody[:i]}]
 
 
-def square(box: tuple[float, ...]) -> tuple[float, ...]:
-    """The smallest square around a box that is higher than wide."""
-    x, y, width, height = box
-    return x - (height - width) / 2, y, height, height
-
-
-SQUARE = [dataclasses.replace(one, box=square(one.box)) for one in animals()]
 HAND, LEGS = animals(joints=21), animals(joints=14)
 FORMS = {
     'COCO': Form(exports.plain, animals()),
@@ -57,7 +50,7 @@ FORMS = {
     'Datumaro': Form(exports.datumaro, animals()),
     'X-AnyLabeling': Form(exports.x_anylabeling, animals(), limbs=(), occluded=False),
     'AP-10K': Form(exports_sets.ap10k, animals()),
-    'AnimalKingdom': Form(exports_sets.animal_kingdom, SQUARE, NUMBERED, (), (), occluded=False),
+    'AnimalKingdom': Form(exports_sets.animal_kingdom, animals(), NUMBERED, (), (), occluded=False, around=True),
     'OneHand10K': Form(exports_sets.one_hand_10k, HAND, tuple(f'j{i}' for i in range(21)), (), (), occluded=False),
     'DeepFashion2': Form(
         exports_sets.deepfashion2, LEGS, tuple(str(i + 1) for i in range(294)[TROUSERS]), pairs=(), limbs=()
@@ -114,6 +107,19 @@ def test_label_studio_joins_the_people_of_an_image(tmp_path, monkeypatch, capsys
     single = [one for one in animals() if sum(other.image == one.image for other in animals()) == 1]
     check(cfg, single, occluded=False)
     names_all(printed, 'Label Studio', 'YOLO')
+
+
+def test_boxes_around_the_joints_alone(tmp_path, monkeypatch, capsys):
+    """Without rectangles CVAT and Datumaro write them: kept as they are, and what adds a margin is told."""
+    content, images = exports.coco(animals()), exports.draw(tmp_path / 'images')
+    for row, one in zip(content['annotations'], animals()):
+        row['bbox'] = one.hull
+    options = '--annotations', write_json(tmp_path / 'cvat.json', content), '--images', images
+    cfg, printed = prepared(tmp_path / 'kept', monkeypatch, capsys, *options)
+    check(cfg, [dataclasses.replace(one, box=tuple(one.hull)) for one in animals()])
+    names_all(printed, '--boxes joints')
+    cfg, _ = prepared(tmp_path / 'wider', monkeypatch, capsys, *options, '--boxes', 'joints')
+    check(cfg, animals(), around=True)
 
 
 # -------------------------------------------------------------------------------------------- what is refused
