@@ -77,18 +77,18 @@ def deepfashion2(folder: Path, everybody: Sequence[Animal]) -> Options:
 
 
 def joint_boxes(everybody: Sequence[Animal]) -> dict[str, Any]:
-    """labelme2coco: a category a joint, and each joint a box of one pixel."""
+    """labelme2coco: rectangles are boxes, and so are points, of one pixel and a category a joint."""
     content = coco(everybody)
     content['categories'] = [{'id': key, 'name': name} for key, name in enumerate(('animal', *JOINTS))]
-    content['annotations'] = [
-        {'id': number, 'image_id': row['image_id'], 'category_id': 1 + joint, 'bbox': [x, y, 1.0, 1.0], 'area': 1}
-        for number, (row, joint, (x, y)) in enumerate(
-            (row, joint, points[:2])
-            for row, one in zip(content['annotations'], everybody)
-            for joint, points in enumerate(one.keypoints.tolist())
-            if points[2]
-        )
+    boxes = [{key: row[key] for key in ('image_id', 'bbox', 'area')} for row in content['annotations']]
+    points = [
+        {'image_id': row['image_id'], 'category_id': 1 + joint, 'bbox': [x, y, 1.0, 1.0], 'area': 1}
+        for row, one in zip(content['annotations'], everybody)
+        for joint, (x, y, v) in enumerate(one.keypoints.tolist())
+        if v
     ]
+    rows = [*({'category_id': 0} | row for row in boxes), *points]
+    content['annotations'] = [{'id': number, 'iscrowd': 0, 'segmentation': []} | row for number, row in enumerate(rows)]
     return content
 
 

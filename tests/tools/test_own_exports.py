@@ -16,7 +16,7 @@ from tests.support.annotations import write_json
 from tests.support.commands import names_all
 from tests.support.exports import JOINTS, LIMBS, PAIRS, TROUSERS, Animal, animals
 from tests.support.exports_yolo import YOLO, yolo
-from tests.support.own import check, prepared, refused, rows
+from tests.support.own import check, prepared, read, refused, rows
 
 NUMBERED = tuple(f'j{i}' for i in range(len(JOINTS)))
 
@@ -39,13 +39,6 @@ def alone(everybody: list[Animal]) -> list[Animal]:
     return [one for i, one in enumerate(everybody) if one.image not in {other.image for other in everybody[:i]}]
 
 
-def square(box: tuple[float, ...]) -> tuple[float, ...]:
-    """The smallest square around a box that is higher than wide."""
-    x, y, width, height = box
-    return x - (height - width) / 2, y, height, height
-
-
-SQUARE = [dataclasses.replace(one, box=square(one.box)) for one in animals()]
 HAND, LEGS = animals(joints=21), animals(joints=14)
 FORMS = {
     'COCO': Form(exports.plain, animals()),
@@ -57,7 +50,7 @@ FORMS = {
     'Datumaro': Form(exports.datumaro, animals()),
     'X-AnyLabeling': Form(exports.x_anylabeling, animals(), limbs=(), occluded=False),
     'AP-10K': Form(exports_sets.ap10k, animals()),
-    'AnimalKingdom': Form(exports_sets.animal_kingdom, SQUARE, NUMBERED, (), (), occluded=False),
+    'AnimalKingdom': Form(exports_sets.animal_kingdom, animals(), NUMBERED, (), (), occluded=False, around=True),
     'OneHand10K': Form(exports_sets.one_hand_10k, HAND, tuple(f'j{i}' for i in range(21)), (), (), occluded=False),
     'DeepFashion2': Form(
         exports_sets.deepfashion2, LEGS, tuple(str(i + 1) for i in range(294)[TROUSERS]), pairs=(), limbs=()
@@ -101,6 +94,39 @@ def test_categories_with_other_joints(tmp_path, monkeypatch, capsys):
     names_all(printed, 'dot')
 
 
+def test_categories_of_one_name(tmp_path, monkeypatch, capsys):
+    """They are told apart by their joints all the same."""
+    content, images = exports.coco(animals()), exports.draw(tmp_path / 'images')
+    first = content['categories'][0]
+    content['categories'].append(first | {'id': 2, 'keypoints': first['keypoints'][::-1]})
+    content['annotations'][3]['category_id'] = 2
+    options = '--annotations', write_json(tmp_path / 'roboflow.json', content), '--images', images
+    names_all(refused(tmp_path, monkeypatch, capsys, *options), tmp_path / 'roboflow.json', 'animal', 'joints')
+
+
+def test_joints_in_another_order(tmp_path, monkeypatch, capsys):
+    """Of two files; whether the second is for val or not."""
+    first, second = (
+        write_json(tmp_path / name, exports.coco(own, joints))
+        for name, own, joints in zip(('a.json', 'b.json'), exports.halves(animals()), (JOINTS, JOINTS[::-1]))
+    )
+    for options in ((first, second), (first, '--val', second)):
+        error = refused(
+            tmp_path, monkeypatch, capsys, '--annotations', *options, '--images', exports.draw(tmp_path / 'i')
+        )
+        names_all(error, first, second, 'tail')
+
+
+def test_files_that_repeat_instances(tmp_path, monkeypatch, capsys):
+    """They are read once, and that is told."""
+    path = write_json(tmp_path / 'a.json', exports.coco(animals()))
+    copy = write_json(tmp_path / 'b.json', exports.coco(animals()[2:], first=7))
+    options = '--annotations', path, copy, '--images', exports.draw(tmp_path / 'images')
+    cfg, printed = prepared(tmp_path, monkeypatch, capsys, *options)
+    check(cfg, animals())
+    names_all(printed, copy)
+
+
 def test_species_are_trained_as_one(tmp_path, monkeypatch, capsys):
     _, printed = prepared(tmp_path, monkeypatch, capsys, *exports_sets.ap10k(tmp_path, animals()))
     names_all(printed, 'antelope', 'zebra')
@@ -114,6 +140,28 @@ def test_label_studio_joins_the_people_of_an_image(tmp_path, monkeypatch, capsys
     single = [one for one in animals() if sum(other.image == one.image for other in animals()) == 1]
     check(cfg, single, occluded=False)
     names_all(printed, 'Label Studio', 'YOLO')
+
+
+def test_supervisely_at_an_edge(tmp_path, monkeypatch, capsys):
+    """A joint at x = 0: the box from 0, 0 has the missing joints in it all the same."""
+    everybody = [dataclasses.replace(one, keypoints=one.keypoints.copy()) for one in animals()]
+    for one in everybody:
+        one.keypoints[one.labelled.argmax(), 0] = 0
+    cfg, _ = prepared(tmp_path, monkeypatch, capsys, *exports.supervisely(tmp_path, everybody))
+    assert all(box[1] > 0 for _, _, _, box in read(cfg))
+
+
+def test_boxes_around_the_joints_alone(tmp_path, monkeypatch, capsys):
+    """Without rectangles CVAT and Datumaro write them: kept as they are, and what adds a margin is told."""
+    content, images = exports.coco(animals()), exports.draw(tmp_path / 'images')
+    for row, one in zip(content['annotations'], animals()):
+        row['bbox'] = one.hull
+    options = '--annotations', write_json(tmp_path / 'cvat.json', content), '--images', images
+    cfg, printed = prepared(tmp_path / 'kept', monkeypatch, capsys, *options)
+    check(cfg, [dataclasses.replace(one, box=tuple(one.hull)) for one in animals()])
+    names_all(printed, '--boxes joints')
+    cfg, _ = prepared(tmp_path / 'wider', monkeypatch, capsys, *options, '--boxes', 'joints')
+    check(cfg, animals(), around=True)
 
 
 # -------------------------------------------------------------------------------------------- what is refused
@@ -136,6 +184,21 @@ def test_files_without_joints_in_cocos_form(name, tmp_path, monkeypatch, capsys)
     path = write_json(tmp_path / name, content)
     error = refused(tmp_path, monkeypatch, capsys, '--annotations', path, '--images', images)
     names_all(error, path, *pieces)
+
+
+@pytest.mark.parametrize(
+    'name, content, pieces',
+    [
+        ('export.zip', b'PK\x03\x04', ('unpack',)),
+        ('annotations.xml', b'<?xml version="1.0"?><annotations/>', ('CVAT', 'COCO Keypoints')),
+        ('export', None, ('folder',)),
+    ],
+)
+def test_what_is_no_json_or_yaml(name, content, pieces, tmp_path, monkeypatch, capsys):
+    path = tmp_path / name
+    path.write_bytes(content) if content else path.mkdir()
+    options = '--annotations', path, '--images', exports.draw(tmp_path / 'images')
+    names_all(refused(tmp_path, monkeypatch, capsys, *options), path, *pieces)
 
 
 # ---------------------------------------------------------------------------------------- from file to prediction

@@ -66,6 +66,15 @@ def test_names_outweigh_joints_that_mirror_themselves(tmp_path, monkeypatch, cap
     names_all(printed, 'flip_idx')
 
 
+def test_a_name_of_two_joints(tmp_path, monkeypatch, capsys):
+    """Each gets a name of its own, and what was made up is told."""
+    yaml = 'train: images\nkpt_shape: [6, 3]\nkpt_names: {0: [a, a, b, c, d, e]}\n'
+    cfg, printed = prepared(tmp_path, monkeypatch, capsys, *one_folder(tmp_path, animals(), yaml))
+    check(cfg, animals())
+    assert len({*cfg.DATASET.KEYPOINT.NAMES}) == len(JOINTS) and 'a' in cfg.DATASET.KEYPOINT.NAMES
+    names_all(printed, 'renamed')
+
+
 YAML = [
     ('train: images\nnames: [animal]\n', ('kpt_shape',)),
     ('images', ('kpt_shape',)),
@@ -74,11 +83,12 @@ YAML = [
     ('train: images\nkpt_shape: [6, 3]\nflip_idx: [1, 2, 3, 4, 5, 6]\n', ('flip_idx', '[1, 2, 3, 4, 5, 6]')),
     ('train: images\nkpt_shape: [6, 3]\nflip_idx: ["0", b, c, d, e, f]\n', ('flip_idx',)),
     ('train: images\nkpt_shape: [6, 3]\nnames: {animal: 0}\n', ('names', 'animal')),
+    ('train: images\nkpt_shape: [6, 3]\nkpt_names: {0: [a, b, c, d, e, f, g]}\n', ('kpt_names', 6)),
     ('train: images\nkpt_shape: [6, 3]\nkpt_names: {0: [a, b]}\n', ('kpt_names', 2, 6)),
     ('train: pictures\nkpt_shape: [6, 3]\n', ('train', 'pictures')),
     ('train: labels\nkpt_shape: [6, 3]\n', ('train', 'labels')),
     ('train: data.yaml\nkpt_shape: [6, 3]\n', ('train', 'data.yaml')),
-    ('train: images/ash.jpg\nkpt_shape: [6, 3]\n', ('train', 'images/ash.jpg')),
+    ('train: images/ash.jpg\nkpt_shape: [6, 3]\n', ('data.yaml', 'images/ash.jpg')),
     ('train: images\nval: images\nkpt_shape: [6, 3]\n', ('val', 6, 'images')),
     ('val: images\nkpt_shape: [6, 3]\n', ('train',)),
 ]
