@@ -32,7 +32,7 @@ test-lowest: .venv-lowest/installed
 	$(PYTHON) -m venv .venv-lowest
 	echo '*' > .venv-lowest/.gitignore
 	sed 's/>=/==/' requirements.txt > .venv-lowest/lowest.txt
-	.venv-lowest/bin/python -m pip install --quiet $(PIP_ARGS) --constraint .venv-lowest/lowest.txt --editable . pytest==8.0 pytest-timeout pytest-xdist
+	.venv-lowest/bin/python -m pip install --quiet $(PIP_ARGS) --constraint .venv-lowest/lowest.txt --editable . pytest==8.0 pytest-timeout pytest-xdist hypothesis
 	touch $@
 
 # All measurements of a GPU, the most important first: make gpu ROOT=DATA MINUTES=8

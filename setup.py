@@ -4,7 +4,7 @@ from setuptools import find_packages, setup
 
 CURVES = ['matplotlib>=3.8']
 EVAL = ['faster-coco-eval>=1.8']
-TEST = ['pytest>=8', 'pytest-timeout>=2.3', 'pytest-xdist>=3.7']
+TEST = ['pytest>=8', 'pytest-timeout>=2.3', 'pytest-xdist>=3.7', 'hypothesis>=6.100']
 EXPORT = ['onnx>=1.17', 'onnxruntime>=1.19', 'safetensors>=0.4.3']
 
 setup(

@@ -17,10 +17,15 @@ CAMEL = re.compile(r'(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])')
 
 def mirrors_by_name(names: Sequence[str]) -> dict[int, list[int]]:
     """Every joint whose name says left -> the right joints that may be its mirror, likeliest first."""
-    words = [re.findall(r'[^\W_]+', CAMEL.sub(' ', name).lower()) for name in names]
-    indices = {tuple(sorted(name)): i for i, name in enumerate(words)}
-    found = {i: [indices[other] for other in _mirrored(name) if other in indices] for i, name in enumerate(words)}
+    split = [words(name) for name in names]
+    indices = {tuple(sorted(name)): i for i, name in enumerate(split)}
+    found = {i: [indices[other] for other in _mirrored(name) if other in indices] for i, name in enumerate(split)}
     return {i: others for i, others in found.items() if others}
+
+
+def words(name: str) -> list[str]:
+    """The words of a name, in lower case: LHip and l_hip are l and hip."""
+    return re.findall(r'[^\W_]+', CAMEL.sub(' ', name).lower())
 
 
 def _mirrored(words: list[str]) -> Iterator[tuple[str, ...]]:

@@ -48,13 +48,14 @@ class Findings:
         """How many findings would stop training or testing, or how many would not."""
         return sum(len(messages) for issue, messages in self.messages.items() if issue.fatal == fatal)
 
-    def table(self) -> str:
-        """One line per issue, with its first examples below."""
+    def table(self, found_only: bool = False) -> str:
+        """One line per issue, with its first examples below. found_only: without those that were not found"""
         lines = []
         for title, fatal in (('training and testing stop at', True), ('worth a look', False)):
-            lines.append(f'{title}:')
+            if self.count(fatal) or not found_only:
+                lines.append(f'{title}:')
             for issue, messages in self.messages.items():
-                if issue.fatal == fatal:
+                if issue.fatal == fatal and (messages or not found_only):
                     lines.append(f'{len(messages):>9,}  {issue.description}')
                     lines += [f'{"":11}{message}' for message in islice(messages, EXAMPLES)]
                     if len(messages) > EXAMPLES:

@@ -43,7 +43,10 @@ def read_images(listings: list[Listing], workers: int, report: Report) -> dict[P
     used = {listing.folder / name for listing in listings for group in listing.groups for name in group.names}
     found: dict[Path, Picture | Issue] = {}
     # Threads are enough: OpenCV decodes without the GIL.
-    with ThreadPoolExecutor(workers) as pool, tqdm(files, 'images', unit=' images', smoothing=0) as progress:
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(files, 'images', unit=' images', smoothing=0, disable=None) as progress,
+    ):
         for start in range(0, len(files), BATCH * workers):
             batch = files[start : start + BATCH * workers]
             pictures, warnings = _read(batch, pool)

@@ -1,5 +1,6 @@
 """check_data's view of the people: how joints are labelled, box sizes, swapped sides, and what training sees."""
 
+import math
 from itertools import combinations
 from pathlib import Path
 
@@ -20,6 +21,7 @@ PERCENTILES = (0, 5, 50, 95, 100)
 # Two limbs are suspicious if swapping the joints at one end makes their total length this much shorter.
 SWAP_RATIO = 0.5
 SHEET_PEOPLE, SHEET_COLUMNS = 16, 2
+MIN_CROP_HEIGHT = 256  # in the sheet
 
 
 def describe_people(people: Group, joint_names: tuple[str, ...]) -> str:
@@ -94,7 +96,8 @@ def _panel(samples: TrainSamples, index: int, dataset: Description) -> np.ndarra
     crops = []
     for augmentation in (plain, *augmented):
         sample = samples.sample(index, augmentation)
-        keypoints = sample['keypoints']
-        draw_skeleton(sample['image'], keypoints[:, :2], keypoints[:, 2] > 0, dataset.skeleton, dataset.joint_names)
-        crops.append(np.pad(sample['image'], [(0, 0), (0, 2), (0, 0)], constant_values=255))
+        keypoints, zoom = sample['keypoints'], math.ceil(MIN_CROP_HEIGHT / len(sample['image']))
+        crop = cv2.resize(sample['image'], None, fx=zoom, fy=zoom)
+        draw_skeleton(crop, keypoints[:, :2] * zoom, keypoints[:, 2] > 0, dataset.skeleton, dataset.joint_names)
+        crops.append(np.pad(crop, [(0, 0), (0, 2), (0, 0)], constant_values=255))
     return np.pad(np.hstack(crops), [(0, 0), (0, 8), (0, 0)], constant_values=255)

@@ -7,8 +7,8 @@
     python -m lib.tools.prepare own --annotations FILE [FILE ...] --images DIR --name NAME   # docs/own_data.md
 
 Each takes --target DIR; the defaults are dataset/COCO, dataset/MPII, lib/models, dataset/TOY and dataset/NAME. Images
-are linked, or copied on a file system without links. Commands can be repeated: a correct file is kept, and a different one is named
-and left alone. Each step prints a line with its counts.
+are linked; on a file system without links they are copied, or, by `own`, named in config.py. Commands can be repeated:
+a correct file is kept, and a different one is named and left alone. Each step prints a line with its counts.
 """
 
 import argparse
@@ -32,8 +32,7 @@ from lib.tools.convert import read_resnet
 from lib.tools.prepare.coco import prepare_coco
 from lib.tools.prepare.layout import as_json, place
 from lib.tools.prepare.mpii import prepare_mpii
-from lib.tools.prepare.own.command import prepare_own
-from lib.tools.prepare.own.repairs import BOXES
+from lib.tools.prepare.own.command import add_options, prepare_own
 
 
 def prepare_weights(target: Path, backbone: str, file: Path | None) -> None:
@@ -121,37 +120,8 @@ def _parser() -> argparse.ArgumentParser:
     command['toy'].add_argument('--train', type=positive, default=2000, help='training images')
     command['toy'].add_argument('--val', type=positive, default=250, help='validation images')
     command['toy'].add_argument('--seed', type=int, default=0)
-    _add_own(command['own'])
+    add_options(command['own'])
     return parser
-
-
-def _add_own(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add(
-        '--annotations', type=Path, nargs='+', required=True, metavar='FILE', help='COCO keypoints json, or a data.yaml'
-    )
-    add('--images', type=Path, required=True, metavar='DIR', help='the folder of the images, and of folders with them')
-    add('--name', required=True, help='of the data set and the experiment')
-    split = parser.add_mutually_exclusive_group()
-    split.add_argument('--val', type=Path, metavar='FILE', help='annotations to validate on')
-    split.add_argument('--val-share', type=ratio, default=0.1, help='ratio of the images to validate on (default: 0.1)')
-    add('--category', nargs='+', default=(), metavar='NAME', help='train these categories only')
-    add('--boxes', choices=BOXES, help='how to read bbox, or to take boxes from the joints')
-    add('--normalised', action='store_true', help='coordinates are ratios of the image, from 0 to 1')
-    add('--sigmas', action='store_true', help='measure sigmas from instances that are annotated several times')
-    add('--pretrained', type=Path, metavar='FILE', help='a checkpoint to fine-tune')
-    add('--experiments', type=Path, default=REPOSITORY / 'exps', metavar='DIR', help='default: exps')
-
-
-def ratio(text: str) -> float:
-    """A number between 0 and 1, as argparse's `type`."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f'{text} is not between 0 and 1')
-    return value
 
 
 @exits_cleanly

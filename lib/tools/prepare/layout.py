@@ -4,7 +4,7 @@ import filecmp
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +29,9 @@ def place(path: Path, content: Path | bytes) -> str:
     On a file system without links it becomes a copy, recursively for a folder. A correct file that is already there is
     kept. Raises InputError if something else is there, or if it cannot be copied.
     """
+    refuse_others({path: content})
     if os.path.lexists(path):
-        if isinstance(content, Path):
-            same = path.exists() and (path.samefile(content) or _is_copy(path, content))
-        else:
-            same = path.is_file() and path.read_bytes() == content
-        if same:
-            return 'kept'
-        wanted = f'a link to {content}' if isinstance(content, Path) else 'the file that would be written'
-        raise InputError(f'{path} exists and is not {wanted}: move it away and run this again')
+        return 'kept'
     if isinstance(content, bytes):
         with atomic_write(path) as file:
             file.write(content)
@@ -48,6 +42,20 @@ def place(path: Path, content: Path | bytes) -> str:
     except (OSError, NotImplementedError) as error:
         return _copy(path, content, getattr(error, 'strerror', None) or str(error))
     return f'linked to {content}'
+
+
+def refuse_others(files: Mapping[Path, Path | bytes]) -> None:
+    """Raises InputError if a path exists with another content than `place` would give it."""
+    for path, content in files.items():
+        if not os.path.lexists(path):
+            continue
+        if isinstance(content, Path):
+            same = path.exists() and (path.samefile(content) or _is_copy(path, content))
+        else:
+            same = path.is_file() and path.read_bytes() == content
+        if not same:
+            wanted = f'a link to {content}' if isinstance(content, Path) else 'the file that would be written'
+            raise InputError(f'{path} exists and is not {wanted}: move it away and run this again')
 
 
 def _copy(path: Path, content: Path, no_link: str) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -10,36 +9,35 @@ from cvpack.errors import InputError
 from cvpack.files import read_json
 from lib.datasets.checks import shown
 from lib.datasets.coco_categories import category_per_joint
-from lib.tools.prepare.own.categories import select_categories
-from lib.tools.prepare.own.export import Export, Instance, Picture, Repairs
+from lib.tools.prepare.own.categories import Row, as_key, select_categories
+from lib.tools.prepare.own.export import Export, Instance, ListedImage, Repairs, Size
+from lib.tools.prepare.own.formats import NEEDED, check_format, no_joints, separate_label_studio
+from lib.tools.prepare.own.mpii import as_coco
 from lib.tools.prepare.own.repairs import numbers
-
-# Keys that other formats have at the top -> whose they are.
-OTHER_FORMATS = {
-    'shapes': "labelme's",
-    'items': "Datumaro's own",
-    '_via_img_metadata': "the VGG Image Annotator's",
-    'item': "Darwin's",
-}
-NEEDED = 'export it as COCO keypoints: an object with images, annotations and categories'
-NAME_KEYS = ('file_name', 'filename', 'path', 'coco_url')
 
 
 def read_coco(path: Path, chosen: Sequence[str], repairs: Repairs) -> Export:
-    """The labelled instances of a json file, as it gives them.
+    """The labelled instances of a json file, as it gives them; also of a list in MPII's style.
 
     chosen: names of the categories to read; empty: all that have joints
     Raises InputError for a file of another format, and for what can be read in more than one way.
     """
     content = read_json(path, NEEDED)
+    if isinstance(content, list):
+        content = as_coco(content, path)
+    check_format(content, path)
     images, positions = _images(_rows(content, 'images', path), path, repairs)
     if explanation := category_per_joint(content, path):
         raise InputError(explanation)
-    rows = [*_labelled(_rows(content, 'annotations', path), path, repairs)]
+    listed = _rows(content, 'annotations', path)
+    separate_label_studio(content, repairs, path)
+    rows = [*_labelled(listed, repairs)]
+    if not rows:
+        raise no_joints(content, path)
     names, joints, rows = select_categories(content.get('categories'), rows, chosen, path, repairs)
     instances = []
     for where, row in rows:
-        image = positions.get(_key(row.get('image_id')))
+        image = positions.get(as_key(row.get('image_id')))
         if image is None:
             repairs.tell('instances left out, since their image is not listed', where)
         else:
@@ -47,13 +45,11 @@ def read_coco(path: Path, chosen: Sequence[str], repairs: Repairs) -> Export:
     return Export(path, images, instances, joints, names)
 
 
-def _rows(content: Any, key: str, path: Path) -> list[tuple[str, dict]]:
+def _rows(content: dict, key: str, path: Path) -> list[Row]:
     """The records under a key, each with its name in messages."""
-    records = content.get(key) if isinstance(content, dict) else None
+    records = content[key]
     if not isinstance(records, list):
-        others = [whose for other, whose in OTHER_FORMATS.items() if isinstance(content, dict) and other in content]
-        whose = f'is in {others[0]} format' if others else f'has no list of {key}'
-        raise InputError(f'{path} {whose}: {NEEDED}')
+        raise InputError(f'{path}: {key} = {shown(records)} should be a list: {NEEDED}')
     rows = []
     for number, record in enumerate(records):
         where = f'{path}: {key.removesuffix("s")} {number}'
@@ -63,28 +59,23 @@ def _rows(content: Any, key: str, path: Path) -> list[tuple[str, dict]]:
     return rows
 
 
-def _key(value: Any) -> str:
-    """An id of any type for comparison: 5, 5.0 and '5' are the same."""
-    return str(int(value)) if isinstance(value, float) and value % 1 == 0 else str(value)
-
-
-def _images(rows: list[tuple[str, dict]], path: Path, repairs: Repairs) -> tuple[list[Picture], dict[str, int]]:
+def _images(rows: list[Row], path: Path, repairs: Repairs) -> tuple[list[ListedImage], dict[str, int]]:
     """The images, and their positions by id. An image that is listed again under its id and name is one."""
-    images: list[Picture] = []
+    images: list[ListedImage] = []
     positions: dict[str, int] = {}
     for where, row in rows:
-        name = next((row[key] for key in NAME_KEYS if isinstance(row.get(key), str) and row[key]), None)
-        if name is None or 'id' not in row:
-            missing = 'id' if name else 'file_name'
-            raise InputError(f'{where}: {missing} is missing: correct or remove it')
-        size = row.get('width'), row.get('height')
-        known = all(isinstance(side, (int, float)) and side > 0 for side in size)
-        picture = Picture(name, where, (int(size[0]), int(size[1])) if known else None, row['id'])  # type: ignore
-        earlier = positions.setdefault(_key(row['id']), len(images))
+        name = _name(row)
+        if name is None:
+            raise InputError(
+                f'{where}: file_name = {shown(row.get("file_name"))} should be a text: correct or remove it'
+            )
+        if row.get('id') is None:
+            raise InputError(f'{where}: id is missing: correct or remove it')
+        earlier = positions.setdefault(as_key(row['id']), len(images))
         if earlier == len(images):
-            images.append(picture)
+            images.append(ListedImage(name, where, _size(row), row['id']))
         elif images[earlier].name == name:
-            repairs.tell('images listed twice, kept once', where)
+            repairs.tell('images listed several times, taken as one', where)
         else:
             raise InputError(f'{where}: the id is also that of {images[earlier].name!r}: give each image its own')
     if not images:
@@ -92,7 +83,21 @@ def _images(rows: list[tuple[str, dict]], path: Path, repairs: Repairs) -> tuple
     return images, positions
 
 
-def _labelled(rows: list[tuple[str, dict]], path: Path, repairs: Repairs) -> Iterator[tuple[str, dict]]:
+def _name(row: dict) -> str | None:
+    """An image's name: `file_name`, or a longer path that ends with it, as COCO Annotator gives it beside."""
+    keys = ('file_name', 'filename', 'path', 'coco_url')
+    names = [row[key] for key in keys if isinstance(row.get(key), str) and row[key]]
+    return max((name for name in names if name.endswith(names[0])), key=len, default=None)
+
+
+def _size(row: dict) -> Size | None:
+    width, height = row.get('width'), row.get('height')
+    if all(isinstance(side, (int, float)) and 0 < side < 1e9 for side in (width, height)):
+        return int(width), int(height)  # type: ignore[arg-type]
+    return None
+
+
+def _labelled(rows: list[Row], repairs: Repairs) -> Iterator[Row]:
     """The rows of single instances with joints."""
     for where, row in rows:
         if row.get('iscrowd') not in (None, 0, False, '0'):
@@ -107,27 +112,32 @@ def _labelled(rows: list[tuple[str, dict]], path: Path, repairs: Repairs) -> Ite
 
 def _instance(row: dict, image: int, joints: int, where: str, repairs: Repairs) -> Instance:
     """An annotation as it stands, in numbers; NaN where it has none."""
-    values = row['keypoints']
+    values = [*row['keypoints']]
     if all(isinstance(entry, list) for entry in values):  # a list a joint
         values = [value for entry in values for value in entry]
-    if len(values) == 2 * joints and len(values) % 3:
-        repairs.tell('instances whose joints have no visibility: taken as visible', where)
-        values = [value for x, y in zip(values[::2], values[1::2]) for value in (x, y, None if x is None else 2)]
+    if len(values) == 2 * joints:
+        repairs.tell('instances whose joints have no visibility: visible, but for those at 0, 0', where)
+        pairs = [*zip(values[::2], values[1::2])]
+        values = [value for x, y in pairs for value in (x, y, 0 if (x, y) in ((0, 0), (None, None)) else 2)]
     if len(values) != 3 * joints:
         raise InputError(
             f'{where}: keypoints has {len(values)} entries, should have {3 * joints} (x, y, visibility of {joints} '
             'joints): correct or remove it'
         )
+    if any(isinstance(v, bool) for v in values[2::3]):
+        repairs.tell('instances whose visibility is true or false: 1 or 0', where)
+        values[2::3] = [int(v) if isinstance(v, bool) else v for v in values[2::3]]
     keypoints = numbers(values, 'keypoints', where).reshape(joints, 3)
+    labelled = [place for i in range(joints) if keypoints[i, 2] > 0 for place in values[3 * i : 3 * i + 2]]
     box, area = row.get('bbox'), row.get('area')
     if box and (not isinstance(box, list) or len(box) != 4):
         raise InputError(f'{where}: bbox = {shown(box)} should have 4 numbers: correct or remove it')
     return Instance(
         image=image,
         keypoints=keypoints,
-        integer=all(isinstance(value, int) or value is None for i, value in enumerate(values) if i % 3 < 2),
+        integer=all(isinstance(place, int) for place in labelled),
         box=numbers(box, 'bbox', where) if box else np.full(4, np.nan),
-        area=float(area) if isinstance(area, (int, float)) else np.nan,
+        area=float(area) if isinstance(area, (int, float)) and abs(area) < 1e300 else np.nan,
         where=where,
         id=row.get('id'),
         counted=row.get('num_keypoints'),

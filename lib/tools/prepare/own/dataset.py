@@ -8,10 +8,13 @@ import numpy as np
 
 from cvpack.errors import InputError
 from lib.datasets.coco_categories import PERSON, plain_name
-from lib.tools.prepare.own.export import Export, Instance, Joints, Repairs
-from lib.tools.prepare.own.split import split_names
+from lib.tools.prepare.own.export import Export, Instance, Joints, ListedImage, Repairs
+from lib.tools.prepare.own.images import ImageFiles
+from lib.tools.prepare.own.split import choose_val
 
 SPLITS = ('train', 'val')
+# Joints that are never labelled are left out from this ratio on.
+MANY_UNUSED = 0.5
 
 
 def merge(exports: Sequence[Export], repairs: Repairs) -> Export:
@@ -25,12 +28,12 @@ def merge(exports: Sequence[Export], repairs: Repairs) -> Export:
                 f'{export.path} has the joints {", ".join(export.joints.names)}, but {first.path} has '
                 f'{", ".join(first.joints.names)}: prepare them one by one, under names of their own'
             )
-        for picture in export.images:
-            if picture.name in positions:
-                repairs.tell('images that two files list, taken as one', picture.where)
+        for image in export.images:
+            if image.name in positions:
+                repairs.tell('images that two files list, taken as one', image.where)
             else:
-                positions[picture.name] = len(merged.images)
-                merged.images.append(picture)
+                positions[image.name] = len(merged.images)
+                merged.images.append(image)
         for instance in export.instances:
             instance.image = positions[export.images[instance.image].name]
             merged.instances.append(instance)
@@ -38,53 +41,77 @@ def merge(exports: Sequence[Export], repairs: Repairs) -> Export:
     return merged
 
 
-def split(train: Export, val: Export | None, ratio: float) -> tuple[dict[str, Export], str]:
+def split(train: Export, val: Export | None, ratio: float, files: ImageFiles) -> tuple[dict[str, Export], str]:
     """train and val, and how they were chosen, in words. Raises InputError if the files have images in common.
 
     val:   of a file of its own; None: chosen from train
     ratio: of the images with instances, for val
     """
     if val is not None:
-        common = {picture.name for picture in train.images} & {picture.name for picture in val.images}
+        common = {image.name for image in train.images} & {image.name for image in val.images}
         if common:
+            both = f'{val.path} and {train.path}' if val.path != train.path else f'train and val of {val.path}'
             raise InputError(
-                f'{val.path} and {train.path} have {len(common):,} images in common, such as {min(common)}: '
-                'take them out of one, or leave out --val and let --val-share choose'
+                f'{both} have {len(common):,} images in common, such as {min(common)}: take them out of one, or give '
+                'no val and let --val-share choose'
             )
         return {'train': train, 'val': val}, f'val: {val.path}'
     names = [train.images[i].name for i in sorted({instance.image for instance in train.instances})]
     if len(names) < 2:
-        raise InputError(
-            f'{train.path} has {len(names)} image with labelled instances, which cannot be split: add --val'
-        )
-    chosen, how = split_names(names, ratio)
-    return {'train': _part(train, chosen, False), 'val': _part(train, chosen, True)}, f'val: {how}'
+        raise InputError(f'{train.path} has 1 image with labelled instances, which cannot be split: add --val')
+    chosen, how = choose_val(names, ratio, files.folder)
+    return {key: _part(train, chosen, key == 'val') for key in SPLITS}, f'val: {how}'
 
 
 def _part(export: Export, names: set[str], inside: bool) -> Export:
     """The images whose name is, or is not, among `names`, with their instances."""
-    positions = {i: None for i, picture in enumerate(export.images) if (picture.name in names) == inside}
-    places = {old: new for new, old in enumerate(positions)}
+    kept = [i for i, image in enumerate(export.images) if (image.name in names) == inside]
+    positions = {old: new for new, old in enumerate(kept)}
     instances = [
-        dataclasses.replace(instance, image=places[instance.image])
+        dataclasses.replace(instance, image=positions[instance.image])
         for instance in export.instances
-        if instance.image in places
+        if instance.image in positions
     ]
-    return dataclasses.replace(export, images=[export.images[i] for i in places], instances=instances)
+    return dataclasses.replace(export, images=[export.images[i] for i in kept], instances=instances)
+
+
+def drop_unused_joints(splits: dict[str, Export], repairs: Repairs) -> None:
+    """Leaves out joints that no instance is labelled with if they are most: those of other categories."""
+    used = np.any([(export.keypoints[..., 2] > 0).any(axis=0) for export in splits.values()], axis=0)
+    joints, unused = splits['train'].joints, int((~used).sum())
+    if not unused:
+        return
+    drop = unused > MANY_UNUSED * len(used)
+    repairs.tell(
+        f'joints that are never labelled, {"left out" if drop else "kept"}', joints.names[used.argmin()], unused
+    )
+    if not drop:
+        return
+    new = np.cumsum(used) - 1
+    skeleton, flip_pairs = (
+        tuple((int(new[a]), int(new[b])) for a, b in pairs if used[a] and used[b])
+        for pairs in (joints.skeleton, joints.flip_pairs or ())
+    )
+    names = tuple(name for name, is_used in zip(joints.names, used) if is_used)
+    for export in splits.values():
+        export.joints = Joints(names, skeleton, None if joints.flip_pairs is None else flip_pairs)
+        for instance in export.instances:
+            instance.keypoints = instance.keypoints[used]
 
 
 def to_json(export: Export, category: str) -> dict[str, Any]:
     """A split in COCO's format, ids counted from 1; the export's own ids are `original_id`."""
-    images = [
-        {'id': i, 'file_name': picture.name, 'width': picture.size[0], 'height': picture.size[1]}  # type: ignore[index]
-        | ({} if picture.id in (None, i) else {'original_id': picture.id})
-        for i, picture in enumerate(export.images, start=1)
-    ]
     return {
-        'images': images,
+        'images': [_image(i, image) for i, image in enumerate(export.images, start=1)],
         'annotations': [_annotation(i, instance) for i, instance in enumerate(export.instances, start=1)],
         'categories': [_category(export.joints, category)],
     }
+
+
+def _image(number: int, image: ListedImage) -> dict[str, Any]:
+    width, height = image.told or image.size
+    row = {'id': number, 'file_name': image.name, 'width': width, 'height': height}
+    return row | ({} if image.id in (None, number) else {'original_id': image.id})
 
 
 def _annotation(number: int, instance: Instance) -> dict[str, Any]:
@@ -105,9 +132,3 @@ def _annotation(number: int, instance: Instance) -> dict[str, Any]:
 def _category(joints: Joints, name: str) -> dict[str, Any]:
     limbs = [[a + 1, b + 1] for a, b in joints.skeleton]
     return {'id': PERSON, 'name': name, 'keypoints': list(joints.names), 'skeleton': limbs}
-
-
-def arrays(export: Export) -> tuple[np.ndarray, np.ndarray]:
-    """keypoints (n, K, 3) and boxes (n, 4) of all instances."""
-    keypoints = np.array([instance.keypoints for instance in export.instances])
-    return keypoints, np.array([instance.box for instance in export.instances])

@@ -4,10 +4,11 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lib.datasets.description import Description
+from lib.datasets.description import KEYPOINT, Description
 from lib.tools.prepare.own.settings import Settings
 
 WIDTH = 120
+FINE_TUNING_LR = 1e-4
 
 
 @dataclass(frozen=True)
@@ -15,38 +16,33 @@ class Experiment:
     """What config.py says.
 
     notes:   field of the description -> the comment above it
-    flip:    why images are not mirrored; '': they are
-    half:    why there is no half-body augmentation; '': there is
-    cpu:     there was no GPU when it was written
-    weight:  the checkpoint to fine-tune from; '': the ImageNet ResNet
-    model:   its MODEL settings
+    no_flip: why images are not mirrored; '': they are
+    no_half: why there is no half-body augmentation; '': there is
+    device:  'cuda' or 'cpu'
+    weight:  the checkpoint to fine-tune; '': the ImageNet ResNet
+    model:   keys of MODEL -> values, of those that differ from the published ones
     """
 
     name: str
     description: Description
     settings: Settings
     notes: dict[str, str]
-    flip: str
-    half: str
-    cpu: bool
-    weight: str = ''
-    model: tuple[tuple[str, object], ...] = (('STAGE_NUM', 2),)
-
-    @property
-    def stages(self) -> int:
-        """Of the network."""
-        return int(str(dict(self.model)['STAGE_NUM']))
+    no_flip: str
+    no_half: str
+    device: str
+    weight: str
+    model: dict[str, object]
 
     @property
     def folder(self) -> str:
         """The experiment's name, mspn.2xstg.horses."""
-        return f'mspn.{self.stages}xstg.{self.name}'
+        return f'mspn.{self.model["STAGE_NUM"]}xstg.{self.name}'
 
 
 def experiment_files(experiment: Experiment) -> dict[str, bytes]:
     """Name -> content of the experiment's files."""
     height, width = experiment.settings.input_shape
-    what = f'{experiment.stages}-stage MSPN on {experiment.name}, {height}x{width}'
+    what = f'{experiment.model["STAGE_NUM"]}-stage MSPN on {experiment.name}, {height}x{width}'
     return {
         'config.py': _config(experiment, what).encode(),
         'train.py': SCRIPT.format(
@@ -90,8 +86,8 @@ def _config(experiment: Experiment, what: str) -> str:
         'from lib.datasets.description import Description\n',
         *_description(experiment),
         '',
-        f'cfg = coco_defaults({CONSTANT})',
-        *(f'cfg.MODEL.{key} = {value!r}' for key, value in experiment.model),
+        'cfg = coco_defaults(DATA)',
+        *(f'cfg.MODEL.{key} = {value!r}' for key, value in sorted(experiment.model.items())),
         *_input(experiment),
         *_augmentation(experiment),
         *_schedule(experiment),
@@ -100,25 +96,13 @@ def _config(experiment: Experiment, what: str) -> str:
     return '\n'.join(lines) + '\n'
 
 
-CONSTANT = 'DATA'
-
-
 def _description(experiment: Experiment) -> list[str]:
     description = experiment.description
     root = f'Path({str(description.root)!r})'
-    lines = [f'{CONSTANT} = Description(', f'    name={description.name!r},', f'    root={root},']
-    for field in (
-        'images',
-        'train_json',
-        'val_json',
-        'joint_names',
-        'flip_pairs',
-        'upper_body_ids',
-        'skeleton',
-        'sigmas',
-    ):
+    lines = ['DATA = Description(', f'    name={description.name!r},', f'    root={root},']
+    for field in ('images', 'train_json', 'val_json', *KEYPOINT.values()):
         if note := experiment.notes.get(field):
-            lines += textwrap.wrap(note, WIDTH, initial_indent='    # ', subsequent_indent='    # ')
+            lines += _comment(note, '    ')
         lines += _field(field, getattr(description, field))
     return [*lines, ')']
 
@@ -143,11 +127,15 @@ def _filled(entries: Sequence[str], indent: str) -> list[str]:
     return lines
 
 
+def _comment(text: str, indent: str = '') -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=f'{indent}# ', subsequent_indent=f'{indent}# ')
+
+
 def _input(experiment: Experiment) -> list[str]:
     settings = experiment.settings
     return [
         '',
-        f'# {settings.shape_reason}. The kernels are the published ones, scaled with the input.',
+        *_comment(f'{settings.shape_reason}. The kernels are the published ones, scaled with the input.'),
         f'cfg.INPUT_SHAPE = {list(settings.input_shape)}  # height, width',
         f'cfg.DATASET.TRAIN.GAUSSIAN_KERNELS = {list(settings.kernels)}',
         f'cfg.LOSS.TOPK = {settings.topk}  # hard joints, of {len(experiment.description.joint_names)}',
@@ -156,30 +144,33 @@ def _input(experiment: Experiment) -> list[str]:
 
 def _augmentation(experiment: Experiment) -> list[str]:
     lines = []
-    if experiment.flip:
-        lines += ['', f'# Images are not mirrored: {experiment.flip}.']
+    if experiment.no_flip:
+        lines += ['', *_comment(f'Images are not mirrored: {experiment.no_flip}.')]
         lines += ['cfg.DATASET.TRAIN.PROB_FLIP = 0.0', 'cfg.TEST.FLIP = False']
-    if experiment.half:
-        lines += [
-            '',
-            f'# No crops of the upper or lower half: {experiment.half}.',
-            'cfg.DATASET.TRAIN.PROB_HALF_BODY = 0.0',
-        ]
+    if experiment.no_half:
+        lines += ['', *_comment(f'No crops of the upper or lower half alone: {experiment.no_half}.')]
+        lines += ['cfg.DATASET.TRAIN.PROB_HALF_BODY = 0.0']
     return lines
 
 
 def _schedule(experiment: Experiment) -> list[str]:
     settings, lines = experiment.settings, ['']
-    if experiment.weight:
-        lines += [f'cfg.MODEL.WEIGHT = {experiment.weight!r}', '']
-    if experiment.cpu:
-        lines += ["# There was no GPU when this was written: 'cuda' trains on one.", "cfg.MODEL.DEVICE = 'cpu'", '']
-    return [
-        *lines,
-        f'# {settings.length_reason}; on n GPUs a nth of the iterations.',
-        'cfg.SOLVER.REFERENCE_GPUS = 1',
+    if experiment.device == 'cpu':
+        lines += [
+            '# Prepared for a CPU: with --device cuda, shape and iterations are those of a GPU.',
+            "cfg.MODEL.DEVICE = 'cpu'",
+            '',
+        ]
+    lines += [
+        *_comment(f'{settings.length_reason}.'),
+        'cfg.SOLVER.REFERENCE_GPUS = 1  # on n GPUs, a nth of the iterations and n times the learning rate',
         f'cfg.SOLVER.MAX_ITER = {settings.max_iter}',
         f'cfg.SOLVER.CHECKPOINT_PERIOD = {settings.checkpoint_period}',
         f'cfg.SOLVER.WARMUP_ITERS = {settings.warmup_iters}  # a fortieth, as published',
-        'cfg.VALIDATION.PERIOD = 1  # test at every checkpoint; iter-best.pth is the best one',
     ]
+    if experiment.weight:
+        lines += [f'cfg.MODEL.WEIGHT = {experiment.weight!r}']
+        lines += [f'cfg.SOLVER.BASE_LR = {FINE_TUNING_LR}  # per GPU; a fifth of the published one, to fine-tune']
+    else:
+        lines += ['cfg.SOLVER.BASE_LR = 5e-4  # per GPU, as published']
+    return [*lines, 'cfg.VALIDATION.PERIOD = 1  # test at every checkpoint; iter-best.pth is the best one']

@@ -6,23 +6,27 @@ from typing import Any
 
 import numpy as np
 
-Pairs = tuple[tuple[int, int], ...]
+from lib.datasets.description import Pairs
+
+Size = tuple[int, int]  # width and height in pixels
 
 
 @dataclass(frozen=True)
-class Picture:
+class ListedImage:
     """An image that an export lists.
 
-    name:  as the export gives it
+    name:  as the export gives it, later the path below the folder of the images
     where: it is listed, for messages
-    size:  (width, height) in pixels; None if the export does not tell
+    told:  its size by the export; None if that does not tell
     id:    the export's own
+    size:  of the upright image, once it was read
     """
 
     name: str
     where: str
-    size: tuple[int, int] | None = None
+    told: Size | None = None
     id: Any = None
+    size: Size = (0, 0)
 
 
 @dataclass
@@ -61,13 +65,11 @@ class Joints:
     names:      K
     skeleton:   limbs, pairs of joints from 0
     flip_pairs: None if the export does not tell
-    sigmas:     empty if the export does not tell
     """
 
     names: tuple[str, ...]
     skeleton: Pairs = ()
     flip_pairs: Pairs | None = None
-    sigmas: tuple[float, ...] = ()
 
 
 @dataclass
@@ -75,15 +77,25 @@ class Export:
     """A split, or all, of an exported data set.
 
     categories: names of those that are trained, as one
-    normalised: coordinates are still ratios of the image
+    is_ratios:  coordinates are still ratios of the image
     """
 
     path: Path
-    images: list[Picture]
+    images: list[ListedImage]
     instances: list[Instance]
     joints: Joints
     categories: tuple[str, ...]
-    normalised: bool = False
+    is_ratios: bool = False
+
+    @property
+    def keypoints(self) -> np.ndarray:
+        """(n, K, 3) of all instances."""
+        return np.array([instance.keypoints for instance in self.instances]).reshape(-1, len(self.joints.names), 3)
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """(n, 4) of all instances."""
+        return np.array([instance.box for instance in self.instances]).reshape(-1, 4)
 
 
 @dataclass
@@ -98,5 +110,5 @@ class Repairs:
         self.found[what] = before + count, example
 
     def lines(self) -> list[str]:
-        """A line for every kind: its count, what it is, an example."""
+        """Two lines for every kind: its count and what it is; an example."""
         return [f'{count:>9,}  {what}\n{"":11}such as {where}' for what, (count, where) in self.found.items()]

@@ -6,14 +6,14 @@ from collections import defaultdict
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from PIL import Image
-
 from cvpack.errors import InputError
-from lib.datasets.exif import FIRST_TURNED
+from lib.datasets.checks import Issue
 from lib.datasets.image_names import image_path, is_safe
-from lib.tools.prepare.own.export import Export, Instance, Picture, Repairs
+from lib.tools.check_data.images import read_images
+from lib.tools.check_data.records import Listing
+from lib.tools.prepare.own.export import Export, Instance, ListedImage, Repairs
 
-EXIF_ORIENTATION = 0x0112
+Parts = tuple[str, ...]  # of a path
 
 
 class ImageFiles:
@@ -23,52 +23,55 @@ class ImageFiles:
         if not folder.is_dir():
             raise InputError(f'--images {folder} is not a folder: name the one with the images')
         self.folder = folder
-        self.by_name: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+        self.by_name: dict[str, list[Parts]] = defaultdict(list)
         for parent, folders, names in os.walk(folder, followlinks=True):
             folders[:] = sorted(name for name in folders if not name.startswith('.'))
             below = Path(parent).relative_to(folder).parts
             for name in sorted(names):
                 self.by_name[name.casefold()].append((*below, name))
 
-    def find(self, name: str, near: Path) -> str | None:
+    def find(self, name: str, near: Path) -> Parts | None:
         """The path below the folder of the file whose path agrees with `name` in most of its end; None if none does.
 
         near: the folder of the annotations; of several files, that in it is meant
         Raises InputError if several files agree equally well.
         """
-        readings = dict.fromkeys([*_parts(name), tuple(_split(name))])
-        for parts in readings:
-            if parts and (found := self._best(parts, near)):
+        for parts in readings(name):
+            if found := self._best(parts, near):
                 if len(found) > 1:
-                    several = ' and '.join(map(repr, found[:3]))
+                    several = ' and '.join(repr('/'.join(path)) for path in found[:3])
                     raise InputError(
-                        f'{name!r} can be {several} in {self.folder}: name a folder that holds one of them'
+                        f'{name!r} can be {several} in {self.folder}: write the folder too, or name one that holds '
+                        'only the file that is meant'
                     )
                 return found[0]
         return None
 
-    def _best(self, parts: tuple[str, ...], near: Path) -> list[str]:
+    def _best(self, parts: Parts, near: Path) -> list[Parts]:
         candidates = self.by_name.get(parts[-1].casefold(), [])
         scores = [(_agreement(parts, path), parts[-1] == path[-1]) for path in candidates]
-        best = ['/'.join(path) for path, score in zip(candidates, scores) if score == max(scores)]
-        beside = [path for path in best if (self.folder / path).parent.resolve() == near.resolve()]
-        return beside if len(beside) == 1 else best
+        best = [path for path, score in zip(candidates, scores) if score == max(scores)]
+        if len(best) > 1:
+            beside = [path for path in best if self.folder.joinpath(*path).parent.resolve() == near.resolve()]
+            return beside if len(beside) == 1 else best
+        return best
 
 
-def _split(name: str) -> list[str]:
-    return [part for part in name.replace('\\', '/').split('/') if part not in ('', '.')]
+def readings(name: str) -> list[Parts]:
+    """The folders and the name that a path or a URL can mean; of a URL, those in its query first."""
+    texts = [name]
+    if '://' in name or '?' in name:
+        try:
+            url = urlsplit(name)
+        except ValueError:  # brackets that are no address
+            url = urlsplit('')
+        queried = [value for values in parse_qs(url.query).values() for value in values]
+        texts = [*queried, unquote(url.path), name]
+    found = [tuple(part for part in text.replace('\\', '/').split('/') if part not in ('', '.')) for text in texts]
+    return [parts for parts in dict.fromkeys(found) if parts]
 
 
-def _parts(name: str) -> list[tuple[str, ...]]:
-    """The folders and the name that a path or a URL gives; of a URL, those in its query first."""
-    url = urlsplit(name) if '://' in name or name.startswith('/data/') else None
-    if url is None:
-        return [tuple(_split(name))]
-    queried = [value for values in parse_qs(url.query).values() for value in values]
-    return [tuple(_split(text)) for text in (*queried, unquote(url.path))]
-
-
-def _agreement(parts: tuple[str, ...], path: tuple[str, ...]) -> int:
+def _agreement(parts: Parts, path: Parts) -> int:
     """How many of the last parts are the same, but for their case."""
     same = [a.casefold() == b.casefold() for a, b in zip(reversed(parts), reversed(path))]
     return same.index(False) if False in same else len(same)
@@ -79,38 +82,67 @@ def resolve_images(export: Export, files: ImageFiles, repairs: Repairs) -> None:
 
     Images that are not there or cannot be read are left out, with their instances. Raises InputError if that is all.
     """
-    images: list[Picture] = []
+    paths = [files.find(image.name, export.path.parent) for image in export.images]
+    _separate(export, paths)
+    named = {'/'.join(path): path for path in paths if path}
+    found = read_images([Listing(files.folder, dict.fromkeys(named))], os.cpu_count() or 1, lambda issue, text: None)
+    images: list[ListedImage] = []
+    at: dict[str, int] = {}  # path -> position in `images`
     positions: dict[int, int] = {}  # in the export -> in `images`
-    at: dict[str, int] = {}
-    for number, picture in enumerate(export.images):
-        path = files.find(picture.name, export.path.parent)
-        if path is None:
-            repairs.tell(f'images that are not in {files.folder}, left out', f'{picture.where}: {picture.name!r}')
+    for number, (image, parts) in enumerate(zip(export.images, paths)):
+        if parts is None:
+            repairs.tell(f'images that are not in {files.folder}, left out', f'{image.where}: {image.name!r}')
             continue
-        if path not in at:
-            size = upright_size(files.folder / path)
-            if size is None:
-                repairs.tell('files that are no images, left out', str(files.folder / path))
-                continue
-            at[path] = len(images)
-            images.append(dataclasses.replace(picture, name=stored_name(path), size=size))
-            if path != picture.name:
-                repairs.tell('images found by the end of their names', f'{picture.where}: {picture.name!r} is {path!r}')
+        path = '/'.join(parts)
+        picture = found[files.folder / path]
+        if isinstance(picture, Issue):
+            repairs.tell('images that cannot be read, left out', f'{files.folder / path}: {picture.description}')
+            continue
+        if path in at:
+            repairs.tell('images listed several times, taken as one', image.where)
         else:
-            repairs.tell('images listed under several ids, taken as one', picture.where)
+            at[path] = len(images)
+            images.append(dataclasses.replace(image, name=stored_name(path), size=picture.size))
+            if path != image.name:
+                repairs.tell('images found by the end of their names', f'{image.where}: {image.name!r} is {path!r}')
         positions[number] = at[path]
     if not images:
         raise InputError(
             f'none of the {len(export.images):,} images that {export.path} lists is in {files.folder}, such as '
             f'{export.images[0].name!r}: name their folder with --images'
         )
-    kept = [instance for instance in export.instances if instance.image in positions]
+    kept = []
     for instance in export.instances:
-        if instance.image not in positions:
-            repairs.tell('instances left out, since their image is', instance.where)
-        else:
+        if instance.image in positions:
             instance.image = positions[instance.image]
+            kept.append(instance)
+        else:
+            repairs.tell('instances left out, since their image is', instance.where)
     export.images, export.instances = images, _once(kept, repairs)
+
+
+def _separate(export: Export, paths: list[Parts | None]) -> None:
+    """Of names in different folders that lead to one file, keeps those that agree with its whole path.
+
+    Raises InputError if these may mean different images.
+    """
+    sharing: dict[Parts, dict[int, Parts]] = defaultdict(dict)  # path -> number -> what its name says
+    for number, path in enumerate(paths):
+        if path is not None:
+            scored = [(_agreement(parts, path), parts) for parts in readings(export.images[number].name)]
+            sharing[path][number] = max(scored)[1]
+    for path, names in sharing.items():
+        whole = {n: parts for n, parts in names.items() if _agreement(parts, path) == min(len(parts), len(path))}
+        kept = whole or names
+        longest = max(kept.values(), key=len)
+        for number, parts in kept.items():
+            if _agreement(parts, longest) < len(parts):
+                raise InputError(
+                    f'{export.images[number].where}: {"/".join(parts)!r} and {"/".join(longest)!r} both lead to '
+                    f'{"/".join(path)!r}: name a folder that has their folders with --images'
+                )
+        for number in names.keys() - kept.keys():
+            paths[number] = None
 
 
 def _once(instances: list[Instance], repairs: Repairs) -> list[Instance]:
@@ -124,16 +156,6 @@ def _once(instances: list[Instance], repairs: Repairs) -> list[Instance]:
             seen.add(key)
             kept.append(instance)
     return kept
-
-
-def upright_size(file: Path) -> tuple[int, int] | None:
-    """(width, height) of an image as OpenCV turns it by its EXIF orientation; None if it is no image."""
-    try:
-        with Image.open(file) as image:
-            turned = image.getexif().get(EXIF_ORIENTATION, 1) >= FIRST_TURNED
-            return image.size[::-1] if turned else image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, TypeError):
-        return None
 
 
 def stored_name(path: str) -> str:

@@ -1,12 +1,13 @@
 """What a description of joints needs beyond their names: flip pairs, the upper half, sigmas."""
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
+from pycocotools import mask
 
 from lib.datasets.description import COCO, Pairs
-from lib.datasets.sides import CAMEL, mirrors_by_name
+from lib.datasets.sides import mirrors_by_name, words
+from lib.tools.prepare.own.export import Export
 
 # COCO's mean, for joints that it does not have.
 DEFAULT_SIGMA = 0.067
@@ -22,88 +23,73 @@ SIDES = {'l': 'left', 'r': 'right'}
 
 def pairs_by_name(names: Sequence[str]) -> tuple[Pairs, list[str]]:
     """Flip pairs from left and right in the names, and the names that say a side but have no mirror."""
-    mirrors = mirrors_by_name(names)
     pairs: dict[int, int] = {}
-    for left, rights in mirrors.items():
+    for left, rights in mirrors_by_name(names).items():
         free = [right for right in rights if right not in pairs.values() and right != left]
         if left not in pairs.values() and free:
             pairs[left] = free[0]
     paired = {*pairs, *pairs.values()}
-    alone = [name for i, name in enumerate(names) if i not in paired and {'left', 'right'} & set(words(name))]
+    alone = [name for i, name in enumerate(names) if i not in paired and {'left', 'right'} & {*_meaning(name)}]
     return tuple(sorted((min(pair), max(pair)) for pair in pairs.items())), alone
 
 
-def words(name: str) -> list[str]:
-    """A joint's words in lower case: LHip and hip_left are both left and hip."""
-    found = re.findall(r'[^\W\d_]+', CAMEL.sub(' ', name).lower())
-    return [SIDES.get(word, word) for word in found]
+def _meaning(name: str) -> tuple[str, ...]:
+    """A joint's words, sorted, sides written out: LHip and hip_left are the same."""
+    return tuple(sorted(SIDES.get(word, word) for word in words(name)))
 
 
-def upper_half(keypoints: np.ndarray, boxes: np.ndarray) -> tuple[tuple[int, ...], str]:
-    """Joints that lie in the upper half of the people on average; none, and why, where that makes no sense.
-
-    keypoints: (n, K, 3); boxes: (n, 4) x, y, width, height
+def upper_half(export: Export, flip_pairs: Pairs) -> tuple[tuple[int, ...], str]:
+    """Joints that are in the upper half of the box on average, those of a flip pair taken together; and why half-body
+    augmentation makes no sense, if so.
     """
+    keypoints, boxes = export.keypoints, export.boxes
     labelled = keypoints[..., 2] > 0
     heights = (keypoints[..., 1] - boxes[:, None, 1]) / boxes[:, None, 3]
-    heights = np.where(labelled, heights, np.nan)
-    seen = labelled.sum(axis=0) > 0
-    means = np.full(keypoints.shape[1], np.nan)
-    means[seen] = np.nanmean(heights[:, seen], axis=0)
-    upper = tuple(np.flatnonzero(means < 0.5).tolist())
+    counts = labelled.sum(axis=0)
+    sums = np.where(labelled, heights, 0).sum(axis=0)
+    mirror = np.arange(len(sums))
+    for a, b in flip_pairs:
+        mirror[[a, b]] = b, a
+    means = (sums + sums[mirror]) / np.maximum(counts + counts[mirror], 1)
+    upper = tuple(np.flatnonzero((means < 0.5) & (counts + counts[mirror] > 0)).tolist())
     if len(keypoints) < MIN_PEOPLE:
         return upper, f'fewer than {MIN_PEOPLE} instances do not tell which joints are above'
-    total = np.nanvar(heights)
-    between = np.nanmean(np.where(labelled, (means - np.nanmean(heights)) ** 2, np.nan))
-    if not between > UPRIGHT * total:
+    between = np.broadcast_to(means, labelled.shape)[labelled].var()
+    if not between > UPRIGHT * heights[labelled].var():
         return upper, 'the instances have no common upright pose'
-    if min(len(upper), int(seen.sum()) - len(upper)) < MIN_HALF:
+    if min(len(upper), int((counts > 0).sum()) - len(upper)) < MIN_HALF:
         return upper, f'a half has fewer than {MIN_HALF} joints'
     return upper, ''
 
 
 def sigmas_by_name(names: Sequence[str]) -> tuple[tuple[float, ...], list[str]]:
     """COCO's sigmas for joints that it has, DEFAULT_SIGMA for the others; and the names of these."""
-    known = {tuple(sorted(words(name))): sigma for name, sigma in zip(COCO.joint_names, COCO.sigmas)}
-    keys = [tuple(sorted(words(name))) for name in names]
-    sigmas = tuple(float(known.get(key, DEFAULT_SIGMA)) for key in keys)
-    return sigmas, [name for name, key in zip(names, keys) if key not in known]
+    known = {_meaning(name): sigma for name, sigma in zip(COCO.joint_names, COCO.sigmas)}
+    sigmas = tuple(round(known.get(_meaning(name), DEFAULT_SIGMA), 4) for name in names)
+    return sigmas, [name for name in names if _meaning(name) not in known]
 
 
-def measured_sigmas(
-    images: np.ndarray, keypoints: np.ndarray, boxes: np.ndarray, areas: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def measured_sigmas(export: Export) -> tuple[np.ndarray, np.ndarray]:
     """(K,) sigmas from instances that were annotated several times, NaN for joints that never were; and the instances
     that repeat an earlier one, (n,) bool.
 
     Two annotations of an image are of one instance if their boxes have an IoU of SAME_BOX. The squared distance of two
-    annotators, in units of the area, is twice that of one from the mean.
-
-    images: (n,); keypoints: (n, K, 3); boxes: (n, 4) x, y, width, height; areas: (n,)
+    annotators, in units of the area, is twice that of one from the true place.
     """
+    keypoints, boxes = export.keypoints, export.boxes
     squares, counts = np.zeros(keypoints.shape[1]), np.zeros(keypoints.shape[1])
-    repeated = np.zeros(len(images), bool)
-    for own in _of_each_image(images):
-        for i, a in enumerate(own):
-            for b in own[i + 1 :]:
-                if iou(boxes[a], boxes[b]) < SAME_BOX:
-                    continue
-                repeated[b] = True
-                both = (keypoints[[a, b], :, 2] > 0).all(axis=0)
-                distances = ((keypoints[a, :, :2] - keypoints[b, :, :2]) ** 2).sum(axis=1)
-                squares += np.where(both, distances / np.sqrt(areas[a] * areas[b]) / 2, 0)
-                counts += both
+    repeated = np.zeros(len(boxes), bool)
+    images = np.array([instance.image for instance in export.instances])
+    order = np.argsort(images, kind='stable')
+    for own in np.split(order, np.flatnonzero(np.diff(images[order])) + 1):
+        overlaps = mask.iou(boxes[own], boxes[own], [0] * len(own))
+        for i, j in np.argwhere(np.triu(overlaps >= SAME_BOX, 1)):
+            a, b = own[[i, j]]
+            repeated[b] = True
+            both = (keypoints[[a, b], :, 2] > 0).all(axis=0)
+            distances = ((keypoints[a, :, :2] - keypoints[b, :, :2]) ** 2).sum(axis=1)
+            area = np.sqrt(export.instances[a].area * export.instances[b].area)
+            squares += np.where(both, distances / area / 2, 0)
+            counts += both
     with np.errstate(invalid='ignore'):
         return np.sqrt(squares / counts), repeated
-
-
-def _of_each_image(images: np.ndarray) -> list[np.ndarray]:
-    order = np.argsort(images, kind='stable')
-    return np.split(order, np.flatnonzero(np.diff(images[order])) + 1)
-
-
-def iou(a: np.ndarray, b: np.ndarray) -> float:
-    """IoU of two boxes (4,): x, y, width, height."""
-    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[:2] + a[2:], b[:2] + b[2:])
-    common = np.clip(high - low, 0, None).prod()
-    return float(common / (a[2:].prod() + b[2:].prod() - common))

@@ -11,119 +11,153 @@ from lib.datasets.checks import MAX_NUMBER, shown
 from lib.tools.check_data.labels import corners, unit_boxes, unit_joints
 from lib.tools.prepare.own.export import Export, Instance, Repairs
 
+BOXES = ('xywh', 'xyxy', 'joints')
 MARGIN = 0.15  # of a box from the joints, on every side, over its longer side
 # A person's area over that of the box, on average in COCO.
 AREA_RATIO = 0.53
-# From this ratio of instances on a file is taken to mean it so.
+# From this ratio of instances on, a file is taken to mean it so.
 MOST = 0.5
-BOXES = ('xywh', 'xyxy', 'joints')
+# Boxes that are the joints' extent: tolerance in pixels, for tools that round.
+ROUNDING = 1
 
 
 def numbers(values: Sequence[Any], field: str, where: str) -> np.ndarray:
     """(n,) float64; null is NaN. Raises InputError for anything else that is not a number."""
     for i, value in enumerate(values):
-        if value is not None and not isinstance(value, (int, float)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise InputError(f'{where}: {field}[{i}] = {shown(value)} should be a number: correct or remove it')
     return np.array([math.nan if value is None else min(max(value, -1e300), 1e300) for value in values], np.float64)
 
 
 def repair_joints(export: Export, repairs: Repairs) -> None:
     """Makes visibilities 0, 1 or 2, zeroes joints that are not labelled, and drops instances without any."""
-    if not export.instances:
-        return
-    visible = np.array([instance.keypoints[:, 2] for instance in export.instances])
-    binary = not (visible == 2).any() and (visible == 1).any()
+    visibilities = export.keypoints[..., 2]
+    binary = bool((visibilities == 1).any() and not (visibilities == 2).any())
+    kept = []
     for instance in export.instances:
         _repair_visibility(instance, binary, repairs)
         _zero_unlabelled(instance, repairs)
-    empty = [instance for instance in export.instances if not instance.labelled.any()]
-    for instance in empty:
-        repairs.tell('instances without a labelled joint left out', instance.where)
-    export.instances = [instance for instance in export.instances if instance.labelled.any()]
+        if instance.labelled.any():
+            _count(instance, repairs)
+            kept.append(instance)
+        else:
+            repairs.tell('instances without a labelled joint left out', instance.where)
+    export.instances = kept
 
 
 def _repair_visibility(instance: Instance, binary: bool, repairs: Repairs) -> None:
     """binary: the file knows only labelled (1) and not labelled (0)"""
-    points = instance.keypoints
-    v = points[:, 2]
-    if (v == -1).any():
-        repairs.tell('joints of visibility -1: taken as not labelled', instance.where, int((v == -1).sum()))
-        v[v == -1] = 0
-    fractions = (v > 0) & (v < 1)
-    if fractions.any():
-        repairs.tell('joints with a confidence as visibility: taken as visible', instance.where, int(fractions.sum()))
-        v[fractions] = 2
-    if binary and (v == 1).any():
-        repairs.tell(
-            'joints of visibility 1 in a file without 2: taken as visible', instance.where, int((v == 1).sum())
-        )
-        v[v == 1] = 2
-    nowhere = np.isnan(v) & (np.isnan(points[:, :2]).any(axis=1) | (points[:, :2] == 0).all(axis=1))
-    v[nowhere] = 0
+    points, v = instance.keypoints, instance.keypoints[:, 2]
+    nowhere = np.isnan(points[:, :2]).any(axis=1) | (points[:, :2] == 0).all(axis=1)
+    for mask, value, what in (
+        (v == -1, 0, 'joints of visibility -1: not labelled'),
+        (np.isnan(v) & nowhere, 0, 'joints without visibility and coordinates: not labelled'),
+        ((v > 0) & (v < 1), 2, 'joints with a confidence as visibility: visible'),
+        (binary & (v == 1), 2, 'joints of visibility 1 in a file without 2: visible'),
+    ):
+        if mask.any():
+            repairs.tell(what, instance.where, int(mask.sum()))
+            v[mask] = value
     for joint in np.flatnonzero(~np.isin(v, (0, 1, 2)))[:1]:
-        value = 'null' if np.isnan(v[joint]) else f'{v[joint]:g}'
+        given = 'null' if np.isnan(v[joint]) else f'{v[joint]:g}'
         raise InputError(
-            f'{instance.where}: joint {joint} has visibility {value}: write 0 (not labelled), 1 (occluded) or '
+            f'{instance.where}: joint {joint} has visibility {given}: write 0 (not labelled), 1 (occluded) or '
             '2 (visible)'
         )
 
 
 def _zero_unlabelled(instance: Instance, repairs: Repairs) -> None:
+    """Raises InputError for a labelled joint at an absurd place."""
     points = instance.keypoints
-    labelled = points[:, 2] > 0
+    labelled = instance.labelled
     nowhere = np.isnan(points[:, :2]).any(axis=1) | (points[:, :2] == -1).all(axis=1)
-    if count := int((labelled & nowhere).sum()):
-        repairs.tell('joints marked as labelled that have no coordinates: not labelled', instance.where, count)
-    if count := int((~labelled & ~(points[:, :2] == 0).all(axis=1)).sum()):
-        repairs.tell('joints that are not labelled: their coordinates set to 0', instance.where, count)
+    for mask, what in (
+        (labelled & nowhere, 'joints marked as labelled, without coordinates (null, NaN or -1, -1): not labelled'),
+        (~labelled & (points[:, :2] != 0).any(axis=1), 'joints that are not labelled: coordinates set to 0'),
+    ):
+        if mask.any():
+            repairs.tell(what, instance.where, int(mask.sum()))
     points[~labelled | nowhere] = 0
-    if (far := np.abs(points) >= MAX_NUMBER).any():
-        joint = int(far.any(axis=1).argmax())
-        raise InputError(
-            f'{instance.where}: joint {joint} is at {shown(points[joint, :2].tolist())}: correct or remove it'
-        )
-    labelled_now = int(instance.labelled.sum())
+    for joint in np.flatnonzero((np.abs(points) >= MAX_NUMBER).any(axis=1))[:1]:
+        place = shown(points[joint, :2].tolist())
+        raise InputError(f'{instance.where}: joint {joint} is at {place}: correct or remove it')
+
+
+def _count(instance: Instance, repairs: Repairs) -> None:
     if instance.counted is None:
         repairs.tell('instances without num_keypoints: counted', instance.where)
-    elif instance.counted != labelled_now:
-        repairs.tell('instances with another num_keypoints than labelled joints: counted', instance.where)
+    elif instance.counted != instance.labelled.sum():
+        repairs.tell('instances whose num_keypoints is not the number of labelled joints: counted', instance.where)
 
 
-def to_pixels(export: Export, sizes: np.ndarray) -> None:
-    """Coordinates that are ratios of the image become pixels. sizes: (images, 2) width, height"""
-    for instance in export.instances:
-        size = sizes[instance.image]
-        instance.keypoints[:, :2] *= size
-        instance.box *= [*size, *size]
-        instance.area, instance.integer = np.nan, False
+def place_in_pixels(export: Export, is_ratios: bool) -> None:
+    """Coordinates that are ratios of the image become pixels.
+
+    is_ratios: they are, as the user says; if not, raises InputError where most look like it, or where they seem to be
+    pixels of images of another size.
+    """
+    if is_ratios or export.is_ratios:
+        for instance in export.instances:
+            size = export.images[instance.image].size
+            instance.keypoints[:, :2] *= size
+            instance.box *= [*size, *size]
+            instance.area, instance.integer = math.nan, False
+        return
+    points, labelled = export.keypoints[..., :2], export.keypoints[..., 2] > 0
+    _refuse_most(export, unit_joints(points, labelled), 'joints that look like ratios of the image', 'add --normalised')
+    images = [export.images[instance.image] for instance in export.instances]
+    told = np.array([image.told or image.size for image in images], float).reshape(-1, 1, 2)
+    sizes = np.array([image.size for image in images], float).reshape(-1, 1, 2)
+    resized = (told != sizes).any(axis=(1, 2)) & (told != sizes[..., ::-1]).any(axis=(1, 2))
+    inside, fits = ((~labelled | (points <= limit).all(axis=2)).all(axis=1) for limit in (sizes, told))
+    for i in np.flatnonzero(resized & ~inside & fits)[:1]:
+        (width, height), (w, h) = images[i].told or (0, 0), images[i].size
+        raise InputError(
+            f'{export.instances[i].where}: its joints fit an image of {width} x {height} pixels, as the file says, but '
+            f'{images[i].name!r} has {w} x {h}: give the images that were labelled, or scale the labels'
+        )
 
 
-def repair_boxes(export: Export, sizes: np.ndarray, boxes: str | None, repairs: Repairs) -> None:
+def repair_boxes(export: Export, reading: str | None, repairs: Repairs) -> None:
     """Boxes as x, y, width, height, and areas; from the joints or the box where they are missing.
 
-    sizes: (images, 2) width, height
-    boxes: one of BOXES; None: xywh, refused where the file seems to mean xyxy
+    reading: one of BOXES; None: xywh, refused where most look like xyxy
     """
-    for instance in export.instances:
-        if boxes == 'xyxy':
+    if reading == 'xyxy':
+        for instance in export.instances:
             instance.box[2:] -= instance.box[:2]
-    if not boxes:
-        refuse_ambiguous(export, sizes)
+    if not reading:
+        _refuse_unclear_boxes(export)
     kept = []
     for instance in export.instances:
-        usable = np.isfinite(instance.box).all() and (instance.box[2:] > 0).all()
-        if boxes == 'joints' or not usable:
-            instance.box = box_of_joints(instance.keypoints[instance.labelled, :2], sizes[instance.image])
-            repairs.tell(f'boxes from the joints, with {MARGIN:.0%} of their longer side around them', instance.where)
-            instance.area = np.nan
-        if (instance.box[2:] <= 0).any():
+        if problem := 'as asked for' if reading == 'joints' else _problem(instance, repairs):
+            if np.isclose(instance.area, instance.box[2:].prod(), atol=1):
+                instance.area = math.nan  # it was that of the box
+            size = np.array(export.images[instance.image].size)
+            instance.box = box_of_joints(instance.keypoints[instance.labelled, :2], size)
+            repairs.tell(f'boxes from the joints, {problem}; margin: {MARGIN:.0%} of the longer side', instance.where)
+        if not (instance.box[2:] > 0).all():
             repairs.tell('instances without a box whose joints lie in one point left out', instance.where)
             continue
-        if not (np.isfinite(instance.area) and instance.area > 0):
+        if not 0 < instance.area < MAX_NUMBER:
             instance.area = float(AREA_RATIO * instance.box[2:].prod())
-            repairs.tell(f'areas from the box (times {AREA_RATIO}; AP by size depends on them)', instance.where)
+            repairs.tell(f'areas from the box (times {AREA_RATIO}), on which AP by size depends', instance.where)
         kept.append(instance)
     export.instances = kept
+
+
+def _problem(instance: Instance, repairs: Repairs) -> str:
+    """Why a box cannot be taken as it is; '': it can."""
+    box, points = instance.box, instance.keypoints[instance.labelled, :2]
+    if not np.isfinite(box).all() or (np.abs(box) >= MAX_NUMBER).any() or not (box[2:] > 0).all():
+        return 'where there was none'
+    low, high = points.min(axis=0), points.max(axis=0)
+    touches_high = np.abs(box[:2] + box[2:] - high).max() <= ROUNDING
+    if touches_high and (box[:2] == 0).all() and low.min() > ROUNDING and not instance.labelled.all():
+        return 'where it reached to 0, 0, as if joints that are not labelled were there'
+    if touches_high and np.abs(box[:2] - low).max() <= ROUNDING:
+        repairs.tell('boxes that end at the outer joints, kept: --boxes joints adds a margin', instance.where)
+    return ''
 
 
 def box_of_joints(points: np.ndarray, size: np.ndarray) -> np.ndarray:
@@ -137,29 +171,19 @@ def box_of_joints(points: np.ndarray, size: np.ndarray) -> np.ndarray:
     return np.concatenate([low, high - low])
 
 
-def refuse_ambiguous(export: Export, sizes: np.ndarray) -> None:
-    """Raises InputError where most coordinates look like ratios, or boxes like corners."""
-    if not export.instances:
-        return
-    points = np.array([instance.keypoints[:, :2] for instance in export.instances])
-    labelled = np.array([instance.labelled for instance in export.instances])
-    boxes = np.array([instance.box for instance in export.instances])
-    of_image = sizes[[instance.image for instance in export.instances]]
-    given = np.isfinite(boxes).all(axis=1)
-    checks = (
-        (unit_joints(points, labelled), 'joints that look like ratios of the image, not pixels', 'add --normalised'),
-        (
-            given & unit_boxes(boxes),
-            'boxes that look like ratios of the image',
-            '--boxes joints takes them from the joints',
-        ),
-        (
-            given & corners(np.nan_to_num(boxes), points, labelled, of_image),
-            'boxes that look like x1, y1, x2, y2',
-            'add --boxes xyxy if they are, --boxes xywh if not',
-        ),
-    )
-    for mask, what, remedy in checks:
-        if mask.sum() > MOST * (given if 'box' in what else np.ones_like(given)).sum():
-            first = export.instances[int(mask.argmax())]
-            raise InputError(f'{first.where}, and {mask.sum() - 1:,} more: {what}: {remedy}')
+def _refuse_unclear_boxes(export: Export) -> None:
+    boxes, points, labelled = export.boxes, export.keypoints[..., :2], export.keypoints[..., 2] > 0
+    sizes = np.array([export.images[instance.image].size for instance in export.instances]).reshape(-1, 2)
+    given = np.isfinite(boxes).all(axis=1) & (boxes != 0).any(axis=1)
+    is_ratio, is_corners = unit_boxes(boxes), corners(np.nan_to_num(boxes), points, labelled, sizes)
+    _refuse_most(export, is_ratio, 'boxes that look like ratios of the image', 'add --boxes joints', given)
+    remedy = 'add --boxes xyxy if they are, --boxes xywh if not'
+    _refuse_most(export, is_corners, 'boxes that look like x1, y1, x2, y2', remedy, given)
+
+
+def _refuse_most(export: Export, mask: np.ndarray, what: str, remedy: str, among: np.ndarray | None = None) -> None:
+    """Raises InputError if a mask (n,) holds for most instances, or most of those in the mask `among`."""
+    among = np.ones(len(mask), bool) if among is None else among
+    if (mask & among).sum() > MOST * among.sum():
+        first = export.instances[int((mask & among).argmax())]
+        raise InputError(f'{first.where}, and {(mask & among).sum() - 1:,} more: {what}: {remedy}')

@@ -24,36 +24,47 @@ class Settings:
     """The values, and the reasons of those that depend on the data."""
 
     input_shape: tuple[int, int]
+    shape_reason: str
     kernels: tuple[int, ...]
     topk: int
     max_iter: int
+    length_reason: str
     checkpoint_period: int
     warmup_iters: int
-    shape_reason: str
-    length_reason: str
 
 
-def settings_for(people: int, aspect_ratio: float, joints: int, cpu: bool) -> Settings:
-    """people: to train on; aspect_ratio: the boxes' median width / height; cpu: there is no GPU"""
-    shape = input_shape(aspect_ratio, CPU_AREA if cpu else math.prod(PAPER_SHAPE))
-    iterations = max(math.ceil(EPOCHS * people / BATCH), MIN_ITERATIONS)
-    length = f'{EPOCHS:.0f} epochs, as in the published COCO run'
-    if iterations == MIN_ITERATIONS:
-        length = 'the fewest that are worth while'
-    if iterations > PAPER_ITERATIONS * PAPER_GPUS:
-        iterations, length = PAPER_ITERATIONS * PAPER_GPUS, 'as many images as in the published COCO run'
-    if cpu and iterations > CPU_ITERATIONS:
-        iterations, length = CPU_ITERATIONS, f'for a CPU; {iterations:,} would be {length}'
+def settings_for(people: int, aspect_ratio: float, joints: int, device: str) -> Settings:
+    """people: to train on; aspect_ratio: the boxes' median width / height; device: 'cuda' or 'cpu'"""
+    shape = input_shape(aspect_ratio, CPU_AREA if device == 'cpu' else math.prod(PAPER_SHAPE))
+    iterations, reason = max_iter(people, device)
     return Settings(
         input_shape=shape,
+        shape_reason=f"The boxes' median width / height is {aspect_ratio:.2f}",
         kernels=kernels(shape),
         topk=min(8, joints),
         max_iter=iterations,
+        length_reason=reason,
         checkpoint_period=max(iterations // (SHORT_CHECKPOINTS if iterations < SHORT else CHECKPOINTS), 1),
         warmup_iters=max(round(WARMUP * iterations), 1),
-        shape_reason=f'median width / height of the boxes: {aspect_ratio:.2f}',
-        length_reason=f'{length}, of {people:,} people in batches of {BATCH}',
     )
+
+
+def max_iter(people: int, device: str) -> tuple[int, str]:
+    """Iterations in batches of BATCH, and why."""
+    of = f'of {people:,} people in batches of {BATCH}'
+    iterations = math.ceil(EPOCHS * people / BATCH)
+    reason = f'{EPOCHS:.0f} epochs, as in the published COCO run, {of}'
+    if iterations < MIN_ITERATIONS:
+        iterations, reason = (
+            MIN_ITERATIONS,
+            f'{MIN_ITERATIONS * BATCH / people:.0f} epochs {of}, since fewer learn little',
+        )
+    if iterations > PAPER_ITERATIONS * PAPER_GPUS:
+        iterations, reason = PAPER_ITERATIONS * PAPER_GPUS, f'As many images as in the published COCO run, {of}'
+    if device == 'cpu' and iterations > CPU_ITERATIONS:
+        reason = f'What a CPU can do; on a GPU {iterations:,} ({reason})'
+        iterations = CPU_ITERATIONS
+    return iterations, reason
 
 
 def input_shape(aspect_ratio: float, area: int) -> tuple[int, int]:

@@ -1,10 +1,11 @@
-"""Reads Ultralytics' YOLO-pose: a data.yaml, and a text file beside every image.
+"""Reads Ultralytics' YOLO-pose: a data.yaml, and a text file for every image.
 
 A row is: class, box centre x, y, width, height, then x, y and (with kpt_shape [K, 3]) visibility of every joint; all
 but class and visibility are ratios of the image.
 https://docs.ultralytics.com/datasets/pose/
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,11 +13,18 @@ import numpy as np
 
 from cvpack.errors import InputError
 from lib.datasets.checks import shown
-from lib.datasets.image_files import is_image
-from lib.tools.prepare.own.export import Export, Instance, Joints, Picture, Repairs
-from lib.utils import optional
+from lib.tools.prepare.own.categories import check_chosen
+from lib.tools.prepare.own.export import Export, Instance, ListedImage, Repairs
+from lib.tools.prepare.own.images import ImageFiles
+from lib.tools.prepare.own.repairs import MOST
+from lib.tools.prepare.own.yolo_data import Data, class_names, image_files, joints_of, read_data
 
-SPLITS = ('train', 'val', 'test')
+BOX = 5  # numbers of a row before the joints
+# Above this, ratios of the image are none.
+IN_PIXELS = 1.5
+# Keys that Supervisely alone writes.
+SUPERVISELY = {'train_labels', 'val_labels', 'colors'}
+LabelRow = tuple[int, str, np.ndarray]  # position of the image, where it is, its numbers
 
 
 def is_yolo(path: Path) -> bool:
@@ -24,161 +32,122 @@ def is_yolo(path: Path) -> bool:
     return path.suffix.lower() in ('.yaml', '.yml')
 
 
-def read_yolo(path: Path, folder: Path, chosen: Sequence[str], repairs: Repairs) -> dict[str, Export]:
+def read_yolo(path: Path, files: ImageFiles, chosen: Sequence[str], repairs: Repairs) -> dict[str, Export]:
     """The splits train and val that a data.yaml names; train alone if it names no val.
 
-    folder: of the images, where the yaml's own path leads nowhere
+    files: of the images, where the yaml's own path leads nowhere
     """
-    content = _content(path)
-    count, numbers = _shape(content, path)
-    joints, names = _joints(content, count, path), _names(content, path)
-    if unknown := [name for name in chosen if name not in names.values()]:
-        raise InputError(f'--category {unknown[0]}: {path} has {", ".join(names.values())}: name one of these')
-    exports = {}
-    for split in ('train', 'val'):
-        if content.get(split):
-            images = [*_images(content, split, path, folder)]
-            exports[split] = _export(images, path, joints, numbers, names, chosen, repairs)
-    if 'train' not in exports:
-        raise InputError(f'{path} names no train: add the folder of the images to train on')
-    return exports
+    data = read_data(path, files)
+    if not data.content.get('train'):
+        raise data.error('train', 'name the folder of the images to train on')
+    return {split: _export(data, split, chosen, repairs) for split in ('train', 'val') if data.content.get(split)}
 
 
-def _content(path: Path) -> dict:
-    yaml = optional.load('yaml', 'own')
-    try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except OSError as error:
-        raise InputError(f'{path} cannot be read ({error.strerror}): name a data.yaml or a json file') from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f'{path} is not valid yaml ({" ".join(str(error).split())}): export it again') from None
-    if not isinstance(content, dict) or 'kpt_shape' not in content:
-        raise InputError(
-            f'{path} has no kpt_shape, so it is not of YOLO-pose: export the keypoints, not only the boxes'
-        )
-    return content
-
-
-def _shape(content: dict, path: Path) -> tuple[int, int]:
-    shape = content['kpt_shape']
-    if not isinstance(shape, list) or len(shape) != 2 or shape[1] not in (2, 3) or not isinstance(shape[0], int):
-        raise InputError(f'{path}: kpt_shape = {shown(shape)} should be [K, 2] or [K, 3]')
-    return shape[0], shape[1]
-
-
-def _names(content: dict, path: Path) -> dict[int, str]:
-    names = content.get('names', {})
-    listed = dict(enumerate(names)) if isinstance(names, list) else names
-    if not isinstance(listed, dict):
-        raise InputError(f'{path}: names = {shown(names)} should be a list or a mapping of class numbers to names')
-    return {int(key): str(name) for key, name in listed.items()}
-
-
-def _joints(content: dict, count: int, path: Path) -> Joints:
-    """Joint names (kpt_names of the first class, else numbers) and pairs (flip_idx)."""
-    named = content.get('kpt_names')
-    named = next(iter(named.values()), None) if isinstance(named, dict) else named
-    if isinstance(named, list) and len(named) == count:
-        names = tuple(map(str, named))
-    else:
-        names = tuple(f'j{i}' for i in range(count))
-    flip = content.get('flip_idx')
-    if flip is None:
-        return Joints(names)
-    valid = isinstance(flip, list) and sorted(map(str, flip)) == sorted(map(str, range(count)))
-    if not valid or any(flip[flip[i]] != i for i in range(count)):
-        raise InputError(f'{path}: flip_idx = {shown(flip)} should name the mirror joint of each of {count} joints')
-    return Joints(names, flip_pairs=tuple((i, j) for i, j in enumerate(flip) if i < j))
-
-
-def _images(content: dict, split: str, path: Path, folder: Path) -> Iterator[Path]:
-    """The image files of a split: of folders, of lists in text files, or listed."""
-    entries = content[split] if isinstance(content[split], list) else [content[split]]
-    roots = [path.parent / str(content.get('path') or ''), path.parent, folder]
-    for entry in map(str, entries):
-        # Roboflow writes ../train/images for a folder beside data.yaml.
-        tries = [root / end for end in (entry, entry.removeprefix('../')) for root in roots]
-        place = next((found for found in tries if found.exists()), None)
-        if place is None:
-            raise InputError(
-                f'{path}: {split} = {entry!r} is neither below {path.parent} nor below {folder}: correct it'
-            )
-        if place.is_dir():
-            yield from sorted(file for file in place.rglob('*') if file.is_file() and is_image(file))
-        else:
-            for line in place.read_text(encoding='utf-8').splitlines():
-                if line.strip():
-                    yield (place.parent / line.strip()).resolve()
-
-
-def _export(
-    files: list[Path],
-    path: Path,
-    joints: Joints,
-    numbers: int,
-    names: dict[int, str],
-    chosen: Sequence[str],
-    repairs: Repairs,
-) -> Export:
+def _export(data: Data, split: str, chosen: Sequence[str], repairs: Repairs) -> Export:
     """A split. Coordinates stay ratios of the images."""
-    export = Export(path, [], [], joints, (), normalised=True)
-    found: dict[str, None] = {}
+    images, rows = _labelled_images(data, split, repairs)
+    _refuse_unclear(rows, data)
+    names = class_names(data)
+    classes = {number: names.get(number, str(number)) for number in sorted({int(row[0]) for _, _, row in rows})}
+    check_chosen(chosen, dict.fromkeys(classes.values(), 'labelled'), data.path)
+    selected = {number: name for number, name in classes.items() if not chosen or name in chosen}
+    joints = joints_of(data, selected, repairs)
+    instances = []
+    for image, where, row in rows:
+        if int(row[0]) in selected:
+            instances.append(_instance(row, image, where, data, len(joints.names)))
+        else:
+            repairs.tell(f'instances of {classes[int(row[0])]} left out', where)
+    return Export(data.path, images, instances, joints, tuple(dict.fromkeys(selected.values())), is_ratios=True)
+
+
+def _labelled_images(data: Data, split: str, repairs: Repairs) -> tuple[list[ListedImage], list[LabelRow]]:
+    """The images of a split that have label files, and these files' rows with joints. Raises InputError if none has."""
+    files = [*image_files(data, split)]
+    images: list[ListedImage] = []
+    rows: list[LabelRow] = []
     for file in files:
         labels = _label_file(file)
-        if not labels.is_file():
-            repairs.tell('images without a label file left out', str(file))
+        if labels is None:
+            what = 'images without a label file left out' if file.is_file() else 'images that are not there, left out'
+            repairs.tell(what, str(file))
             continue
-        export.images.append(Picture(str(file), str(labels)))
-        for number, line in enumerate(labels.read_text(encoding='utf-8').splitlines(), start=1):
-            if not line.strip():
-                continue
-            where = f'{labels}: line {number}'
-            row = _row(line, where)
-            name = names.get(int(row[0]), str(int(row[0])))
-            if chosen and name not in chosen:
-                repairs.tell(f'instances of {name} left out', where)
-            elif len(row) == 5:
-                repairs.tell('boxes without joints left out', where)
-            else:
-                found[name] = None
-                export.instances.append(_instance(row, len(export.images) - 1, len(joints.names), numbers, where))
-    export.categories = tuple(found)
-    return export
+        rows += [(len(images), where, row) for where, row in _rows(labels, data, repairs)]
+        images.append(ListedImage(_below(file, data.files.folder), str(labels)))
+    if not rows:
+        raise InputError(
+            f'{data.path}: {split} = {shown(data.content[split])} has {len(files):,} images, {len(images):,} label '
+            'files and no labelled joints: export the keypoints (labels/x.txt belongs to images/x.jpg)'
+        )
+    return images, rows
 
 
-def _label_file(image: Path) -> Path:
-    """By Ultralytics' rule: the last folder `images` is `labels`; without one, beside the image."""
+def _refuse_unclear(rows: list[LabelRow], data: Data) -> None:
+    """Raises InputError for pixels, and for rows in which joints may have others' places."""
+    if np.mean([row[1:BOX].max() > IN_PIXELS for _, _, row in rows]) > MOST:
+        raise InputError(f'{rows[0][1]}: its numbers look like pixels, not ratios of the image: export them again')
+    for _, where, row in rows if SUPERVISELY & data.content.keys() else ():
+        # Supervisely leaves missing joints out, and fills the row's end with zeros.
+        if not row[BOX:].reshape(data.count, data.values).any(axis=1).all():
+            raise InputError(
+                f'{where}: a joint is missing, and Supervisely, which seems to have written {data.path}, then shifts '
+                'those after it: export it as COCO keypoints'
+            )
+
+
+def _below(file: Path, folder: Path) -> str:
+    """A file's path below a folder; its whole path if it is not there."""
+    whole = Path(os.path.abspath(file))
+    return str(whole.relative_to(folder.absolute()) if whole.is_relative_to(folder.absolute()) else whole)
+
+
+def _label_file(image: Path) -> Path | None:
+    """By Ultralytics' rule: the last folder `images` is `labels`; or beside the image. None if there is none."""
     parts = [*image.parts]
     for i in reversed(range(len(parts) - 1)):
         if parts[i] == 'images':
             parts[i] = 'labels'
             break
-    return Path(*parts).with_suffix('.txt')
+    return next((file for path in (Path(*parts), image) if (file := path.with_suffix('.txt')).is_file()), None)
 
 
-def _row(line: str, where: str) -> np.ndarray:
+def _rows(labels: Path, data: Data, repairs: Repairs) -> Iterator[tuple[str, np.ndarray]]:
+    """The rows with joints of a label file. Raises InputError for others than of numbers, or of another length."""
+    length = BOX + data.count * data.values
     try:
-        return np.array([float(part) for part in line.split()])
-    except ValueError:
-        raise InputError(f'{where}: {shown(line)} should be numbers: correct or remove it') from None
+        lines = labels.read_text(encoding='utf-8-sig').splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f'{labels} is no text in UTF-8: write it again') from None
+    for number, line in enumerate(lines, start=1):
+        where = f'{labels}: line {number}'
+        try:
+            row = np.array([float(part) for part in line.split()])
+        except ValueError:
+            row = np.array([np.nan])
+        if row.size and not (np.isfinite(row).all() and 0 <= row[0] < 1e6 and row[0] % 1 == 0):
+            raise InputError(f'{where}: {shown(line)} should be a class and numbers: correct or remove it')
+        if len(row) == BOX:
+            repairs.tell('boxes without joints left out', where)
+        elif row.size and len(row) != length:
+            raise InputError(
+                f'{where}: {len(row)} numbers, but kpt_shape = [{data.count}, {data.values}] of {data.path} asks for '
+                f'{length}: correct one of them'
+            )
+        elif row.size:
+            yield where, row
 
 
-def _instance(row: np.ndarray, image: int, joints: int, numbers: int, where: str) -> Instance:
-    if len(row) != 5 + joints * numbers:
-        raise InputError(
-            f'{where}: {len(row)} numbers, but kpt_shape = [{joints}, {numbers}] asks for {5 + joints * numbers}: '
-            'correct one of them'
-        )
-    points = row[5:].reshape(joints, numbers)
-    if numbers == 2:  # a joint without a position is not labelled
+def _instance(row: np.ndarray, image: int, where: str, data: Data, joints: int) -> Instance:
+    """joints: of its class; the rows of classes with fewer than others are filled up with zeros"""
+    points = row[BOX:].reshape(data.count, data.values)
+    if data.values == 2:  # a joint without a position is not labelled
         points = np.column_stack([points, np.where((points <= 0).all(axis=1), 0, 2)])
-    x, y, width, height = row[1:5]
-    return Instance(
-        image=image,
-        keypoints=np.array(points, np.float64),
-        integer=False,
-        box=np.array([x - width / 2, y - height / 2, width, height]),
-        area=np.nan,
-        where=where,
-        counted=int((points[:, 2] > 0).sum()),
-    )
+    if points[joints:].any():
+        raise InputError(
+            f'{where}: more joints than the {joints} that kpt_names in {data.path} has for its class: name all '
+            f'{data.count} of kpt_shape'
+        )
+    points = points[:joints]
+    x, y, width, height = row[1:BOX]
+    box = np.array([x - width / 2, y - height / 2, width, height])
+    return Instance(image, points, False, box, np.nan, where, counted=int((points[:, 2] > 0).sum()))

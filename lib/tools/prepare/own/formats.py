@@ -1,0 +1,75 @@
+"""Exports of tools that lose joints, or mix people: what is in them, and how to get joints out of the tool."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from cvpack.errors import InputError
+from lib.tools.prepare.own.export import Repairs
+
+NEEDED = 'export it as COCO keypoints: an object with images, annotations and categories'
+LABELME = (
+    'X-AnyLabeling reads these files (the points of one instance need the same group_id) and exports them as COCO pose'
+)
+BY_HAND = 'write COCO keypoints from skeleton.nodes of its own json (docs/own_data.md)'
+# A key at the top -> what the file is, and what to do.
+OTHER_FORMATS = {
+    'shapes': ("is labelme's own", LABELME),
+    'items': ("is Datumaro's own", 'convert it with `datum convert -i FOLDER -f coco_person_keypoints -o FOLDER`'),
+    '_via_img_metadata': ("is the VGG Image Annotator's own", NEEDED),
+    'item': ("is V7 Darwin's own, and its COCO export has no joints", BY_HAND),
+}
+
+
+def check_format(content: Any, path: Path) -> None:
+    """Raises InputError for a json file that is not COCO's, with what to do."""
+    keys = content.keys() if isinstance(content, dict) else ()
+    if {'images', 'annotations'} <= {*keys}:
+        return
+    what, remedy = next((of for key, of in OTHER_FORMATS.items() if key in keys), ('', NEEDED))
+    if not what and {*keys} == {'categories', 'info'}:
+        what = "is the notes.json beside Label Studio's YOLO labels"
+        remedy = (
+            'write a data.yaml with train: images, names, kpt_shape: [K, 3] and kpt_names: its keypoints, and name that'
+        )
+    lacking = [key for key in ('images', 'annotations') if key not in keys]
+    raise InputError(f'{path} {what or f"has no {lacking[0]}"}: {remedy}')
+
+
+def no_joints(content: dict, path: Path) -> InputError:
+    """For a file without labelled joints."""
+    boxes = [row.get('bbox') for row in content['annotations']]
+    remedy = 'export the keypoints, not only boxes'
+    if 'tag_categories' in content:
+        remedy = f"V7 Darwin's COCO export leaves them out: {BY_HAND}"
+    elif any(isinstance(box, list) and box[2:] == [1, 1] for box in boxes):
+        remedy = f'labelme2coco made a box of 1 x 1 pixels of each point: {LABELME}'
+    elif not boxes:
+        remedy = 'its annotations are empty (CVAT exports skeletons, but no points): label skeletons, or export again'
+    return InputError(f'{path} has no instance with labelled joints: {remedy}')
+
+
+def separate_label_studio(content: dict, repairs: Repairs, path: Path) -> None:
+    """Label Studio's COCO has one annotation of joints per image, whatever number of people, and boxes beside it.
+
+    Gives joints the box where there is one; leaves the joints of several people, which are mixed, out.
+    """
+    info = content.get('info')
+    if not isinstance(info, dict) or info.get('contributor') != 'Label Studio':
+        return
+    boxes: dict[Any, list] = defaultdict(list)
+    for row in content['annotations']:
+        if isinstance(row, dict) and not row.get('keypoints'):
+            boxes[str(row.get('image_id'))].append(row.get('bbox'))
+    for number, row in enumerate(content['annotations']):
+        if not isinstance(row, dict) or not row.get('keypoints'):
+            continue
+        where, own = f'{path}: annotation {number}', boxes[str(row.get('image_id'))]
+        if len(own) == 1:
+            row['bbox'], row['area'] = own[0], None
+            repairs.tell("instances given their image's only box", where)
+        elif own:
+            row['keypoints'] = None
+            repairs.tell(
+                'images left out whose people Label Studio mixed into one: its YOLO export keeps them apart', where
+            )

@@ -1,0 +1,122 @@
+"""Reads a data.yaml of Ultralytics' YOLO-pose: its classes, joints and images."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cvpack.errors import InputError
+from lib.datasets.checks import shown
+from lib.datasets.description import Pairs
+from lib.datasets.image_files import is_image
+from lib.tools.prepare.own.categories import distinct, numbered, same_joints
+from lib.tools.prepare.own.export import Joints, Repairs
+from lib.tools.prepare.own.images import ImageFiles
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data.yaml.
+
+    files:         of the images
+    count, values: of joints, and of numbers that each has in a row
+    """
+
+    path: Path
+    files: ImageFiles
+    content: dict
+    count: int
+    values: int
+
+    def error(self, key: str, should: str) -> InputError:
+        """For a key with a wrong value."""
+        return InputError(f'{self.path}: {key} = {shown(self.content.get(key))} should {should}: correct it')
+
+
+def read_data(path: Path, files: ImageFiles) -> Data:
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8-sig'))
+    except OSError as error:
+        raise InputError(f'{path} cannot be read ({error.strerror}): name a data.yaml or a json file') from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f'{path} is not valid yaml ({" ".join(str(error).split())}): export it again') from None
+    if not isinstance(content, dict) or 'kpt_shape' not in content:
+        raise InputError(f'{path} has no kpt_shape, so it is not YOLO-pose: export the keypoints, not only the boxes')
+    shape = content['kpt_shape']
+    if not (isinstance(shape, list) and [*map(type, shape)] == [int, int] and shape[0] > 0 and shape[1] in (2, 3)):
+        raise Data(path, files, content, 0, 0).error('kpt_shape', 'be [K, 2] or [K, 3]')
+    return Data(path, files, content, *shape)
+
+
+def _by_class(data: Data, key: str) -> dict[int, Any]:
+    """A list or a mapping, by the classes' numbers."""
+    value = data.content.get(key) or {}
+    listed = dict(enumerate(value)) if isinstance(value, list) else value
+    if not isinstance(listed, dict) or not all(str(number).isdecimal() for number in listed):
+        raise data.error(key, 'be a list, or a mapping from the numbers of the classes')
+    return {int(number): entry for number, entry in listed.items()}
+
+
+def class_names(data: Data) -> dict[int, str]:
+    return {number: str(name) for number, name in _by_class(data, 'names').items()}
+
+
+def joints_of(data: Data, classes: dict[int, str], repairs: Repairs) -> Joints:
+    """The joints of these classes: kpt_names, or numbers, and flip_idx."""
+    named = data.content.get('kpt_names')
+    if isinstance(named, list) and all(isinstance(name, str) for name in named):  # the same for all classes
+        listed = dict.fromkeys(classes, named)
+    else:
+        listed = _by_class(data, 'kpt_names')
+    kinds = {}
+    for number in classes.keys() & listed.keys():
+        own = listed[number]
+        if not isinstance(own, list) or not 0 < len(own) <= data.count:
+            raise data.error('kpt_names', f'have at most {data.count} names a class, as kpt_shape says')
+        kinds[classes[number]] = distinct([*map(str, own)], data.path, repairs)
+    same_joints(kinds, data.path)
+    names = next(iter(kinds.values())) if kinds else numbered(data.count, data.path, repairs)
+    pairs = _flip_pairs(data)
+    return Joints(names, flip_pairs=None if pairs is None else tuple(pair for pair in pairs if max(pair) < len(names)))
+
+
+def _flip_pairs(data: Data) -> Pairs | None:
+    flip, joints = data.content.get('flip_idx'), range(data.count)
+    if flip is None:
+        return None
+    is_permutation = isinstance(flip, list) and all(type(i) is int for i in flip) and sorted(flip) == [*joints]
+    if not is_permutation or any(flip[flip[i]] != i for i in joints):
+        raise data.error('flip_idx', f'name the mirror joint, from 0, of each of the {data.count}')
+    return tuple((i, j) for i, j in enumerate(flip) if i < j)
+
+
+def image_files(data: Data, split: str) -> Iterator[Path]:
+    """The image files of a split: of folders, or of lists in text files."""
+    value, above = data.content[split], data.path.parent
+    # Ultralytics takes `path` from a folder of its settings; exports are usually moved as a whole.
+    roots = [above / str(data.content.get('path') or ''), above, above.parent, data.files.folder]
+    for entry in map(str, value if isinstance(value, list) else [value]):
+        parts = [part for part in entry.replace('\\', '/').split('/') if part not in ('', '.', '..')]
+        # Then by the end of its path: it may be one of another machine, and Roboflow writes ../train/images for a
+        # folder beside data.yaml.
+        ends = [entry, *('/'.join(parts[i:]) for i in range(len(parts)))]
+        place = next((found for end in ends for root in roots if (found := root / end).exists()), None)
+        if place is None:
+            raise data.error(split, f'name a folder, or a list of images, below {above} or below {data.files.folder}')
+        if place.is_dir():
+            yield from sorted(file for file in place.rglob('*') if file.is_file() and is_image(file))
+        else:
+            yield from _listed(place, roots, data, split)
+
+
+def _listed(place: Path, roots: list[Path], data: Data, split: str) -> Iterator[Path]:
+    """The images that a text file lists, from its own folder or the data set's, or found by the end of their names."""
+    try:
+        lines = place.read_text(encoding='utf-8-sig').splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise data.error(split, 'name a folder of images, or a text file that lists them') from None
+    for line in filter(None, map(str.strip, lines)):
+        file = next((found for root in (place.parent, *roots) if (found := root / line).is_file()), None)
+        yield file or data.files.folder.joinpath(*(data.files.find(line, place.parent) or [line]))

@@ -1,0 +1,180 @@
+"""prepare own: exports in each tool's own form, from the file to what training and testing read, and to predictions."""
+
+import dataclasses
+import runpy
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from lib.loader import reader_of
+from lib.tools.predict.__main__ import main as predict
+from tests.support import exports, exports_sets
+from tests.support.annotations import write_json
+from tests.support.commands import names_all
+from tests.support.exports import JOINTS, LIMBS, PAIRS, TROUSERS, Animal, animals
+from tests.support.exports_yolo import YOLO, yolo
+from tests.support.own import check, prepared, refused, rows
+
+NUMBERED = tuple(f'j{i}' for i in range(len(JOINTS)))
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of COCO's json, and what it tells."""
+
+    write: Callable
+    everybody: list[Animal]
+    joints: tuple[str, ...] = JOINTS
+    pairs: tuple = PAIRS
+    limbs: tuple = LIMBS
+    occluded: bool = True
+    around: bool = False
+
+
+def alone(everybody: list[Animal]) -> list[Animal]:
+    """One of each image."""
+    return [one for i, one in enumerate(everybody) if one.image not in {other.image for other in everybody[:i]}]
+
+
+def square(box: tuple[float, ...]) -> tuple[float, ...]:
+    """The smallest square around a box that is higher than wide."""
+    x, y, width, height = box
+    return x - (height - width) / 2, y, height, height
+
+
+SQUARE = [dataclasses.replace(one, box=square(one.box)) for one in animals()]
+HAND, LEGS = animals(joints=21), animals(joints=14)
+FORMS = {
+    'COCO': Form(exports.plain, animals()),
+    'CVAT': Form(exports.cvat, animals()),
+    'Roboflow': Form(exports.roboflow, animals()),
+    'COCO Annotator': Form(exports.coco_annotator, animals(), around=True),
+    'Label Studio': Form(exports.label_studio, alone(animals()), limbs=(), occluded=False),
+    'Supervisely': Form(exports.supervisely, animals(), occluded=False, around=True),
+    'Datumaro': Form(exports.datumaro, animals()),
+    'X-AnyLabeling': Form(exports.x_anylabeling, animals(), limbs=(), occluded=False),
+    'AP-10K': Form(exports_sets.ap10k, animals()),
+    'AnimalKingdom': Form(exports_sets.animal_kingdom, SQUARE, NUMBERED, (), (), occluded=False),
+    'OneHand10K': Form(exports_sets.one_hand_10k, HAND, tuple(f'j{i}' for i in range(21)), (), (), occluded=False),
+    'DeepFashion2': Form(
+        exports_sets.deepfashion2, LEGS, tuple(str(i + 1) for i in range(294)[TROUSERS]), pairs=(), limbs=()
+    ),
+}
+
+
+@pytest.mark.parametrize('name', FORMS)
+def test_coco_forms(name, tmp_path, monkeypatch, capsys):
+    """People, joints, boxes, names, limbs and flip pairs are those that were labelled."""
+    form = FORMS[name]
+    cfg, _ = prepared(tmp_path, monkeypatch, capsys, *form.write(tmp_path, form.everybody))
+    check(cfg, form.everybody, form.occluded, form.around)
+    keypoint = cfg.DATASET.KEYPOINT
+    assert [*form.joints] == keypoint.NAMES
+    assert {*map(tuple, keypoint.FLIP_PAIRS)} == {*form.pairs}
+    assert {*map(tuple, keypoint.SKELETON)} == {*form.limbs}
+    assert (cfg.DATASET.TRAIN.PROB_FLIP > 0) == cfg.TEST.FLIP == bool(form.pairs)
+
+
+def test_splits_stay_as_they_are(tmp_path, monkeypatch, capsys):
+    """Files of train and val give train and val, in either format."""
+    train, val = exports.halves(animals())
+    for name, form in (('coco', exports.roboflow), ('yolo', lambda *all: yolo(*all, YOLO['roboflow']))):
+        folder = tmp_path / name
+        cfg, _ = prepared(folder, monkeypatch, capsys, *form(folder, animals()))
+        reader = reader_of(cfg)
+        for records, own in ((reader.train_records(1), train), (reader.test_set('val', False).records, val)):
+            assert {row[0] for row in rows(records)} == {one.image for one in own}
+
+
+def test_categories_with_other_joints(tmp_path, monkeypatch, capsys):
+    """They are not one: the refusal lists them with their joints, and --category takes one."""
+    content, images = exports.coco(animals()), exports.draw(tmp_path / 'images')
+    content['categories'].append({'id': 2, 'name': 'dot', 'keypoints': ['p'], 'skeleton': []})
+    content['annotations'].append(content['annotations'][0] | {'id': 99, 'category_id': 2, 'keypoints': [5, 5, 2]})
+    options = '--annotations', write_json(tmp_path / 'cvat.json', content), '--images', images
+    names_all(refused(tmp_path, monkeypatch, capsys, *options), 'animal', 'dot', '--category')
+    cfg, printed = prepared(tmp_path, monkeypatch, capsys, *options, '--category', 'animal')
+    check(cfg, animals())
+    names_all(printed, 'dot')
+
+
+def test_species_are_trained_as_one(tmp_path, monkeypatch, capsys):
+    _, printed = prepared(tmp_path, monkeypatch, capsys, *exports_sets.ap10k(tmp_path, animals()))
+    names_all(printed, 'antelope', 'zebra')
+    assert 'otter' not in printed  # nobody labelled one
+
+
+def test_label_studio_joins_the_people_of_an_image(tmp_path, monkeypatch, capsys):
+    """Of two boxes and one set of joints nobody can tell whose they are: left out, and told."""
+    options = exports.label_studio(tmp_path, animals())
+    cfg, printed = prepared(tmp_path, monkeypatch, capsys, *options)
+    single = [one for one in animals() if sum(other.image == one.image for other in animals()) == 1]
+    check(cfg, single, occluded=False)
+    names_all(printed, 'Label Studio', 'YOLO')
+
+
+# -------------------------------------------------------------------------------------------- what is refused
+
+# The file's name -> its content, and what the line names beside the file.
+REFUSED = {
+    'labelme2coco.json': (exports_sets.joint_boxes(animals()), ('labelme', 'X-AnyLabeling')),
+    'labelme.json': (exports_sets.labelme(animals()[0]), ('labelme', 'X-AnyLabeling')),
+    'darwin_coco.json': (exports_sets.darwin_coco(animals()), ('Darwin', 'skeleton')),
+    'darwin.json': (exports_sets.darwin(animals()[0]), ('Darwin',)),
+    'notes.json': (exports_sets.label_studio_notes(), ('Label Studio', 'data.yaml', 'kpt_shape')),
+}
+
+
+@pytest.mark.parametrize('name', REFUSED)
+def test_files_without_joints_in_cocos_form(name, tmp_path, monkeypatch, capsys):
+    """One line that names the file, whose it is, and a way that this tool has."""
+    content, pieces = REFUSED[name]
+    images = exports.draw(tmp_path / 'images')
+    path = write_json(tmp_path / name, content)
+    error = refused(tmp_path, monkeypatch, capsys, '--annotations', path, '--images', images)
+    names_all(error, path, *pieces)
+
+
+# ---------------------------------------------------------------------------------------- from file to prediction
+
+# A small network for two iterations; all that the experiment says of its data stays.
+SMALL = (
+    'MODEL.BACKBONE=Res-18',
+    'MODEL.WIDTH=16',
+    'MODEL.UPSAMPLE_CHANNEL_NUM=16',
+    'MODEL.WEIGHT=',
+    'MODEL.DEVICE=cpu',
+    'SOLVER.IMS_PER_GPU=2',
+    'SOLVER.MAX_ITER=2',
+    'SOLVER.CHECKPOINT_PERIOD=1',
+    'DATALOADER.NUM_WORKERS=0',
+)
+
+
+def run_experiment(patch: pytest.MonkeyPatch, script: Path, *arguments: str) -> None:
+    """The script as it stands, in this process."""
+    patch.setattr(sys, 'argv', [str(script), *arguments, '--set', *SMALL])
+    patch.syspath_prepend(script.parent)
+    try:
+        runpy.run_path(str(script), run_name='__main__')
+    finally:
+        sys.modules.pop('config', None)
+
+
+@pytest.mark.parametrize('form', [exports.roboflow, lambda *all: yolo(*all, YOLO['ultralytics'])])
+def test_from_file_to_prediction(form, tmp_path, monkeypatch, capsys):
+    """Train, test and predict, with the files as `prepare own` wrote them."""
+    cfg, _ = prepared(tmp_path, monkeypatch, capsys, *form(tmp_path, animals()))
+    folder = tmp_path / 'exps/mspn.2xstg.farm'
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    run_experiment(monkeypatch, folder / 'train.py')
+    run_experiment(monkeypatch, folder / 'test.py', '-i', 'last')
+    assert 'PCK@0.1' in capsys.readouterr().out
+    weights, output = Path(cfg.OUTPUT_DIR) / 'iter-last.pth', tmp_path / 'predicted'
+    pictures = exports.draw(tmp_path / 'new')
+    predict(['--weights', str(weights), '--input', str(pictures), '--output', str(output), '--device', 'cpu'])
+    assert len({file.stem for file in output.rglob('*.jpg')}) == len(exports.IMAGES)
+    assert {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()} == before

@@ -1,0 +1,110 @@
+"""prepare own: YOLO-pose as Ultralytics and labelling tools write it, from data.yaml to what is trained on."""
+
+import pytest
+
+from tests.support.commands import names_all
+from tests.support.exports import JOINTS, PAIRS, animals
+from tests.support.exports_yolo import YOLO, one_folder, write, yolo
+from tests.support.own import check, prepared, refused
+
+NUMBERED = [f'j{i}' for i in range(len(JOINTS))]
+
+
+@pytest.mark.parametrize('name', YOLO)
+def test_yolo_forms(name, tmp_path, monkeypatch, capsys):
+    """People, joints, boxes and names are those that were labelled; flip_idx pairs joints without names."""
+    form, everybody = YOLO[name], animals(complete=name == 'supervisely')
+    cfg, _ = prepared(tmp_path, monkeypatch, capsys, *yolo(tmp_path, everybody, form))
+    check(cfg, everybody, occluded=form.numbers == 3)
+    keypoint = cfg.DATASET.KEYPOINT
+    assert ([*JOINTS] if form.named else NUMBERED) == keypoint.NAMES
+    assert {*map(tuple, keypoint.FLIP_PAIRS)} == ({*PAIRS} if form.flip or form.named else set())
+    assert (cfg.DATASET.TRAIN.PROB_FLIP > 0) == cfg.TEST.FLIP == (form.flip or form.named)
+
+
+def test_yolo_images_need_no_search(tmp_path, monkeypatch, capsys):
+    """data.yaml leads to them, so that none is told as found elsewhere."""
+    _, printed = prepared(tmp_path, monkeypatch, capsys, *yolo(tmp_path, animals(), YOLO['ultralytics']))
+    assert 'ash.jpg' not in printed
+
+
+def test_classes_with_other_joints(tmp_path, monkeypatch, capsys):
+    """The rows of the one with fewer are filled up. They are not one: refused, and --category takes one."""
+    yaml = 'train: images\nkpt_shape: [6, 3]\nnames: [animal, bird]\nkpt_names: {0: [a, b, c, d, e, f], 1: [g, h]}\n'
+    options = one_folder(tmp_path, animals(), yaml)
+    write(tmp_path / 'labels/oak.txt', '1 0.5 0.5 0.5 0.5 0.4 0.4 2 0.6 0.6 2' + ' 0 0 0' * 4)
+    names_all(refused(tmp_path, monkeypatch, capsys, *options), 'animal', 'bird', '--category')
+    cfg, _ = prepared(tmp_path, monkeypatch, capsys, *options, '--category', 'animal')
+    check(cfg, [one for one in animals() if one.image != 'oak.jpg'])
+    assert [*'abcdef'] == cfg.DATASET.KEYPOINT.NAMES
+
+
+def test_supervisely_moves_joints_in_yolo(tmp_path, monkeypatch, capsys):
+    """Its rows have missing joints at the end, so that all others would be read as other joints: refused."""
+    options = yolo(tmp_path, animals(), YOLO['supervisely'])
+    names_all(refused(tmp_path, monkeypatch, capsys, *options), tmp_path, 'Supervisely', 'COCO')
+
+
+def test_label_studio_in_yolo(tmp_path, monkeypatch, capsys):
+    """With the data.yaml that a user adds, as the message about notes.json says."""
+    yaml = 'train: images\nkpt_shape: [6, 3]\nnames: [animal]\nkpt_names: [nose, left_hand, right_hand, left_foot, '
+    options = one_folder(tmp_path, animals(), yaml + 'right_foot, tail]\n')
+    cfg, _ = prepared(tmp_path, monkeypatch, capsys, *options)
+    check(cfg, animals())
+    assert [*JOINTS] == cfg.DATASET.KEYPOINT.NAMES and {*map(tuple, cfg.DATASET.KEYPOINT.FLIP_PAIRS)} == {*PAIRS}
+
+
+def test_names_outweigh_joints_that_mirror_themselves(tmp_path, monkeypatch, capsys):
+    """As in Ultralytics' tiger-pose: every joint its own mirror, although they are named left and right."""
+    form = YOLO['ultralytics, several folders']
+    text = form.yaml.replace('[0, 2, 1, 4, 3, 5]', '[0, 1, 2, 3, 4, 5]')
+    assert text != form.yaml
+    options = yolo(tmp_path, animals(), form)
+    options[1].write_text(text)
+    cfg, printed = prepared(tmp_path, monkeypatch, capsys, *options)
+    assert {*map(tuple, cfg.DATASET.KEYPOINT.FLIP_PAIRS)} == {*PAIRS}
+    names_all(printed, 'flip_idx')
+
+
+YAML = [
+    ('train: images\nnames: [animal]\n', ('kpt_shape',)),
+    ('images', ('kpt_shape',)),
+    ('train: images\nkpt_shape: [0, 3]\n', ('data.yaml', 'kpt_shape', '[0, 3]')),
+    ('train: images\nkpt_shape: [6, 2]\n', ('line 1', '[6, 2]', 23, 17)),
+    ('train: images\nkpt_shape: [6, 3]\nflip_idx: [1, 2, 3, 4, 5, 6]\n', ('flip_idx', '[1, 2, 3, 4, 5, 6]')),
+    ('train: images\nkpt_shape: [6, 3]\nflip_idx: ["0", b, c, d, e, f]\n', ('flip_idx',)),
+    ('train: images\nkpt_shape: [6, 3]\nnames: {animal: 0}\n', ('names', 'animal')),
+    ('train: images\nkpt_shape: [6, 3]\nkpt_names: {0: [a, b]}\n', ('kpt_names', 2, 6)),
+    ('train: pictures\nkpt_shape: [6, 3]\n', ('train', 'pictures')),
+    ('train: labels\nkpt_shape: [6, 3]\n', ('train', 'labels')),
+    ('train: data.yaml\nkpt_shape: [6, 3]\n', ('train', 'data.yaml')),
+    ('train: images/ash.jpg\nkpt_shape: [6, 3]\n', ('train', 'images/ash.jpg')),
+    ('train: images\nval: images\nkpt_shape: [6, 3]\n', ('val', 6, 'images')),
+    ('val: images\nkpt_shape: [6, 3]\n', ('train',)),
+]
+
+
+@pytest.mark.parametrize('yaml, pieces', YAML)
+def test_yaml_that_does_not_fit(yaml, pieces, tmp_path, monkeypatch, capsys):
+    options = one_folder(tmp_path, animals(), yaml)
+    names_all(refused(tmp_path, monkeypatch, capsys, *options), tmp_path, *pieces)
+
+
+BOX, JOINT = ' 0.5 0.5 0.4 0.4', ' 0.5 0.5 2'
+LABELS = {
+    'a class that is no integer': (b'7.5' + (BOX + 6 * JOINT).encode(), '7.5'),
+    'no class': (b'nan' + (BOX + 6 * JOINT).encode(), 'nan'),
+    'too few joints': (b'0' + (BOX + 5 * JOINT).encode(), 20),
+    'words': (b'animal' + (BOX + 6 * JOINT).encode(), 'animal'),
+    'no text': (b'\xff\xfe0\x00', 'text'),
+    'pixels': (b'0 80 60 40 40' + 6 * b' 70 50 2', 'pixels'),
+}
+
+
+@pytest.mark.parametrize('name', LABELS)
+def test_labels_that_do_not_fit(name, tmp_path, monkeypatch, capsys):
+    content, piece = LABELS[name]
+    options = one_folder(tmp_path, animals(), 'train: images\nkpt_shape: [6, 3]\n')
+    for file in (tmp_path / 'labels').iterdir():
+        file.write_bytes(content)
+    names_all(refused(tmp_path, monkeypatch, capsys, *options), tmp_path / 'labels', piece)
