@@ -1,0 +1,166 @@
+"""What becomes of an export that `prepare own` gets: a data set that can be trained on, or one line."""
+
+import contextlib
+import io
+import json
+import re
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lib.config import run_config
+from lib.datasets.coco import CocoReader
+from lib.datasets.description import Description
+from lib.tools.prepare import __main__ as prepare
+from tests.support.damage import told
+from tests.support.small_exports import FILES, size_of
+
+# What is told of people and joints that are not as they were.
+LOSS = re.compile(r'left out|kept once|not labelled|visib')
+Person = tuple[str, tuple[tuple[float, float, float], ...]]
+
+
+def as_json(content: Any) -> bytes:
+    """Whatever Python's json can write, with NaN and lone surrogates."""
+    return json.dumps(content).encode()
+
+
+@dataclass
+class Outcome:
+    """error: the line with which it ended, '' for a data set; people: image file and joints (x, y, visibility)"""
+
+    error: str
+    printed: str
+    people: list[Person]
+
+    @property
+    def losses(self) -> int:
+        """How many people and joints it tells to have left out or changed."""
+        return sum(count for count, kind, _ in told(self.printed) if LOSS.search(kind))
+
+
+def outcome(annotations: Path, images: Path, folder: Path, *options: str) -> Outcome:
+    """Runs the command into a folder that is not there yet. Warnings are errors.
+
+    What is refused has to be one line that names a file, and leave nothing behind; what is not has to be taken by the
+    reader that trains and tests.
+    """
+    out, err = io.StringIO(), io.StringIO()
+    places = ['--target', str(folder / 'data'), '--experiments', str(folder / 'exps')]
+    inputs = ['--annotations', str(annotations), '--images', str(images), '--name', 'it']
+    error = ''
+    with warnings.catch_warnings(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        warnings.simplefilter('error')
+        try:
+            prepare.main(['own', *inputs, *places, *options])
+        except SystemExit as stop:
+            error = err.getvalue()
+            assert stop.code == 2
+    if error:
+        lines = error.splitlines()
+        assert len(lines) == 1 and lines[0].startswith('error: ') and len(lines[0]) < 1000, error
+        assert str(annotations.parent) in error or str(images) in error, error
+        assert not [*folder.rglob('*')], error
+        return Outcome(error, out.getvalue(), [])
+    (experiment,) = (folder / 'exps').iterdir()
+    dataset = Description.from_config(run_config(experiment).DATASET)
+    return Outcome('', out.getvalue(), read_people(dataset, images))
+
+
+def read_people(dataset: Description, images: Path) -> list[Person]:
+    """The people of train and val by the reader of training and testing."""
+    reader, people = CocoReader(dataset), []
+    reader.check_validation()
+    for records in (reader.train_records(1), reader.test_set('val', True).records):
+        joints, visibility = records.labels
+        assert np.isfinite(records.center).all() and (records.scale > 0).all()
+        points = np.concatenate([joints, visibility[..., None]], axis=2).tolist()
+        for i, own in enumerate(points):
+            file = records.path(i).resolve().relative_to(images.resolve())
+            assert (images / file).is_file()
+            people.append((str(file), tuple(map(tuple, own))))
+    return people
+
+
+def present(found: Outcome) -> set[Person]:
+    """Who is in the data set."""
+    return {*found.people}
+
+
+def untouched(clean: dict, damaged: Any) -> set[Person]:
+    """The people of a COCO file whose annotation, image and category are still as they were."""
+    parts = [damaged.get(key) if isinstance(damaged, dict) else None for key in ('images', 'annotations')]
+    if damaged != {**clean, 'images': parts[0], 'annotations': parts[1]} or not all(isinstance(p, list) for p in parts):
+        return set()
+    names = {image['id']: image['file_name'] for image in clean['images'] if image in parts[0]}
+    rows = [row for row in clean['annotations'] if row in parts[1] and row['image_id'] in names]
+    return {(names[row['image_id']], in_threes(row['keypoints'])) for row in rows}
+
+
+def in_threes(values: list) -> tuple[tuple[float, float, float], ...]:
+    """x, y and visibility of each joint, as float32."""
+    with np.errstate(over='ignore'):
+        numbers = [
+            float(np.float32(value)) if type(value) in (int, float) and abs(value) < 1e300 else value
+            for value in values
+        ]
+    return tuple(zip(numbers[::3], numbers[1::3], numbers[2::3]))
+
+
+def untouched_lines(clean: dict[str, list[str]], damaged: dict[str, list[str]]) -> set[Person]:
+    """The people of label files whose lines are still there."""
+    kept = [(name, line) for name, own in clean.items() for line in own if line in damaged[name]]
+    return {(name, in_pixels(line, name)) for name, line in kept}
+
+
+def in_pixels(line: str, name: str) -> tuple[tuple[float, float, float], ...]:
+    """The joints of a line of a label file."""
+    width, height = size_of(FILES.index(name))
+    values = [float(token) for token in line.split()][5:]
+    return tuple((x * width, y * height, v) for x, y, v in zip(values[::3], values[1::3], values[2::3]))
+
+
+def labelled(joints: tuple) -> tuple:
+    """Those that are labelled beyond doubt, with their numbers: x, y and visibility finite, the last one 1 or 2."""
+    fine = [all(type(value) in (int, float) and abs(value) < 1e9 for value in joint) for joint in joints]
+    return tuple((j, *joint) for j, joint in enumerate(joints) if fine[j] and joint[2] in (1, 2))
+
+
+def check_people(found: Outcome, content: Any) -> None:
+    """Nobody of a data set is invented, and whoever is not there, or not with all joints as labelled, is told.
+
+    content: of the COCO file, in whatever state
+    """
+    listed = content.get('annotations') if isinstance(content, dict) else None
+    rows = []
+    for row in listed if isinstance(listed, list) else []:
+        values = row.get('keypoints') if isinstance(row, dict) else None
+        if isinstance(values, list) and all(isinstance(value, list) for value in values):
+            values = [number for joint in values for number in joint]
+        rows.append(in_threes(values) if isinstance(values, list) else ())
+    _check(found, rows)
+
+
+def check_lines(found: Outcome, lines: dict[str, list[str]]) -> None:
+    """The same for label files."""
+    rows = []
+    for name, own in lines.items():
+        for line in own:
+            with contextlib.suppress(ValueError):
+                rows.append(in_pixels(line, name))
+    _check(found, rows)
+
+
+def _check(found: Outcome, rows: list[tuple]) -> None:
+    """rows: the joints of everybody in the export"""
+    meant = Counter(filter(None, map(labelled, rows)))
+    people = Counter(labelled(joints) for _, joints in found.people)
+    assert (meant - people).total() <= found.losses, (meant - people, found.printed[:1000])
+    for person in people - meant:
+        places = {joint[:3] for joint in person}
+        known = any(places <= {(j, *joint[:2]) for j, joint in enumerate(row)} for row in rows)
+        assert known or found.losses, person
