@@ -67,12 +67,12 @@ def _person(rng: np.random.Generator, size: tuple[int, int], joints: int) -> dic
     }
 
 
-def coco_export(count: int, joints: int, seed: int) -> dict:
-    """COCO annotations of so many images and 1 to 3 people in each."""
+def coco_export(count: int, joints: int, seed: int, first: int = 0) -> dict:
+    """COCO annotations of so many images, from the one of this number, and 1 to 3 people in each."""
     rng, people, images = np.random.default_rng(seed), [], []
     for i in range(count):
-        (width, height), image = size_of(i), i + 1
-        images.append({'id': image, 'file_name': FILES[i], 'width': width, 'height': height})
+        (width, height), image = size_of(first + i), i + 1
+        images.append({'id': image, 'file_name': FILES[first + i], 'width': width, 'height': height})
         for _ in range(rng.integers(1, 4)):
             ids = {'id': len(people) + 1, 'image_id': image, 'category_id': 1, 'iscrowd': 0}
             people.append(ids | _person(rng, (width, height), joints))

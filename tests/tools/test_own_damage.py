@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.support.outcome import as_json, check_lines, check_people, outcome, untouched, untouched_lines
 from tests.support.small_exports import (
+    coco_export,
     coco_exports,
     damage,
     damage_bytes,
@@ -23,7 +24,7 @@ from tests.support.small_exports import (
     yolo_exports,
 )
 
-FEW = settings(max_examples=50, deadline=None, derandomize=True, database=None)
+FEW = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 OPTIONS = st.sampled_from(((), (), ('--boxes', 'xywh'), ('--val-share', '0.5')))
 TIMES = st.integers(1, 3)
 
@@ -64,6 +65,25 @@ def test_a_fault_in_one_person_changes_no_other(images, data):
     if not found.error:
         check_people(found, damaged)
         assert untouched(clean, damaged) <= {*found.people}
+
+
+@FEW
+@given(st.data())
+def test_damage_in_one_of_two_files(images, data):
+    joints = data.draw(st.integers(1, 5))
+    clean, other = coco_export(3, joints, 1), coco_export(3, joints, 2, first=3)
+    damaged = json.loads(as_json(clean))
+    for _ in range(data.draw(TIMES)):
+        damage(data.draw, damaged)
+    with fresh(images) as folder:
+        files = folder / 'in.json', folder / 'other.json'
+        for file, content in zip(files, (damaged, other)):
+            file.write_bytes(as_json(content))
+        first, second = data.draw(st.permutations(files))
+        options = data.draw(st.sampled_from((('--val', second), ('--annotations', first, second))))
+        found = outcome(first, images, folder / 'out', *map(str, options))
+    if not found.error:
+        assert untouched(clean, damaged) | untouched(other, other) <= {*found.people}
 
 
 @FEW
