@@ -6,7 +6,7 @@ from typing import Any
 
 from cvpack.errors import InputError
 from lib.datasets.checks import shown
-from lib.datasets.coco_categories import plain_name
+from lib.datasets.coco_categories import PERSON, plain_name
 from lib.datasets.description import Pairs
 from lib.tools.prepare.own.export import Joints, Repairs
 
@@ -33,12 +33,14 @@ def select_categories(
     if others := groups.keys() - categories.keys():
         _adopt(categories, groups, others, repairs)
     names = {key: str(categories.get(key, {}).get('name', 'object')) for key in groups}
-    check_chosen(chosen, {names[key]: f'{len(own):,} labelled' for key, own in groups.items()}, path)
-    selected = {key: own for key, own in groups.items() if not chosen or names[key] in chosen}
-    for key in groups.keys() - selected.keys():
-        repairs.tell(f'instances of {names[key]} left out', groups[key][0][0], len(groups[key]))
-    kinds = {key: _joints(categories.get(key, {}), own, path, repairs) for key, own in selected.items()}
-    same_joints([(names[key], joints.names) for key, joints in kinds.items()], path)
+    selected = chosen_categories(chosen, names, path)
+    for key, own in groups.items():
+        if key not in selected:
+            repairs.tell(f'instances of {names[key]} left out', own[0][0], len(own))
+        elif key != str(PERSON):
+            repairs.tell(f'instances of category {shown(key)[1:-1]}, now {PERSON}', own[0][0], len(own))
+    kinds = {key: _joints(categories.get(key, {}), groups[key], path, repairs) for key in selected}
+    same_joints([(key, names[key], joints.names) for key, joints in kinds.items()], path)
     return (
         tuple(dict.fromkeys(names[key] for key in selected)),
         next(iter(kinds.values())),
@@ -46,22 +48,27 @@ def select_categories(
     )
 
 
-def check_chosen(chosen: Sequence[str], have: dict[str, str], path: Path) -> None:
-    """Raises InputError for a --category that the file does not have. have: name -> what there is of it"""
-    if unknown := [name for name in chosen if name not in have]:
-        listed = ', '.join(f'{name} ({what})' for name, what in have.items())
-        raise InputError(f'--category {unknown[0]}: {path} has {listed}: name one of these')
+def chosen_categories(chosen: Sequence[str], names: dict[str, str], path: Path) -> list[str]:
+    """The ids of the categories that --category names, or has the id of; all if it is not given.
+
+    names: id -> name of those that have labelled instances. Raises InputError for others.
+    """
+    if unknown := [name for name in chosen if name not in names and name not in names.values()]:
+        have = ', '.join(f'{shown(name)} (id {shown(key)[1:-1]})' for key, name in names.items())
+        raise InputError(f'--category {unknown[0]}: {path} has labelled instances of {have}: name one of these')
+    return [key for key, name in names.items() if not chosen or name in chosen or key in chosen]
 
 
-def same_joints(kinds: list[tuple[str, tuple[str, ...]]], path: Path) -> None:
+def same_joints(kinds: list[tuple[str, str, tuple[str, ...]]], path: Path) -> None:
     """Raises InputError if categories, which are to be trained as one, have different joints.
 
-    kinds: name and joints of each
+    kinds: id, name and joints of each
     """
-    if len({tuple(map(plain_name, joints)) for _, joints in kinds}) > 1:
-        have = ', '.join(f'{name} ({len(joints)} joints)' for name, joints in kinds)
+    if len({tuple(map(plain_name, joints)) for _, _, joints in kinds}) > 1:
+        have = ', '.join(f'{shown(name)} (id {key}, {len(joints)} joints)' for key, name, joints in kinds)
         raise InputError(
-            f'{path} has categories with different joints: {have}: name those to train as one with --category'
+            f'{path} has categories with different joints: {have}: name those to train as one (or their ids) with '
+            '--category'
         )
 
 

@@ -100,6 +100,8 @@ def _size(row: dict) -> Size | None:
 def _labelled(rows: list[Row], repairs: Repairs) -> Iterator[Row]:
     """The rows of single instances with joints."""
     for where, row in rows:
+        if row.get('iscrowd') is None:
+            repairs.tell('instances without iscrowd: no crowds', where)
         if row.get('iscrowd') not in (None, 0, False, '0'):
             repairs.tell('crowds left out', where)
         elif not isinstance(row.get('keypoints'), (list, type(None))):
@@ -124,6 +126,8 @@ def _instance(row: dict, image: int, joints: int, where: str, repairs: Repairs) 
             f'{where}: keypoints has {len(values)} entries, should have {3 * joints} (x, y, visibility of {joints} '
             'joints): correct or remove it'
         )
+    if any(isinstance(v, float) for v in values[2::3]):
+        repairs.tell('instances whose visibility is given as floats', where)
     if any(isinstance(v, bool) for v in values[2::3]):
         repairs.tell('instances whose visibility is true or false: 1 or 0', where)
         values[2::3] = [int(v) if isinstance(v, bool) else v for v in values[2::3]]

@@ -17,9 +17,9 @@ from lib.tools.check_data.__main__ import check
 from lib.tools.check_data.people import draw_sheet
 from lib.tools.prepare.layout import Files, as_json, place, place_all, refuse_others
 from lib.tools.prepare.own.coco import read_coco
-from lib.tools.prepare.own.dataset import SPLITS, drop_unused_joints, merge, split, to_json
+from lib.tools.prepare.own.dataset import SPLITS, drop_unused_joints, merge, split, tell_new_ids, to_json
 from lib.tools.prepare.own.describe import JSON, check_pretrained, describe
-from lib.tools.prepare.own.experiment import Experiment, experiment_files
+from lib.tools.prepare.own.experiment import SCRIPTS, Experiment, experiment_files
 from lib.tools.prepare.own.export import Export, Repairs
 from lib.tools.prepare.own.formats import check_file
 from lib.tools.prepare.own.images import ImageFiles, resolve_images
@@ -51,7 +51,10 @@ def prepare_own(
     """
     target, repairs = target or home() / 'dataset' / name, Repairs()
     files = ImageFiles(images or annotations[0].parent)
-    exports = _read(annotations, val, files, category, repairs)
+    try:
+        exports = _read(annotations, val, files, category, repairs)
+    except OSError as error:  # a folder that cannot be looked into, a name that is too long
+        raise InputError(f'{error.filename}: {error.strerror}: correct the path') from None
     for export in [export for own in exports.values() for export in own]:
         resolve_images(export, files, repairs)
         repair_joints(export, repairs)
@@ -63,6 +66,7 @@ def prepare_own(
     merged = {key: merge(own, repairs) for key, own in exports.items()}
     splits, how = split(merged['train'], merged.get('val'), val_share, files)
     drop_unused_joints(splits, repairs)
+    tell_new_ids(splits, repairs)
     experiment = describe(splits, name, target, sigmas, pretrained, device, repairs)
     taken = check_pretrained(experiment) if pretrained else ''
     _say(splits, how, experiment, repairs)
@@ -74,18 +78,16 @@ def prepare_own(
 
 
 @contextlib.contextmanager
-def _taken_back(*folders: Path) -> Iterator[None]:
-    """Removes what was written to these folders if it turns out to be invalid, so that the next try is not hindered."""
-    before = {path for folder in folders for path in (folder, *folder.glob('*'))}
-    before = {path for path in before if os.path.lexists(path)}
+def _taken_back(target: Path, folder: Path) -> Iterator[None]:
+    """Removes what was written if it turns out to be invalid, so that it does not hinder the next try."""
+    ours = [target / name for name in (*JSON.values(), 'images', 'sheet.jpg')] + [folder / name for name in SCRIPTS]
+    new = [path for path in (*ours, target, folder) if not os.path.lexists(path)]
     try:
         yield
-    except InputError:
-        for folder in folders:
-            for path in {*folder.glob('*')} - before:
-                path.unlink()
-            if folder.exists() and folder not in before:
-                folder.rmdir()
+    except BaseException:
+        for path in new:
+            with contextlib.suppress(OSError):
+                path.rmdir() if path in (target, folder) else path.unlink()
         raise
 
 
@@ -110,7 +112,7 @@ def _say(splits: dict[str, Export], how: str, experiment: Experiment, repairs: R
         print(f'trained as one, since their joints are the same: {", ".join(names)}')
     print(how)
     height, width = settings.input_shape
-    print(f'input {height}x{width}, {settings.max_iter:,} iterations ({settings.length_reason})')
+    print(f'input {height}x{width}, {settings.max_iter:,} iterations: {settings.length_reason}')
     if experiment.device == 'cpu':
         print('these are for a CPU: --device cuda prepares for a GPU')
     if experiment.no_flip:

@@ -118,6 +118,17 @@ def drop_unused_joints(splits: dict[str, Export], repairs: Repairs) -> None:
             instance.keypoints = instance.keypoints[used]
 
 
+def tell_new_ids(splits: dict[str, Export], repairs: Repairs) -> None:
+    """Images and instances are counted from 1 in every split."""
+    for export in splits.values():
+        lists: tuple[tuple[str, Sequence[ListedImage | Instance]], ...]
+        lists = ('images', export.images), ('instances', export.instances)
+        for kind, rows in lists:
+            for number, row in enumerate(rows, start=1):
+                if row.id not in (None, number):
+                    repairs.tell(f'{kind} with new ids (the old ones are kept as original_id)', row.where)
+
+
 def to_json(export: Export, category: str) -> dict[str, Any]:
     """A split in COCO's format, ids counted from 1; the export's own ids are `original_id`."""
     return {

@@ -12,7 +12,7 @@ from lib.datasets.description import Description, Pairs
 from lib.models.mspn import build_mspn
 from lib.models.weights import load_pretrained, read, unwrap
 from lib.tools.prepare.own.experiment import Experiment
-from lib.tools.prepare.own.export import Export, Joints, Repairs
+from lib.tools.prepare.own.export import Export, Repairs
 from lib.tools.prepare.own.joints import DEFAULT_SIGMA, measured_sigmas, pairs_by_name, sigmas_by_name, upper_half
 from lib.tools.prepare.own.settings import settings_for
 
@@ -34,7 +34,7 @@ def describe(
     notes: dict[str, str] = {}
     sigmas = _sigmas(splits, measure_sigmas, notes, repairs)
     train = splits['train']
-    pairs = _flip_pairs(train.joints, notes, repairs)
+    pairs = _flip_pairs(train, notes, repairs)
     upper, half = upper_half(train, pairs)
     notes['upper_body_ids'] = 'Joints that are in the upper half of the box on average.'
     target = target.resolve()
@@ -62,8 +62,9 @@ def describe(
     )
 
 
-def _flip_pairs(joints: Joints, notes: dict[str, str], repairs: Repairs) -> Pairs:
+def _flip_pairs(export: Export, notes: dict[str, str], repairs: Repairs) -> Pairs:
     """Those of the file; if it has none, those that the names say."""
+    joints = export.joints
     by_name, alone = pairs_by_name(joints.names)
     if alone:
         listed = ', '.join(map(repr, alone))
@@ -77,7 +78,7 @@ def _flip_pairs(joints: Joints, notes: dict[str, str], repairs: Repairs) -> Pair
         # Of these names the configuration is certain.
         names = {joints.names[left], joints.names[right]}
         if (left, right) not in pairs and any({f'left_{name[6:]}', f'right_{name[6:]}'} == names for name in names):
-            raise InputError(f'flip_idx should exchange {" and ".join(sorted(names))}: correct it')
+            raise InputError(f'{export.path}: flip_idx should exchange {" and ".join(sorted(names))}: correct it')
     return pairs
 
 

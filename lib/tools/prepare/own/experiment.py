@@ -39,31 +39,30 @@ class Experiment:
         return f'mspn.{self.model["STAGE_NUM"]}xstg.{self.name}'
 
 
+SCRIPTS = ('config.py', 'train.py', 'test.py')
+
+
 def experiment_files(experiment: Experiment) -> dict[str, bytes]:
-    """Name -> content of the experiment's files."""
+    """The content of SCRIPTS."""
     height, width = experiment.settings.input_shape
     what = f'{experiment.model["STAGE_NUM"]}-stage MSPN on {experiment.name}, {height}x{width}'
-    return {
-        'config.py': _config(experiment, what).encode(),
-        'train.py': SCRIPT.format(
-            does=f'Train {what}',
-            options='',
-            expect=f'Expect a line every 20 iterations and iter-N.pth files in model_logs/<user>/{experiment.folder}.',
-            function='train',
-        ).encode(),
-        'test.py': SCRIPT.format(
-            does=f'Test {what}',
-            options=' -i last',
-            expect="Expect COCO's ten metrics under the sigmas in config.py, PCK at 0.1 and 0.05 of the bounding box,\n"
-            'and test_dir/iter-N in the output folder.',
-            function='test',
-        ).encode(),
-    }
+    logs = f'model_logs/<user>/{experiment.folder}'
+    train = _script('train', f'Train {what}', f'Expect a line every 20 iterations and iter-N.pth files in {logs}.')
+    test = _script(
+        'test',
+        f'Test {what}',
+        f"""\
+Expect COCO's ten metrics under the sigmas in config.py, PCK at 0.1 and 0.05 of the bounding box,
+and test_dir/iter-N in {logs}.""",
+    )
+    return {name: text.encode() for name, text in zip(SCRIPTS, (_config(experiment, what), train, test))}
 
 
-SCRIPT = '''"""{does}.
+def _script(function: str, does: str, expect: str) -> str:
+    """The text of train.py or test.py."""
+    return f'''"""{does}.
 
-    python {function}.py{options}
+    python {function}.py{' -i last' if function == 'test' else ''}
 
 {expect}
 """

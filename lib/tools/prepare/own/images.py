@@ -25,7 +25,12 @@ class ImageFiles:
             raise InputError(f'--images {folder} is not a folder: name the one with the images')
         self.folder = folder
         self.by_name: dict[str, list[Parts]] = defaultdict(list)
+        seen = set()
         for parent, folders, names in os.walk(folder, followlinks=True):
+            if (real := os.path.realpath(parent)) in seen:  # a link to a folder above would never end
+                folders.clear()
+                continue
+            seen.add(real)
             folders[:] = sorted(name for name in folders if not name.startswith('.'))
             below = Path(parent).relative_to(folder).parts
             for name in sorted(names):

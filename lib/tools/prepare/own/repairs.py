@@ -86,7 +86,7 @@ def _zero_unlabelled(instance: Instance, repairs: Repairs) -> None:
 def _count(instance: Instance, repairs: Repairs) -> None:
     if instance.counted is None:
         repairs.tell('instances without num_keypoints: counted', instance.where)
-    elif instance.counted != instance.labelled.sum():
+    elif instance.counted != int(instance.labelled.sum()):
         repairs.tell('instances whose num_keypoints is not the number of labelled joints: counted', instance.where)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from cvpack.errors import InputError
 from lib.datasets.checks import shown
-from lib.tools.prepare.own.categories import check_chosen
+from lib.tools.prepare.own.categories import chosen_categories
 from lib.tools.prepare.own.export import Export, Instance, ListedImage, Repairs
 from lib.tools.prepare.own.images import ImageFiles
 from lib.tools.prepare.own.repairs import MOST
@@ -49,8 +49,8 @@ def _export(data: Data, split: str, chosen: Sequence[str], repairs: Repairs) -> 
     _refuse_unclear(rows, data)
     names = class_names(data)
     classes = {number: names.get(number, str(number)) for number in sorted({int(row[0]) for _, _, row in rows})}
-    check_chosen(chosen, dict.fromkeys(classes.values(), 'labelled'), data.path)
-    selected = {number: name for number, name in classes.items() if not chosen or name in chosen}
+    ids = chosen_categories(chosen, {str(number): name for number, name in classes.items()}, data.path)
+    selected = {number: name for number, name in classes.items() if str(number) in ids}
     joints = joints_of(data, selected, repairs)
     instances = []
     for image, where, row in rows:

@@ -75,9 +75,9 @@ def joints_of(data: Data, classes: dict[int, str], repairs: Repairs) -> Joints:
         own = listed[number]
         if not isinstance(own, list) or not 0 < len(own) <= data.count:
             raise data.error('kpt_names', f'have at most {data.count} names a class, as kpt_shape says')
-        kinds.append((classes[number], distinct([*map(str, own)], data.path, repairs)))
+        kinds.append((str(number), classes[number], distinct([*map(str, own)], data.path, repairs)))
     same_joints(kinds, data.path)
-    names = kinds[0][1] if kinds else numbered(data.count, data.path, repairs)
+    names = kinds[0][2] if kinds else numbered(data.count, data.path, repairs)
     pairs = _flip_pairs(data)
     return Joints(names, flip_pairs=None if pairs is None else tuple(pair for pair in pairs if max(pair) < len(names)))
 
@@ -99,9 +99,8 @@ def image_files(data: Data, split: str) -> Iterator[Path]:
     roots = [above / str(data.content.get('path') or ''), above, above.parent, data.files.folder]
     for entry in map(str, value if isinstance(value, list) else [value]):
         parts = [part for part in entry.replace('\\', '/').split('/') if part not in ('', '.', '..')]
-        # Then by the end of its path: it may be one of another machine, and Roboflow writes ../train/images for a
-        # folder beside data.yaml.
-        ends = [entry, *('/'.join(parts[i:]) for i in range(len(parts)))]
+        # Roboflow writes ../train/images for a folder beside data.yaml. The last tries are for paths of other machines.
+        ends = [entry.removeprefix('../'), entry, *('/'.join(parts[i:]) for i in range(len(parts)))]
         place = next((found for end in ends for root in roots if (found := root / end).exists()), None)
         if place is None:
             raise data.error(split, f'name a folder, or a list of images, below {above} or below {data.files.folder}')
