@@ -28,6 +28,14 @@ def test_yolo_images_need_no_search(tmp_path, monkeypatch, capsys):
     assert 'ash.jpg' not in printed
 
 
+def test_roboflow_beside_another_export(tmp_path, monkeypatch, capsys):
+    """Its ../train/images is the folder beside data.yaml, also where the literal path leads to somebody else's."""
+    form, mine = YOLO['roboflow'], tmp_path / 'mine'
+    yolo(tmp_path, animals(complete=True), form)
+    cfg, _ = prepared(mine, monkeypatch, capsys, *yolo(mine, animals(), form))
+    check(cfg, animals())
+
+
 def test_classes_with_other_joints(tmp_path, monkeypatch, capsys):
     """The rows of the one with fewer are filled up. They are not one: refused, and --category takes one."""
     yaml = 'train: images\nkpt_shape: [6, 3]\nnames: [animal, bird]\nkpt_names: {0: [a, b, c, d, e, f], 1: [g, h]}\n'
