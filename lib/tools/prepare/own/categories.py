@@ -38,7 +38,7 @@ def select_categories(
     for key in groups.keys() - selected.keys():
         repairs.tell(f'instances of {names[key]} left out', groups[key][0][0], len(groups[key]))
     kinds = {key: _joints(categories.get(key, {}), own, path, repairs) for key, own in selected.items()}
-    same_joints({names[key]: joints.names for key, joints in kinds.items()}, path)
+    same_joints([(names[key], joints.names) for key, joints in kinds.items()], path)
     return (
         tuple(dict.fromkeys(names[key] for key in selected)),
         next(iter(kinds.values())),
@@ -53,10 +53,13 @@ def check_chosen(chosen: Sequence[str], have: dict[str, str], path: Path) -> Non
         raise InputError(f'--category {unknown[0]}: {path} has {listed}: name one of these')
 
 
-def same_joints(kinds: dict[str, tuple[str, ...]], path: Path) -> None:
-    """Raises InputError if categories, which are to be trained as one, have different joints. kinds: name -> joints"""
-    if len({tuple(map(plain_name, joints)) for joints in kinds.values()}) > 1:
-        have = ', '.join(f'{name} ({len(joints)} joints)' for name, joints in kinds.items())
+def same_joints(kinds: list[tuple[str, tuple[str, ...]]], path: Path) -> None:
+    """Raises InputError if categories, which are to be trained as one, have different joints.
+
+    kinds: name and joints of each
+    """
+    if len({tuple(map(plain_name, joints)) for _, joints in kinds}) > 1:
+        have = ', '.join(f'{name} ({len(joints)} joints)' for name, joints in kinds)
         raise InputError(
             f'{path} has categories with different joints: {have}: name those to train as one with --category'
         )
@@ -68,7 +71,12 @@ def _by_key(listed: Any, path: Path) -> dict[str, dict]:
         return {}
     if not isinstance(listed, list) or not all(isinstance(category, dict) for category in listed):
         raise InputError(f'{path}: categories = {shown(listed)} should be a list of objects: export it again')
-    return {as_key(category.get('id')): category for category in listed}
+    categories: dict[str, dict] = {}
+    for category in listed:
+        other = categories.setdefault(as_key(category.get('id')), category)
+        if other.get('keypoints') != category.get('keypoints'):
+            raise InputError(f'{path}: two categories have the id {shown(category.get("id"))}: give each its own')
+    return categories
 
 
 def _adopt(categories: dict[str, dict], groups: dict[str, list[Row]], others: set[str], repairs: Repairs) -> None:

@@ -21,6 +21,7 @@ from lib.tools.prepare.own.dataset import SPLITS, drop_unused_joints, merge, spl
 from lib.tools.prepare.own.describe import JSON, check_pretrained, describe
 from lib.tools.prepare.own.experiment import Experiment, experiment_files
 from lib.tools.prepare.own.export import Export, Repairs
+from lib.tools.prepare.own.formats import check_file
 from lib.tools.prepare.own.images import ImageFiles, resolve_images
 from lib.tools.prepare.own.repairs import BOXES, place_in_pixels, repair_boxes, repair_joints
 from lib.tools.prepare.own.yolo import is_yolo, read_yolo
@@ -95,6 +96,7 @@ def _read(
     exports: dict[str, list[Export]] = {}
     for key, paths in (('train', annotations), ('val', [val] if val else [])):
         for path in paths:
+            check_file(path)
             found = {key: read_coco(path, category, repairs)} if not is_yolo(path) else None
             for split_name, export in (found or read_yolo(path, files, category, repairs)).items():
                 exports.setdefault(split_name if key == 'train' else key, []).append(export)

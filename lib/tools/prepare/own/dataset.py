@@ -23,11 +23,7 @@ def merge(exports: Sequence[Export], repairs: Repairs) -> Export:
     merged = dataclasses.replace(first, images=[], instances=[])
     positions: dict[str, int] = {}
     for export in exports:
-        if [*map(plain_name, export.joints.names)] != [*map(plain_name, first.joints.names)]:
-            raise InputError(
-                f'{export.path} has the joints {", ".join(export.joints.names)}, but {first.path} has '
-                f'{", ".join(first.joints.names)}: prepare them one by one, under names of their own'
-            )
+        _refuse_other_joints(first, export)
         for image in export.images:
             if image.name in positions:
                 repairs.tell('images that two files list, taken as one', image.where)
@@ -37,8 +33,30 @@ def merge(exports: Sequence[Export], repairs: Repairs) -> Export:
         for instance in export.instances:
             instance.image = positions[export.images[instance.image].name]
             merged.instances.append(instance)
+    merged.instances = _once(merged.instances, repairs)
     merged.categories = tuple(dict.fromkeys(name for export in exports for name in export.categories))
     return merged
+
+
+def _refuse_other_joints(first: Export, second: Export) -> None:
+    if [*map(plain_name, first.joints.names)] != [*map(plain_name, second.joints.names)]:
+        raise InputError(
+            f'{second.path} has the joints {", ".join(second.joints.names)}, but {first.path} has '
+            f'{", ".join(first.joints.names)}: prepare them one by one, under names of their own'
+        )
+
+
+def _once(instances: list[Instance], repairs: Repairs) -> list[Instance]:
+    """Without instances whose image, joints and box an earlier one has."""
+    seen, kept = set(), []
+    for instance in instances:
+        key = instance.image, instance.keypoints.tobytes(), instance.box.tobytes()
+        if key in seen:
+            repairs.tell('instances annotated twice in the same way, kept once', instance.where)
+        else:
+            seen.add(key)
+            kept.append(instance)
+    return kept
 
 
 def split(train: Export, val: Export | None, ratio: float, files: ImageFiles) -> tuple[dict[str, Export], str]:
@@ -48,6 +66,7 @@ def split(train: Export, val: Export | None, ratio: float, files: ImageFiles) ->
     ratio: of the images with instances, for val
     """
     if val is not None:
+        _refuse_other_joints(train, val)
         common = {image.name for image in train.images} & {image.name for image in val.images}
         if common:
             both = f'{val.path} and {train.path}' if val.path != train.path else f'train and val of {val.path}'

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cvpack.errors import InputError
+from lib.tools.prepare.own.categories import as_key
 from lib.tools.prepare.own.export import Repairs
 
 NEEDED = 'export it as COCO keypoints: an object with images, annotations and categories'
@@ -19,6 +20,19 @@ OTHER_FORMATS = {
     '_via_img_metadata': ("is the VGG Image Annotator's own", NEEDED),
     'item': ("is V7 Darwin's own, and its COCO export has no joints", BY_HAND),
 }
+
+
+def check_file(path: Path) -> None:
+    """Raises InputError for a folder, an archive or a format by its name, with what to do."""
+    if path.is_dir():
+        found = sorted([*path.rglob('*.json'), *path.rglob('*.yaml')])[:1]
+        raise InputError(
+            f'{path} is a folder: name the file of annotations in it{f", like {found[0]}" if found else ""}'
+        )
+    if path.suffix.lower() in ('.zip', '.tar', '.gz', '.7z', '.rar'):
+        raise InputError(f'{path} is an archive: unpack it, and name the file of annotations in it')
+    if path.suffix.lower() == '.xml':
+        raise InputError(f'{path}: of CVAT\'s formats, export "COCO Keypoints 1.0"')
 
 
 def check_format(content: Any, path: Path) -> None:
@@ -61,9 +75,17 @@ def separate_label_studio(content: dict, repairs: Repairs, path: Path) -> None:
     for row in content['annotations']:
         if isinstance(row, dict) and not row.get('keypoints'):
             boxes[str(row.get('image_id'))].append(row.get('bbox'))
+    categories = [row for row in content.get('categories') or () if isinstance(row, dict)]
+    joints = {as_key(row.get('id')): len(row.get('keypoints') or ()) for row in categories}
     for number, row in enumerate(content['annotations']):
-        if not isinstance(row, dict) or not row.get('keypoints'):
+        if not isinstance(row, dict) or not isinstance(row.get('keypoints'), list) or not row['keypoints']:
             continue
+        if len(row['keypoints']) != 3 * joints.get(as_key(row.get('category_id')), 0):
+            raise InputError(
+                f'{path}: annotation {number} has another number of joints than its category: give every label of '
+                "Label Studio's KeyPointLabels a model_index of its own"
+            )
+        repairs.tell('instances whose joints are right only if their labels are in the order of model_index', str(path))
         where, own = f'{path}: annotation {number}', boxes[str(row.get('image_id'))]
         if len(own) == 1:
             row['bbox'], row['area'] = own[0], None

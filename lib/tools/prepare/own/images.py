@@ -11,7 +11,7 @@ from lib.datasets.checks import Issue
 from lib.datasets.image_names import image_path, is_safe
 from lib.tools.check_data.images import read_images
 from lib.tools.check_data.records import Listing
-from lib.tools.prepare.own.export import Export, Instance, ListedImage, Repairs
+from lib.tools.prepare.own.export import Export, ListedImage, Repairs
 
 Parts = tuple[str, ...]  # of a path
 
@@ -118,7 +118,7 @@ def resolve_images(export: Export, files: ImageFiles, repairs: Repairs) -> None:
             kept.append(instance)
         else:
             repairs.tell('instances left out, since their image is', instance.where)
-    export.images, export.instances = images, _once(kept, repairs)
+    export.images, export.instances = images, kept
 
 
 def _separate(export: Export, paths: list[Parts | None]) -> None:
@@ -143,19 +143,6 @@ def _separate(export: Export, paths: list[Parts | None]) -> None:
                 )
         for number in names.keys() - kept.keys():
             paths[number] = None
-
-
-def _once(instances: list[Instance], repairs: Repairs) -> list[Instance]:
-    """Without instances whose image, joints and box an earlier one has."""
-    seen, kept = set(), []
-    for instance in instances:
-        key = instance.image, instance.keypoints.tobytes(), instance.box.tobytes()
-        if key in seen:
-            repairs.tell('instances annotated twice in the same way, kept once', instance.where)
-        else:
-            seen.add(key)
-            kept.append(instance)
-    return kept
 
 
 def stored_name(path: str) -> str:

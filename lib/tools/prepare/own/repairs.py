@@ -153,7 +153,7 @@ def _problem(instance: Instance, repairs: Repairs) -> str:
         return 'where there was none'
     low, high = points.min(axis=0), points.max(axis=0)
     touches_high = np.abs(box[:2] + box[2:] - high).max() <= ROUNDING
-    if touches_high and (box[:2] == 0).all() and low.min() > ROUNDING and not instance.labelled.all():
+    if touches_high and (box[:2] == 0).all() and low.max() > ROUNDING and not instance.labelled.all():
         return 'where it reached to 0, 0, as if joints that are not labelled were there'
     if touches_high and np.abs(box[:2] - low).max() <= ROUNDING:
         repairs.tell('boxes that end at the outer joints, kept: --boxes joints adds a margin', instance.where)

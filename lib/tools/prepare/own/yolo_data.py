@@ -70,14 +70,14 @@ def joints_of(data: Data, classes: dict[int, str], repairs: Repairs) -> Joints:
         listed = dict.fromkeys(classes, named)
     else:
         listed = _by_class(data, 'kpt_names')
-    kinds = {}
+    kinds = []
     for number in classes.keys() & listed.keys():
         own = listed[number]
         if not isinstance(own, list) or not 0 < len(own) <= data.count:
             raise data.error('kpt_names', f'have at most {data.count} names a class, as kpt_shape says')
-        kinds[classes[number]] = distinct([*map(str, own)], data.path, repairs)
+        kinds.append((classes[number], distinct([*map(str, own)], data.path, repairs)))
     same_joints(kinds, data.path)
-    names = next(iter(kinds.values())) if kinds else numbered(data.count, data.path, repairs)
+    names = kinds[0][1] if kinds else numbered(data.count, data.path, repairs)
     pairs = _flip_pairs(data)
     return Joints(names, flip_pairs=None if pairs is None else tuple(pair for pair in pairs if max(pair) < len(names)))
 
