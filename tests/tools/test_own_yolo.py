@@ -90,6 +90,10 @@ YAML = [
     ('train: images\nkpt_shape: [6, 2]\n', ('line 1', '[6, 2]', 23, 17)),
     ('train: images\nkpt_shape: [6, 3]\nflip_idx: [1, 2, 3, 4, 5, 6]\n', ('flip_idx', '[1, 2, 3, 4, 5, 6]')),
     ('train: images\nkpt_shape: [6, 3]\nflip_idx: ["0", b, c, d, e, f]\n', ('flip_idx',)),
+    (
+        'train: images\nkpt_shape: [6, 3]\nflip_idx: [5, 1, 2, 3, 4, 0]\nkpt_names: [a, left_b, right_b, c, d, e]\n',
+        ('data.yaml', 'flip_idx', 'left_b', 'right_b'),
+    ),
     ('train: images\nkpt_shape: [6, 3]\nnames: {animal: 0}\n', ('names', 'animal')),
     ('train: images\nkpt_shape: [6, 3]\nkpt_names: {0: [a, b, c, d, e, f, g]}\n', ('kpt_names', 6)),
     ('train: images\nkpt_shape: [6, 3]\nkpt_names: {0: [a, b]}\n', ('kpt_names', 2, 6)),
