@@ -173,7 +173,8 @@ def coco_annotator(folder: Path, everybody: Sequence[Animal]) -> Options:
 
 def label_studio(folder: Path, everybody: Sequence[Animal]) -> Options:
     """Label Studio: one set of joints an image (the last of each name), boxes as other annotations, no areas."""
-    content, joined, rows = coco(everybody, first=0), {}, []
+    content, rows = coco(everybody, first=0), []
+    joined: dict[int, np.ndarray] = {}
     for row, one in zip(content['annotations'], everybody):
         rows.append({key: row[key] for key in ('image_id', 'bbox', 'area', 'iscrowd')} | {'category_id': 6})
         earlier = joined.get(row['image_id'], np.zeros_like(one.keypoints))
