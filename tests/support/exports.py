@@ -53,7 +53,9 @@ def animals(joints: int = len(JOINTS), complete: bool = False) -> list[Animal]:
     for number, image in enumerate(IMAGES):
         for place in range(1 + number % 2):
             box = np.array([8 + 78 * place, 10, 62, 96]) + rng.integers(0, 6, 4) / [4, 4, 2, 2]
-            points = np.column_stack([rng.integers(box[:2] + 4, box[:2] + box[2:] - 4, (joints, 2)), [2] * joints])
+            low, high = (box[:2] + 4).astype(int), (box[:2] + box[2:] - 4).astype(int)
+            points = np.full((joints, 3), 2)
+            points[:, :2] = rng.integers(low, high, (joints, 2))
             points[rng.integers(joints), 2] = 1
             if not complete:
                 points[rng.choice(joints, joints // 3, replace=False)] = 0
