@@ -28,6 +28,14 @@ def test_yolo_images_need_no_search(tmp_path, monkeypatch, capsys):
     assert 'ash.jpg' not in printed
 
 
+def test_labels_beside_images_in_a_folder_named_images(tmp_path, monkeypatch, capsys):
+    """Where Ultralytics would look for a folder named labels alone."""
+    options = one_folder(tmp_path, animals(), 'train: images\nkpt_shape: [6, 3]\n')
+    for file in (tmp_path / 'labels').iterdir():
+        file.rename(tmp_path / 'images' / file.name)
+    check(prepared(tmp_path, monkeypatch, capsys, *options)[0], animals())
+
+
 def test_roboflow_beside_another_export(tmp_path, monkeypatch, capsys):
     """Its ../train/images is the folder beside data.yaml, also where the literal path leads to somebody else's."""
     form, mine = YOLO['roboflow'], tmp_path / 'mine'
