@@ -123,7 +123,7 @@ def add_crowds(content: dict) -> list:
     for i, image in enumerate(content['images'][::2]):
         row = {'id': 80_000_000 + i, 'image_id': image['id'], 'category_id': 1, 'iscrowd': 1, 'num_keypoints': 0}
         row |= {'segmentation': {'counts': [20, 50, 30], 'size': [10, 10]}, 'bbox': [1, 2, 30, 40], 'area': 50}
-        content['annotations'].insert(0, row | {'keypoints': [0] * 51})
+        content['annotations'].insert(i, row | {'keypoints': [0] * 51})
         hit.append(row['id'])
     return hit
 
@@ -137,7 +137,7 @@ def list_images_twice(content: dict) -> list:
         again = dict(image)
         if i % 2:
             again['id'] += 90_000_000_000
-            again['file_name'] = again['file_name'].replace('\\', '/').rpartition('/')[2]
+            again['file_name'] = again['file_name'].replace('\\', '/')
             if image['id'] in last:
                 last[image['id']]['image_id'] = again['id']
         content['images'].append(again)

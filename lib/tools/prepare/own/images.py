@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -132,17 +133,23 @@ def _separate(export: Export, paths: list[Parts | None]) -> None:
             scored = [(_agreement(parts, path), parts) for parts in readings(export.images[number].name)]
             sharing[path][number] = max(scored)[1]
     for path, names in sharing.items():
+        if _one_image(names.values()):
+            continue
         whole = {n: parts for n, parts in names.items() if _agreement(parts, path) == min(len(parts), len(path))}
-        kept = whole or names
-        longest = max(kept.values(), key=len)
-        for number, parts in kept.items():
-            if _agreement(parts, longest) < len(parts):
-                raise InputError(
-                    f'{export.images[number].where}: {"/".join(parts)!r} and {"/".join(longest)!r} both lead to '
-                    f'{"/".join(path)!r}: name a folder that has their folders with --images'
-                )
-        for number in names.keys() - kept.keys():
+        if not whole or not _one_image(whole.values()):
+            first, second = sorted({'/'.join(parts) for parts in (whole or names).values()})[:2]
+            raise InputError(
+                f'{export.path}: {first!r} and {second!r} both lead to {"/".join(path)!r}: name a folder that has '
+                'their folders with --images'
+            )
+        for number in names.keys() - whole.keys():
             paths[number] = None
+
+
+def _one_image(names: Collection[Parts]) -> bool:
+    """Whether all names are ends of the longest one."""
+    longest = max(names, key=len)
+    return all(_agreement(parts, longest) == len(parts) for parts in names)
 
 
 def stored_name(path: str) -> str:
