@@ -53,7 +53,9 @@ def animals(joints: int = len(JOINTS), complete: bool = False) -> list[Animal]:
     for number, image in enumerate(IMAGES):
         for place in range(1 + number % 2):
             box = np.array([8 + 78 * place, 10, 62, 96]) + rng.integers(0, 6, 4) / [4, 4, 2, 2]
-            points = np.column_stack([rng.integers(box[:2] + 4, box[:2] + box[2:] - 4, (joints, 2)), [2] * joints])
+            low, high = (box[:2] + 4).astype(int), (box[:2] + box[2:] - 4).astype(int)
+            points = np.full((joints, 3), 2)
+            points[:, :2] = rng.integers(low, high, (joints, 2))
             points[rng.integers(joints), 2] = 1
             if not complete:
                 points[rng.choice(joints, joints // 3, replace=False)] = 0
@@ -173,7 +175,8 @@ def coco_annotator(folder: Path, everybody: Sequence[Animal]) -> Options:
 
 def label_studio(folder: Path, everybody: Sequence[Animal]) -> Options:
     """Label Studio: one set of joints an image (the last of each name), boxes as other annotations, no areas."""
-    content, joined, rows = coco(everybody, first=0), {}, []
+    content, rows = coco(everybody, first=0), []
+    joined: dict[int, np.ndarray] = {}
     for row, one in zip(content['annotations'], everybody):
         rows.append({key: row[key] for key in ('image_id', 'bbox', 'area', 'iscrowd')} | {'category_id': 6})
         earlier = joined.get(row['image_id'], np.zeros_like(one.keypoints))

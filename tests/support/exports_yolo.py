@@ -71,6 +71,13 @@ YOLO = {
         f'train: /home/user/datasets/farm/train.txt\nval: /home/user/datasets/farm/val.txt\nkpt_shape: [6, 3]\n{FLIP}',
         line='/home/user/datasets/farm/{}',
     ),
+    'ultralytics, images above': Yolo(
+        f'path: images/farm\ntrain: images/train\nval: images/val\nkpt_shape: [6, 3]\n{FLIP}names: [animal]\n',
+        images='images/farm/images/{}',
+    ),
+    'ultralytics, labels beside images': Yolo(
+        f'train: photos/train\nval: photos/val\nkpt_shape: [6, 3]\n{FLIP}names: [animal]\n', images='photos/{}'
+    ),
     'ultralytics, several folders': Yolo(
         f'path: .\ntrain: [images/train, images/more]\nkpt_shape: [6, 3]\n{FLIP}names: [animal]\n{NAMED}',
         splits=('train', 'more'),
@@ -103,9 +110,9 @@ def yolo(folder: Path, everybody: Sequence[Animal], form: Yolo) -> Options:
     place = folder / form.place
     for split, own in zip(form.splits, halves(everybody)):
         images = draw(folder / form.images.format(split), [*dict.fromkeys(one.image for one in own)])
-        for file in images.iterdir():
+        for file in [*images.iterdir()]:
             label = '\n'.join(row(one, form) for one in own if one.image == file.name)
-            write(Path(*('labels' if part == 'images' else part for part in file.parts)).with_suffix('.txt'), label)
+            write(Path('/labels/'.join(file.with_suffix('.txt').as_posix().rsplit('/images/', 1))), label)
         if form.line:
             names = (file.relative_to(place.parent).as_posix() for file in sorted(images.iterdir()))
             write(place.parent / f'{split}.txt', '\n'.join(form.line.format(name) for name in names))

@@ -16,14 +16,16 @@ from tests.support.prepare import fail, run
 Drawn = list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]
 
 
-def prepared(folder: Path, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *options) -> tuple[EasyDict, str]:
+def prepared(
+    folder: Path, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *options: object
+) -> tuple[EasyDict, str]:
     """The configuration that `prepare own` writes, as a run reads it, and what the command prints."""
     patch.setenv('MSPN_HOME', str(folder / 'home'))
     printed = run(capsys, 'own', *options, '--name', 'farm', '--experiments', folder / 'exps')
     return run_config(folder / 'exps/mspn.2xstg.farm'), printed
 
 
-def refused(folder: Path, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *options) -> str:
+def refused(folder: Path, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, *options: object) -> str:
     """The line with which `prepare own` ends; it has written nothing."""
     patch.setenv('MSPN_HOME', str(folder / 'home'))
     error = fail(capsys, 'own', *options, '--name', 'farm', '--experiments', folder / 'exps')

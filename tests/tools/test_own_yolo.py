@@ -28,6 +28,22 @@ def test_yolo_images_need_no_search(tmp_path, monkeypatch, capsys):
     assert 'ash.jpg' not in printed
 
 
+def test_labels_beside_images_in_a_folder_named_images(tmp_path, monkeypatch, capsys):
+    """Where Ultralytics would look for a folder named labels alone."""
+    options = one_folder(tmp_path, animals(), 'train: images\nkpt_shape: [6, 3]\n')
+    for file in (tmp_path / 'labels').iterdir():
+        file.rename(tmp_path / 'images' / file.name)
+    check(prepared(tmp_path, monkeypatch, capsys, *options)[0], animals())
+
+
+def test_roboflow_beside_another_export(tmp_path, monkeypatch, capsys):
+    """Its ../train/images is the folder beside data.yaml, also where the literal path leads to somebody else's."""
+    form, mine = YOLO['roboflow'], tmp_path / 'mine'
+    yolo(tmp_path, animals(complete=True), form)
+    cfg, _ = prepared(mine, monkeypatch, capsys, *yolo(mine, animals(), form))
+    check(cfg, animals())
+
+
 def test_classes_with_other_joints(tmp_path, monkeypatch, capsys):
     """The rows of the one with fewer are filled up. They are not one: refused, and --category takes one."""
     yaml = 'train: images\nkpt_shape: [6, 3]\nnames: [animal, bird]\nkpt_names: {0: [a, b, c, d, e, f], 1: [g, h]}\n'
@@ -82,6 +98,10 @@ YAML = [
     ('train: images\nkpt_shape: [6, 2]\n', ('line 1', '[6, 2]', 23, 17)),
     ('train: images\nkpt_shape: [6, 3]\nflip_idx: [1, 2, 3, 4, 5, 6]\n', ('flip_idx', '[1, 2, 3, 4, 5, 6]')),
     ('train: images\nkpt_shape: [6, 3]\nflip_idx: ["0", b, c, d, e, f]\n', ('flip_idx',)),
+    (
+        'train: images\nkpt_shape: [6, 3]\nflip_idx: [5, 1, 2, 3, 4, 0]\nkpt_names: [a, left_b, right_b, c, d, e]\n',
+        ('data.yaml', 'flip_idx', 'left_b', 'right_b'),
+    ),
     ('train: images\nkpt_shape: [6, 3]\nnames: {animal: 0}\n', ('names', 'animal')),
     ('train: images\nkpt_shape: [6, 3]\nkpt_names: {0: [a, b, c, d, e, f, g]}\n', ('kpt_names', 6)),
     ('train: images\nkpt_shape: [6, 3]\nkpt_names: {0: [a, b]}\n', ('kpt_names', 2, 6)),
