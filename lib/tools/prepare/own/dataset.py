@@ -121,12 +121,14 @@ def drop_unused_joints(splits: dict[str, Export], repairs: Repairs) -> None:
 def tell_new_ids(splits: dict[str, Export], repairs: Repairs) -> None:
     """Images and instances are counted from 1 in every split."""
     for export in splits.values():
-        lists: tuple[tuple[str, Sequence[ListedImage | Instance]], ...]
-        lists = ('images', export.images), ('instances', export.instances)
-        for kind, rows in lists:
-            for number, row in enumerate(rows, start=1):
-                if row.id not in (None, number):
-                    repairs.tell(f'{kind} with new ids (the old ones are kept as original_id)', row.where)
+        _tell_new_ids(export.images, repairs, 'images')
+        _tell_new_ids(export.instances, repairs, 'instances')
+
+
+def _tell_new_ids(rows: Sequence[ListedImage | Instance], repairs: Repairs, what: str) -> None:
+    for number, row in enumerate(rows, start=1):
+        if row.id not in (None, number):
+            repairs.tell(f'{what} with new ids (the old ones are kept as original_id)', row.where)
 
 
 def to_json(export: Export, category: str) -> dict[str, Any]:
