@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from cvpack.files import read_json
+from lib.datasets.checks import Issue
+from lib.tools.check_data.__main__ import Findings
+from lib.tools.prepare.own import command
 from tests.support.annotations import write_json
 from tests.support.commands import names_all
 from tests.support.damage import WAYS, boxless, joint_box, people, told
-from tests.support.outcome import Outcome, outcome
+from tests.support.outcome import Outcome, outcome, untouched
 from tests.support.small_exports import FILES, coco_export, write_images
 
 AREA_RATIO = 0.53  # of the box, where no area is given
@@ -22,6 +25,9 @@ TOLD: dict[str, tuple[tuple[str, Callable[[int], int]], ...]] = {
     'lose_boxes': (('boxes from the joints', int),),
     'lose_areas': (('areas from the box', int),),
     'displace_unlabelled': (('coordinates set to 0', int),),
+    'visibility_as_floats': (('as floats', int),),
+    'lose_crowd_flags': (('without iscrowd', int),),
+    'change_category': (('instances of category 7', int),),
     'add_boxes_alone': (('boxes without joints left out', int),),
     'add_crowds': (('crowds left out', int),),
     'list_images_twice': (('images listed several times', int),),
@@ -52,7 +58,8 @@ def written(folder: Path) -> dict[str, list[dict]]:
 def undamaged(images, tmp_path_factory) -> Outcome:
     """Of the clean export, of which nothing is told."""
     found = prepared(clean(), images, tmp_path_factory.mktemp('clean'))
-    assert len(found.people) > len(FILES) and not told(found.printed)
+    assert {*found.people} == untouched(clean(), clean()) and not told(found.printed)
+    assert len(found.people) == len(clean()['annotations']) > len(FILES)
     return found
 
 
@@ -78,7 +85,7 @@ def test_boxes_and_areas_that_are_lost(images, tmp_path):
     sizes = {image['id']: (image['width'], image['height']) for image in content['images']}
     meant = {row['id']: row for row in content['annotations']}
     found = {row.get('original_id', row['id']): row for row in written(tmp_path)['annotations']}
-    assert found.keys() == meant.keys() and 0 < len(lost) < len(meant)
+    assert found.keys() == meant.keys() and {*lost} & {*areas} and {*lost} - {*areas} and {*areas} - {*lost}
     for key, row in found.items():
         box = joint_box(meant[key], sizes[meant[key]['image_id']]) if key in lost else meant[key]['bbox']
         np.testing.assert_allclose(row['bbox'], box)
@@ -111,8 +118,8 @@ def test_visibilities_that_say_only_labelled_or_not(values, words, images, tmp_p
         changed += sum(v > 0 for v in given)
     found = prepared(content, images, tmp_path)
     assert found.people == prepared(meant, images, tmp_path / 'meant').people
-    ((count, kind, example),) = told(found.printed)
-    assert count == changed and words in kind
+    ((count, _, example),) = [one for one in told(found.printed) if words in one[1]]
+    assert count == changed
     names_all(example, tmp_path / 'in.json', '(id 1)')
 
 
@@ -127,6 +134,58 @@ def test_labelled_joints_without_a_place(place, images, tmp_path):
     assert told_of[0] == 1 and '(id 1)' in told_of[2]
     content['annotations'][0]['keypoints'][3 * joint : 3 * joint + 3] = 0, 0, 0
     assert found.people == prepared(content, images, tmp_path / 'meant').people
+
+
+def unlabelled(row: dict) -> None:
+    row['keypoints'][2::3] = [0] * (len(row['keypoints']) // 3)
+
+
+def unlisted(row: dict) -> None:
+    row['image_id'] = 99
+
+
+def single(row: dict) -> None:
+    row |= {'keypoints': [9, 9, 2] + [0] * (len(row['keypoints']) - 3), 'bbox': None}
+
+
+def crowd(row: dict) -> None:
+    row['iscrowd'] = True
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (unlabelled, 'without a labelled joint'),
+        (unlisted, 'image is not listed'),
+        (single, 'lie in one point'),
+        (crowd, 'crowds'),
+    ],
+)
+def test_people_that_are_left_out(change, words, images, tmp_path):
+    content = clean()
+    change(content['annotations'][2])
+    found = prepared(content, images, tmp_path)
+    assert {*found.people} == untouched(clean(), content)
+    ((count, _, example),) = [one for one in told(found.printed) if words in one[1] and 'left out' in one[1]]
+    assert count == 1
+    names_all(example, tmp_path / 'in.json', '(id 3)')
+
+
+def test_what_is_found_at_the_end_leaves_nothing(images, tmp_path, monkeypatch):
+    """But what was there before."""
+    mine = tmp_path / 'out/data/mine.txt'
+    mine.parent.mkdir(parents=True)
+    mine.touch()
+
+    def fatal(*_: object) -> Findings:
+        findings = Findings()
+        findings(Issue.BOX, 'a box')
+        return findings
+
+    monkeypatch.setattr(command, 'check', fatal)
+    with pytest.raises(AssertionError, match=r'mine\.txt|out/data'):
+        prepared(clean(), images, tmp_path)
+    assert [path for path in (tmp_path / 'out').rglob('*') if not path.is_dir()] == [mine]
 
 
 def corners(content: dict) -> None:
