@@ -14,7 +14,7 @@ from tests.support.damage import told
 from tests.support.outcome import Outcome, outcome
 from tests.support.small_exports import FILES, coco_export, write_images
 
-MISSING = object()
+MISSING = 'missing'
 
 
 @pytest.fixture(scope='module')

@@ -33,7 +33,7 @@ def select_categories(
     if others := groups.keys() - categories.keys():
         _adopt(categories, groups, others, repairs)
     names = {key: str(categories.get(key, {}).get('name', 'object')) for key in groups}
-    selected = chosen_categories(chosen, names, path)
+    selected = chosen_categories(chosen, names, path, repairs)
     for key, own in groups.items():
         if key not in selected:
             repairs.tell(f'instances of {names[key]} left out', own[0][0], len(own))
@@ -48,14 +48,17 @@ def select_categories(
     )
 
 
-def chosen_categories(chosen: Sequence[str], names: dict[str, str], path: Path) -> list[str]:
+def chosen_categories(chosen: Sequence[str], names: dict[str, str], path: Path, repairs: Repairs) -> list[str]:
     """The ids of the categories that --category names, or has the id of; all if it is not given.
 
-    names: id -> name of those that have labelled instances. Raises InputError for others.
+    names: id -> name of those that have labelled instances. Raises InputError if it names none of them.
     """
-    if unknown := [name for name in chosen if name not in names and name not in names.values()]:
+    unknown = [name for name in chosen if name not in names and name not in names.values()]
+    if unknown and (len(unknown) == len(chosen) or not names):
         have = ', '.join(f'{shown(name)} (id {shown(key)[1:-1]})' for key, name in names.items())
         raise InputError(f'--category {unknown[0]}: {path} has labelled instances of {have}: name one of these')
+    for name in unknown:  # another file may have it
+        repairs.tell(f'files without labelled instances of --category {name}', str(path))
     return [key for key, name in names.items() if not chosen or name in chosen or key in chosen]
 
 
@@ -98,13 +101,16 @@ def _adopt(categories: dict[str, dict], groups: dict[str, list[Row]], others: se
 
 def _joints(category: dict, rows: list[Row], path: Path, repairs: Repairs) -> Joints:
     """The joints of a category, named by numbers where it does not name them."""
-    names = category.get('keypoints')
-    if isinstance(names, list) and names and all(isinstance(name, (str, int)) for name in names):
-        names = distinct(list(map(str, names)), path, repairs)
+    listed = category.get('keypoints')
+    if listed:
+        entries = [entry.get('name') if isinstance(entry, dict) else entry for entry in _list(listed, path)]
+        if not all(isinstance(entry, (str, int)) for entry in entries):
+            raise InputError(f'{path}: the keypoints of a category are {shown(listed)}: they should be joint names')
+        names = distinct(list(map(str, entries)), path, repairs)
     else:
         where, row = rows[0]
         flat = [value for entry in row['keypoints'] for value in (entry if isinstance(entry, list) else [entry])]
-        if len(flat) % 3:
+        if not flat or len(flat) % 3:
             raise InputError(
                 f'{where}: keypoints has {len(flat)} entries, not x, y and visibility of every joint, and the '
                 'category does not name its joints: add their names to categories'
@@ -113,9 +119,15 @@ def _joints(category: dict, rows: list[Row], path: Path, repairs: Repairs) -> Jo
     return Joints(names, _skeleton(category.get('skeleton'), len(names), path, repairs))
 
 
+def _list(value: Any, path: Path) -> list:
+    if not isinstance(value, list):
+        raise InputError(f'{path}: the keypoints of a category are {shown(value)}: they should be a list')
+    return value
+
+
 def numbered(count: int, path: Path, repairs: Repairs) -> tuple[str, ...]:
     """Names for joints that have none."""
-    repairs.tell('joints without names, called j0, j1, ...', str(path), count)
+    repairs.tell('files that do not name their joints, which are called j0, j1, ...', str(path))
     return tuple(f'j{i}' for i in range(count))
 
 

@@ -11,7 +11,8 @@ from lib.datasets.checks import shown
 from lib.datasets.coco_categories import category_per_joint
 from lib.tools.prepare.own.categories import Row, as_key, select_categories
 from lib.tools.prepare.own.export import Export, Instance, ListedImage, Repairs, Size
-from lib.tools.prepare.own.formats import NEEDED, check_format, no_joints, separate_label_studio
+from lib.tools.prepare.own.formats import NEEDED, check_format, no_joints
+from lib.tools.prepare.own.label_studio import separate_people
 from lib.tools.prepare.own.mpii import as_coco
 from lib.tools.prepare.own.repairs import numbers
 
@@ -30,7 +31,7 @@ def read_coco(path: Path, chosen: Sequence[str], repairs: Repairs) -> Export:
     if explanation := category_per_joint(content, path):
         raise InputError(explanation)
     listed = _rows(content, 'annotations', path)
-    separate_label_studio(content, repairs, path)
+    separate_people(content, path, repairs)
     rows = [*_labelled(listed, repairs)]
     if not rows:
         raise no_joints(content, path)
@@ -139,7 +140,7 @@ def _instance(row: dict, image: int, joints: int, where: str, repairs: Repairs) 
     return Instance(
         image=image,
         keypoints=keypoints,
-        integer=all(isinstance(place, int) for place in labelled),
+        integer=all(isinstance(place, int) for place in labelled if place is not None and place == place),
         box=numbers(box, 'bbox', where) if box else np.full(4, np.nan),
         area=float(area) if isinstance(area, (int, float)) and abs(area) < 1e300 else np.nan,
         where=where,

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,12 +14,13 @@ import torch
 from cvpack.errors import InputError
 from lib.config import run_config
 from lib.config.places import REPOSITORY, home
+from lib.tools.arguments import writing
 from lib.tools.check_data.__main__ import check
 from lib.tools.check_data.people import draw_sheet
 from lib.tools.prepare.layout import Files, as_json, place, place_all, refuse_others
 from lib.tools.prepare.own.coco import read_coco
-from lib.tools.prepare.own.dataset import SPLITS, drop_unused_joints, merge, split, tell_new_ids, to_json
-from lib.tools.prepare.own.describe import JSON, check_pretrained, describe
+from lib.tools.prepare.own.dataset import JSON, SPLITS, drop_unused_joints, merge, split, tell_new_ids, to_json
+from lib.tools.prepare.own.describe import check_pretrained, describe
 from lib.tools.prepare.own.experiment import SCRIPTS, Experiment, experiment_files
 from lib.tools.prepare.own.export import Export, Repairs
 from lib.tools.prepare.own.formats import check_file
@@ -58,7 +60,7 @@ def prepare_own(
     for export in [export for own in exports.values() for export in own]:
         resolve_images(export, files, repairs)
         repair_joints(export, repairs)
-        place_in_pixels(export, normalised)
+        place_in_pixels(export, normalised, boxes)
         repair_boxes(export, boxes, repairs)
         if not export.instances:
             reasons = '; '.join(f'{count:,} {what}' for what, (count, _) in repairs.found.items())
@@ -99,15 +101,21 @@ def _read(
     for key, paths in (('train', annotations), ('val', [val] if val else [])):
         for path in paths:
             check_file(path)
-            found = {key: read_coco(path, category, repairs)} if not is_yolo(path) else None
-            for split_name, export in (found or read_yolo(path, files, category, repairs)).items():
-                exports.setdefault(split_name if key == 'train' else key, []).append(export)
+            if not is_yolo(path):
+                found = {key: read_coco(path, category, repairs)}
+            else:
+                found = read_yolo(path, files, category, repairs)
+                if key == 'val':  # a data.yaml for val alone: what it validates on, or else all that it has
+                    found = {'val': found.get('val', found['train'])}
+            for split_name, export in found.items():
+                exports.setdefault(split_name, []).append(export)
     return exports
 
 
 def _say(splits: dict[str, Export], how: str, experiment: Experiment, repairs: Repairs) -> None:
-    names, settings = splits['train'].categories, experiment.settings
-    print('\n'.join(['repaired, or left out:', *repairs.lines()] if repairs.found else ['nothing to repair']))
+    settings = experiment.settings
+    names = dict.fromkeys(name for export in splits.values() for name in export.categories)
+    print('\n'.join(['found in the annotations:', *repairs.lines()] if repairs.found else ['nothing to repair']))
     if len(names) > 1:
         print(f'trained as one, since their joints are the same: {", ".join(names)}')
     print(how)
@@ -124,7 +132,7 @@ def _say(splits: dict[str, Export], how: str, experiment: Experiment, repairs: R
 def _write(splits: dict[str, Export], experiment: Experiment, images: Path, target: Path, folder: Path) -> None:
     """Writes annotations and experiment, and links the images, or names their folder where there are no links.
 
-    Raises InputError, before anything is written, if other files are in the way.
+    Raises InputError, before any annotations are written, if other files are in the way.
     """
     names = splits['train'].categories
     data: Files = {}
@@ -134,17 +142,23 @@ def _write(splits: dict[str, Export], experiment: Experiment, images: Path, targ
     link = target / 'images'
     refuse_others({target / key: content for key, (content, _) in data.items()})
     target.mkdir(parents=True, exist_ok=True)
-    if done := _link(link, images):
+    named = ''
+    if images.resolve().is_relative_to(target.resolve()):  # they are in the data set's folder already
+        named = str(images.resolve().relative_to(target.resolve()))
+    elif done := _link(link, images):
         print(f'{link}: {done}')
     else:
-        print(f'{link} cannot be a link: config.py names {images.resolve()} instead')
-        description = dataclasses.replace(experiment.description, images=str(images.resolve()))
+        named = str(images.resolve())
+        print(f'{link} cannot be a link: config.py names {named} instead')
+    if named:
+        description = dataclasses.replace(experiment.description, images=named)
         experiment = dataclasses.replace(experiment, description=description)
     texts = {folder / key: content for key, content in experiment_files(experiment).items()}
     refuse_others(texts)
     place_all(target, data)
-    for path, content in texts.items():
-        print(f'{path}: {place(path, content)}')
+    with writing(folder, '--experiments'):
+        for path, content in texts.items():
+            print(f'{path}: {place(path, content)}')
 
 
 def _link(link: Path, folder: Path) -> str:
@@ -171,7 +185,8 @@ def _check(folder: Path, target: Path) -> None:
             f'{target}: training would stop at the {fatal:,} findings above, so nothing was written: correct them in '
             'the export'
         )
-    draw_sheet(cfg, target / 'sheet.jpg')
+    if not (target / 'sheet.jpg').exists():
+        draw_sheet(cfg, target / 'sheet.jpg')
 
 
 def _next_commands(folder: Path) -> list[str]:
@@ -181,10 +196,10 @@ def _next_commands(folder: Path) -> list[str]:
     return [
         'next:',
         *(['  python -m lib.tools.prepare weights    # ImageNet weights, once'] if is_missing else []),
-        f'  cd {folder}',
+        f'  cd {shlex.quote(str(folder))}',
         '  python train.py',
         '  python test.py -i last --pictures 8',
-        f'  python -m lib.tools.predict --weights {weights} --input IMAGES --output FOLDER',
+        f'  python -m lib.tools.predict --weights {shlex.quote(str(weights))} --input IMAGES --output FOLDER',
     ]
 
 

@@ -13,6 +13,7 @@ from lib.tools.prepare.own.images import ImageFiles
 from lib.tools.prepare.own.split import choose_val
 
 SPLITS = ('train', 'val')
+JSON = {'train': 'person_keypoints_train.json', 'val': 'person_keypoints_val.json'}
 # Joints that are never labelled are left out from this ratio on.
 MANY_UNUSED = 0.5
 
@@ -119,16 +120,16 @@ def drop_unused_joints(splits: dict[str, Export], repairs: Repairs) -> None:
 
 
 def tell_new_ids(splits: dict[str, Export], repairs: Repairs) -> None:
-    """Images and instances are counted from 1 in every split."""
+    """Images and instances get new ids; tells those of other types, and 0, which the evaluation takes for none."""
     for export in splits.values():
         _tell_new_ids(export.images, repairs, 'images')
         _tell_new_ids(export.instances, repairs, 'instances')
 
 
 def _tell_new_ids(rows: Sequence[ListedImage | Instance], repairs: Repairs, what: str) -> None:
-    for number, row in enumerate(rows, start=1):
-        if row.id not in (None, number):
-            repairs.tell(f'{what} with new ids (the old ones are kept as original_id)', row.where)
+    for row in rows:
+        if row.id is not None and (type(row.id) is not int or row.id < 1):
+            repairs.tell(f'{what} whose ids are not counted from 1: renumbered, and kept as original_id', row.where)
 
 
 def to_json(export: Export, category: str) -> dict[str, Any]:

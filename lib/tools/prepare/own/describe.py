@@ -11,14 +11,20 @@ from lib.config.places import home
 from lib.datasets.description import Description, Pairs
 from lib.models.mspn import build_mspn
 from lib.models.weights import load_pretrained, read, unwrap
+from lib.tools.prepare.own.dataset import JSON
 from lib.tools.prepare.own.experiment import Experiment
 from lib.tools.prepare.own.export import Export, Repairs
-from lib.tools.prepare.own.joints import DEFAULT_SIGMA, measured_sigmas, pairs_by_name, sigmas_by_name, upper_half
+from lib.tools.prepare.own.joints import (
+    DEFAULT_SIGMA,
+    pairs_by_name,
+    repeated_annotations,
+    sigmas_by_name,
+    upper_half,
+)
 from lib.tools.prepare.own.settings import settings_for
 
-JSON = {'train': 'person_keypoints_train.json', 'val': 'person_keypoints_val.json'}
 # Keys of cfg.MODEL that a checkpoint determines.
-NETWORK_KEYS = ('STAGE_NUM', 'BACKBONE', 'WIDTH', 'UPSAMPLE_CHANNEL_NUM')
+NETWORK_KEYS = ('BACKBONE', 'WIDTH', 'UPSAMPLE_CHANNEL_NUM')  # beside STAGE_NUM
 
 
 def describe(
@@ -68,7 +74,7 @@ def _flip_pairs(export: Export, notes: dict[str, str], repairs: Repairs) -> Pair
     by_name, alone = pairs_by_name(joints.names)
     if alone:
         listed = ', '.join(map(repr, alone))
-        notes['flip_pairs'] = f'Without a mirror joint, although named for a side: {listed}.'
+        notes['flip_pairs'] = f'Without a mirror joint, so they keep their names in mirrored images: {listed}.'
         repairs.tell('joints named for a side, but without a mirror joint', listed, len(alone))
     if joints.flip_pairs == () and by_name:
         a, b = (joints.names[joint] for joint in by_name[0])
@@ -87,19 +93,21 @@ def _sigmas(splits: dict[str, Export], measure: bool, notes: dict[str, str], rep
     notes['sigmas'] = f"COCO's where it has the joint; their mean, {DEFAULT_SIGMA}, for the {len(others)} others."
     if not others:
         notes['sigmas'] = "COCO's."
+    elif len(others) == len(sigmas):
+        notes['sigmas'] = "The mean of COCO's, which has none of these joints."
     if not measure:
         return sigmas
-    measured = []
+    squares, counts = np.zeros(len(sigmas)), np.zeros(len(sigmas))
     for export in splits.values():
-        values, repeated = measured_sigmas(export)
-        measured.append(values)
+        own_squares, own_counts, repeated = repeated_annotations(export)
+        squares, counts = squares + own_squares, counts + own_counts
         for instance in np.array(export.instances)[repeated]:
             repairs.tell('repeated annotations, used for the sigmas alone', instance.where)
         export.instances = [instance for instance, again in zip(export.instances, repeated) if not again]
-    if np.isnan(measured).all():
+    if not np.any(counts):
         raise InputError('--sigmas: no instance is annotated several times: leave it out')
     notes['sigmas'] = f'Measured from repeated annotations; without any: {notes["sigmas"]}'
-    values = np.nan_to_num(measured).max(axis=0)
+    values = np.sqrt(squares / np.maximum(counts, 1))
     return tuple(round(float(value), 4) if value > 0 else sigma for value, sigma in zip(values, sigmas))
 
 

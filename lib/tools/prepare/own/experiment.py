@@ -79,7 +79,7 @@ if __name__ == '__main__':
 def _config(experiment: Experiment, what: str) -> str:
     """The text of config.py."""
     lines = [
-        f'"""{what}.\n\npython train.py\n"""\n',
+        f'"""{what}.\n\n    python train.py\n"""\n',
         'from pathlib import Path\n',
         'from lib.config import coco_defaults, finalize',
         'from lib.datasets.description import Description\n',

@@ -35,6 +35,7 @@ class ImageFiles:
             below = Path(parent).relative_to(folder).parts
             for name in sorted(names):
                 self.by_name[name.casefold()].append((*below, name))
+        self.paths = {path for paths in self.by_name.values() for path in paths}
 
     def find(self, name: str, near: Path) -> Parts | None:
         """The path below the folder of the file whose path agrees with `name` in most of its end; None if none does.
@@ -55,8 +56,11 @@ class ImageFiles:
 
     def _best(self, parts: Parts, near: Path) -> list[Parts]:
         candidates = self.by_name.get(parts[-1].casefold(), [])
+        if parts in self.paths:
+            return [parts]
         scores = [(_agreement(parts, path), parts[-1] == path[-1]) for path in candidates]
-        best = [path for path, score in zip(candidates, scores) if score == max(scores)]
+        highest = max(scores, default=None)
+        best = [path for path, score in zip(candidates, scores) if score == highest]
         if len(best) > 1:
             beside = [path for path in best if self.folder.joinpath(*path).parent.resolve() == near.resolve()]
             return beside if len(beside) == 1 else best
@@ -110,7 +114,9 @@ def resolve_images(export: Export, files: ImageFiles, repairs: Repairs) -> None:
             at[path] = len(images)
             images.append(dataclasses.replace(image, name=stored_name(path), size=picture.size))
             if path != image.name:
-                repairs.tell('images found by the end of their names', f'{image.where}: {image.name!r} is {path!r}')
+                is_other = max(_agreement(names, parts) for names in readings(image.name)) < min(len(parts), 2)
+                how = 'the name alone, in another folder' if is_other else 'the end of their names'
+                repairs.tell(f'images found by {how}', f'{image.where}: {image.name!r} is {path!r}')
         positions[number] = at[path]
     if not images:
         raise InputError(

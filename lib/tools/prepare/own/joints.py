@@ -69,9 +69,9 @@ def sigmas_by_name(names: Sequence[str]) -> tuple[tuple[float, ...], list[str]]:
     return sigmas, [name for name in names if _meaning(name) not in known]
 
 
-def measured_sigmas(export: Export) -> tuple[np.ndarray, np.ndarray]:
-    """(K,) sigmas from instances that were annotated several times, NaN for joints that never were; and the instances
-    that repeat an earlier one, (n,) bool.
+def repeated_annotations(export: Export) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of instances that were annotated several times: (K,) sums of the joints' squared distances from the true place,
+    in units of the area, and (K,) how many; and the instances that repeat an earlier one, (n,) bool.
 
     Two annotations of an image are of one instance if their boxes have an IoU of SAME_BOX. The squared distance of two
     annotators, in units of the area, is twice that of one from the true place.
@@ -91,5 +91,4 @@ def measured_sigmas(export: Export) -> tuple[np.ndarray, np.ndarray]:
             area = np.sqrt(export.instances[a].area * export.instances[b].area)
             squares += np.where(both, distances / area / 2, 0)
             counts += both
-    with np.errstate(invalid='ignore'):
-        return np.sqrt(squares / counts), repeated
+    return squares, counts, repeated

@@ -9,7 +9,7 @@ import numpy as np
 from cvpack.errors import InputError
 from lib.datasets.checks import MAX_NUMBER, shown
 from lib.tools.check_data.labels import corners, unit_boxes, unit_joints
-from lib.tools.prepare.own.export import Export, Instance, Repairs
+from lib.tools.prepare.own.export import Export, Instance, Repairs, Size
 
 BOXES = ('xywh', 'xyxy', 'joints')
 MARGIN = 0.15  # of a box from the joints, on every side, over its longer side
@@ -17,6 +17,10 @@ MARGIN = 0.15  # of a box from the joints, on every side, over its longer side
 AREA_RATIO = 0.53
 # From this ratio of instances on, a file is taken to mean it so.
 MOST = 0.5
+# Larger numbers are no ratios of the image.
+MAX_RATIO = 1.5
+# Tolerance for factors between sizes, of images scaled to whole pixels.
+SAME_FACTOR = 0.02
 # Boxes that are the joints' extent: tolerance in pixels, for tools that round.
 ROUNDING = 1
 
@@ -90,31 +94,43 @@ def _count(instance: Instance, repairs: Repairs) -> None:
         repairs.tell('instances whose num_keypoints is not the number of labelled joints: counted', instance.where)
 
 
-def place_in_pixels(export: Export, is_ratios: bool) -> None:
+def place_in_pixels(export: Export, is_ratios: bool, reading: str | None) -> None:
     """Coordinates that are ratios of the image become pixels.
 
-    is_ratios: they are, as the user says; if not, raises InputError where most look like it, or where they seem to be
-    pixels of images of another size.
+    is_ratios: they are, as the user says; reading: of the boxes, one of BOXES or None
+    Raises InputError where most look otherwise, or where they seem to be pixels of images of another size.
     """
-    if is_ratios or export.is_ratios:
-        for instance in export.instances:
-            size = export.images[instance.image].size
-            instance.keypoints[:, :2] *= size
-            instance.box *= [*size, *size]
-            instance.area, instance.integer = math.nan, False
-        return
     points, labelled = export.keypoints[..., :2], export.keypoints[..., 2] > 0
-    _refuse_most(export, unit_joints(points, labelled), 'joints that look like ratios of the image', 'add --normalised')
+    if not (is_ratios or export.is_ratios):
+        like_ratios = unit_joints(points, labelled)
+        _refuse_most(export, like_ratios, 'joints that look like ratios of the image', 'add --normalised')
+        _refuse_resized(export)
+        return
+    like_pixels = np.any(labelled & (points > MAX_RATIO).any(axis=2), axis=1)
+    _refuse_most(export, like_pixels, 'joints that look like pixels', 'leave out --normalised')
+    if reading != 'joints':
+        like_pixels = np.any(np.nan_to_num(export.boxes) > MAX_RATIO, axis=1)
+        _refuse_most(export, like_pixels, 'boxes that look like pixels, beside ratios', 'add --boxes joints')
+    for instance in export.instances:
+        size = export.images[instance.image].size
+        instance.keypoints[:, :2] *= size
+        instance.box *= [*size, *size]
+        instance.area, instance.integer = math.nan, False
+
+
+def _refuse_resized(export: Export) -> None:
+    """Raises InputError if most images are of another size than the file says, by one factor for both sides."""
     images = [export.images[instance.image] for instance in export.instances]
-    told = np.array([image.told or image.size for image in images], float).reshape(-1, 1, 2)
-    sizes = np.array([image.size for image in images], float).reshape(-1, 1, 2)
-    resized = (told != sizes).any(axis=(1, 2)) & (told != sizes[..., ::-1]).any(axis=(1, 2))
-    inside, fits = ((~labelled | (points <= limit).all(axis=2)).all(axis=1) for limit in (sizes, told))
-    for i in np.flatnonzero(resized & ~inside & fits)[:1]:
-        (width, height), (w, h) = images[i].told or (0, 0), images[i].size
+    told = np.array([image.told or image.size for image in images], float).reshape(-1, 2)
+    sizes = np.array([image.size for image in images], float).reshape(-1, 2)
+    factors = told / sizes
+    resized = (np.abs(factors[:, 0] / factors[:, 1] - 1) < SAME_FACTOR) & (np.abs(factors[:, 0] - 1) > SAME_FACTOR)
+    if resized.sum() > MOST * len(resized):
+        i = int(resized.argmax())
+        (width, height), (w, h) = told[i], sizes[i]
         raise InputError(
-            f'{export.instances[i].where}: its joints fit an image of {width} x {height} pixels, as the file says, but '
-            f'{images[i].name!r} has {w} x {h}: give the images that were labelled, or scale the labels'
+            f'{images[i].where}: {width:g} x {height:g} pixels, but {images[i].name!r} has {w:g} x {h:g}, like most: '
+            'give the images that were labelled, or correct width and height'
         )
 
 
@@ -124,18 +140,17 @@ def repair_boxes(export: Export, reading: str | None, repairs: Repairs) -> None:
     reading: one of BOXES; None: xywh, refused where most look like xyxy
     """
     if reading == 'xyxy':
+        inverted = (export.boxes[:, 2:] <= export.boxes[:, :2]).any(axis=1) & (export.boxes != 0).any(axis=1)
+        _refuse_most(export, inverted, 'boxes that cannot be x1, y1, x2, y2', 'leave out --boxes xyxy')
         for instance in export.instances:
             instance.box[2:] -= instance.box[:2]
     if not reading:
         _refuse_unclear_boxes(export)
     kept = []
     for instance in export.instances:
-        if problem := 'as asked for' if reading == 'joints' else _problem(instance, repairs):
-            if np.isclose(instance.area, instance.box[2:].prod(), atol=1):
-                instance.area = math.nan  # it was that of the box
-            size = np.array(export.images[instance.image].size)
-            instance.box = box_of_joints(instance.keypoints[instance.labelled, :2], size)
-            repairs.tell(f'boxes from the joints, {problem}; margin: {MARGIN:.0%} of the longer side', instance.where)
+        problem = _problem(instance, repairs)
+        if problem or reading == 'joints':
+            _box_from_joints(instance, export.images[instance.image].size, problem, repairs)
         if not (instance.box[2:] > 0).all():
             repairs.tell('instances without a box whose joints lie in one point left out', instance.where)
             continue
@@ -146,11 +161,24 @@ def repair_boxes(export: Export, reading: str | None, repairs: Repairs) -> None:
     export.instances = kept
 
 
+def _box_from_joints(instance: Instance, size: Size, problem: str, repairs: Repairs) -> None:
+    """problem: of the box; '': it is only asked for, and stays where the joints lie in one point"""
+    box = box_of_joints(instance.keypoints[instance.labelled, :2], np.array(size))
+    if not problem and not (box[2:] > 0).all():
+        repairs.tell('boxes kept, since the joints lie in one point', instance.where)
+        return
+    if np.isclose(instance.area, instance.box[2:].prod(), atol=1):
+        instance.area = math.nan  # it was that of the box
+    instance.box = box
+    why = problem or 'as asked for'
+    repairs.tell(f'boxes from the joints, {why}; margin: {MARGIN:.0%} of the longer side', instance.where)
+
+
 def _problem(instance: Instance, repairs: Repairs) -> str:
     """Why a box cannot be taken as it is; '': it can."""
     box, points = instance.box, instance.keypoints[instance.labelled, :2]
     if not np.isfinite(box).all() or (np.abs(box) >= MAX_NUMBER).any() or not (box[2:] > 0).all():
-        return 'where there was none'
+        return 'where there was none, or one without a size'
     low, high = points.min(axis=0), points.max(axis=0)
     touches_high = np.abs(box[:2] + box[2:] - high).max() <= ROUNDING
     if touches_high and (box[:2] == 0).all() and low.max() > ROUNDING and not instance.labelled.all():

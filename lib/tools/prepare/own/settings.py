@@ -57,7 +57,7 @@ def max_iter(people: int, device: str) -> tuple[int, str]:
     if iterations < MIN_ITERATIONS:
         iterations, reason = (
             MIN_ITERATIONS,
-            f'{MIN_ITERATIONS * BATCH / people:.0f} epochs {of}, since fewer learn little',
+            f'The fewest that are worth it; {EPOCHS:.0f} epochs {of}, as in the published COCO run, would be fewer',
         )
     if iterations > PAPER_ITERATIONS * PAPER_GPUS:
         iterations, reason = PAPER_ITERATIONS * PAPER_GPUS, f'As many images as in the published COCO run, {of}'

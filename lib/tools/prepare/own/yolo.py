@@ -16,12 +16,10 @@ from lib.datasets.checks import shown
 from lib.tools.prepare.own.categories import chosen_categories
 from lib.tools.prepare.own.export import Export, Instance, ListedImage, Repairs
 from lib.tools.prepare.own.images import ImageFiles
-from lib.tools.prepare.own.repairs import MOST
+from lib.tools.prepare.own.repairs import MAX_RATIO, MOST
 from lib.tools.prepare.own.yolo_data import Data, class_names, image_files, joints_of, read_data
 
 BOX = 5  # numbers of a row before the joints
-# Above this, ratios of the image are none.
-IN_PIXELS = 1.5
 # Keys that Supervisely alone writes.
 SUPERVISELY = {'train_labels', 'val_labels', 'colors'}
 LabelRow = tuple[int, str, np.ndarray]  # position of the image, where it is, its numbers
@@ -49,7 +47,7 @@ def _export(data: Data, split: str, chosen: Sequence[str], repairs: Repairs) -> 
     _refuse_unclear(rows, data)
     names = class_names(data)
     classes = {number: names.get(number, str(number)) for number in sorted({int(row[0]) for _, _, row in rows})}
-    ids = chosen_categories(chosen, {str(number): name for number, name in classes.items()}, data.path)
+    ids = chosen_categories(chosen, {str(number): name for number, name in classes.items()}, data.path, repairs)
     selected = {number: name for number, name in classes.items() if str(number) in ids}
     joints = joints_of(data, selected, repairs)
     instances = []
@@ -63,7 +61,7 @@ def _export(data: Data, split: str, chosen: Sequence[str], repairs: Repairs) -> 
 
 def _labelled_images(data: Data, split: str, repairs: Repairs) -> tuple[list[ListedImage], list[LabelRow]]:
     """The images of a split that have label files, and these files' rows with joints. Raises InputError if none has."""
-    files = [*image_files(data, split)]
+    files = [*image_files(data, split, repairs)]
     images: list[ListedImage] = []
     rows: list[LabelRow] = []
     for file in files:
@@ -84,7 +82,7 @@ def _labelled_images(data: Data, split: str, repairs: Repairs) -> tuple[list[Lis
 
 def _refuse_unclear(rows: list[LabelRow], data: Data) -> None:
     """Raises InputError for pixels, and for rows in which joints may have others' places."""
-    if np.mean([row[1:BOX].max() > IN_PIXELS for _, _, row in rows]) > MOST:
+    if np.mean([row[1:BOX].max() > MAX_RATIO for _, _, row in rows]) > MOST:
         raise InputError(f'{rows[0][1]}: its numbers look like pixels, not ratios of the image: export them again')
     for _, where, row in rows if SUPERVISELY & data.content.keys() else ():
         # Supervisely leaves missing joints out, and fills the row's end with zeros.

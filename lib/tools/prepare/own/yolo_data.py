@@ -92,7 +92,7 @@ def _flip_pairs(data: Data) -> Pairs | None:
     return tuple((i, j) for i, j in enumerate(flip) if i < j)
 
 
-def image_files(data: Data, split: str) -> Iterator[Path]:
+def image_files(data: Data, split: str, repairs: Repairs) -> Iterator[Path]:
     """The image files of a split: of folders, or of lists in text files."""
     value, above = data.content[split], data.path.parent
     # Ultralytics takes `path` from a folder of its settings; exports are usually moved as a whole.
@@ -101,9 +101,12 @@ def image_files(data: Data, split: str) -> Iterator[Path]:
         parts = [part for part in entry.replace('\\', '/').split('/') if part not in ('', '.', '..')]
         # Roboflow writes ../train/images for a folder beside data.yaml. The last tries are for paths of other machines.
         ends = [entry.removeprefix('../'), entry, *('/'.join(parts[i:]) for i in range(len(parts)))]
-        place = next((found for end in ends for root in roots if (found := root / end).exists()), None)
+        found = [(end, root / end) for end in ends for root in roots if (root / end).exists()]
+        end, place = found[0] if found else ('', None)
         if place is None:
             raise data.error(split, f'name a folder, or a list of images, below {above} or below {data.files.folder}')
+        if end not in ends[:2]:
+            repairs.tell('folders or lists found by the end of their path', f'{data.path}: {entry} is {place}')
         if place.is_dir():
             yield from sorted(file for file in place.rglob('*') if file.is_file() and is_image(file))
         else:
