@@ -165,7 +165,7 @@ def _schedule(experiment: Experiment) -> list[str]:
         'cfg.SOLVER.REFERENCE_GPUS = 1  # on n GPUs, a nth of the iterations and n times the learning rate',
         f'cfg.SOLVER.MAX_ITER = {settings.max_iter}',
         f'cfg.SOLVER.CHECKPOINT_PERIOD = {settings.checkpoint_period}',
-        f'cfg.SOLVER.WARMUP_ITERS = {settings.warmup_iters}  # a fortieth, as published',
+        f'cfg.SOLVER.WARMUP_ITERS = {settings.warmup_iters}  # a fortieth, at most 2,400, as published',
     ]
     if experiment.weight:
         lines += [f'cfg.MODEL.WEIGHT = {experiment.weight!r}']

@@ -16,7 +16,7 @@ CPU_AREA, CPU_ITERATIONS = 128 * 96, 1000
 MIN_ITERATIONS = 500
 CHECKPOINTS = 40  # in the published run; for short ones
 SHORT, SHORT_CHECKPOINTS = 4000, 10
-WARMUP = 0.025  # of the iterations, as published
+WARMUP, PAPER_WARMUP = 0.025, 2400  # of the iterations, and at most
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def settings_for(people: int, aspect_ratio: float, joints: int, device: str) -> 
         max_iter=iterations,
         length_reason=reason,
         checkpoint_period=max(iterations // (SHORT_CHECKPOINTS if iterations < SHORT else CHECKPOINTS), 1),
-        warmup_iters=max(round(WARMUP * iterations), 1),
+        warmup_iters=min(max(round(WARMUP * iterations), 1), PAPER_WARMUP),
     )
 
 
