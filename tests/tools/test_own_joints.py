@@ -63,6 +63,7 @@ def test_sigmas():
     sigmas, others = sigmas_by_name(('Nose', 'LHip', 'ear_right', 'tail'))
     assert sigmas == (0.026, 0.107, 0.035, 0.067) and others == ['tail']
     assert sigmas_by_name(COCO.joint_names)[1] == []
+    assert sigmas_by_name(('lhip', 'eyer', 'REar'))[0] == (0.107, 0.025, 0.035)
 
 
 def test_sigmas_of_repeated_annotations():

@@ -19,6 +19,7 @@ MIN_PEOPLE = 20
 # IoU from which two boxes of an image are taken for the same instance, annotated twice.
 SAME_BOX = 0.7
 SIDES = {'l': 'left', 'r': 'right'}
+PARTS = {word for name in COCO.joint_names for word in words(name)}
 
 
 def pairs_by_name(names: Sequence[str]) -> tuple[Pairs, list[str]]:
@@ -34,8 +35,16 @@ def pairs_by_name(names: Sequence[str]) -> tuple[Pairs, list[str]]:
 
 
 def _meaning(name: str) -> tuple[str, ...]:
-    """A joint's words, sorted, sides written out: LHip and hip_left are the same."""
-    return tuple(sorted(SIDES.get(word, word) for word in words(name)))
+    """A joint's words, sorted, sides written out: LHip, lhip and hip_left are the same."""
+    found = []
+    for word in words(name):
+        if word[:1] in SIDES and word[1:] in PARTS:
+            found += [SIDES[word[0]], word[1:]]
+        elif word[-1:] in SIDES and word[:-1] in PARTS:
+            found += [SIDES[word[-1]], word[:-1]]
+        else:
+            found.append(SIDES.get(word, word))
+    return tuple(sorted(found))
 
 
 def upper_half(export: Export, flip_pairs: Pairs) -> tuple[tuple[int, ...], str]:
