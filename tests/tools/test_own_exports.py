@@ -221,6 +221,7 @@ def run_experiment(patch: pytest.MonkeyPatch, script: Path, *arguments: str) -> 
     """The script as it stands, in this process."""
     patch.setattr(sys, 'argv', [str(script), *arguments, '--set', *SMALL])
     patch.syspath_prepend(script.parent)
+    patch.delitem(sys.modules, 'config', raising=False)  # of another experiment
     try:
         runpy.run_path(str(script), run_name='__main__')
     finally:
