@@ -103,9 +103,12 @@ def _joints(category: dict, rows: list[Row], path: Path, repairs: Repairs) -> Jo
     """The joints of a category, named by numbers where it does not name them."""
     listed = category.get('keypoints')
     if listed:
-        entries = [entry.get('name') if isinstance(entry, dict) else entry for entry in _list(listed, path)]
+        entries = listed if isinstance(listed, list) else [None]
+        entries = [entry.get('name') if isinstance(entry, dict) else entry for entry in entries]
         if not all(isinstance(entry, (str, int)) for entry in entries):
-            raise InputError(f'{path}: the keypoints of a category are {shown(listed)}: they should be joint names')
+            raise InputError(
+                f'{path}: the keypoints of a category are {shown(listed)}: they should be a list of joint names'
+            )
         names = distinct(list(map(str, entries)), path, repairs)
     else:
         where, row = rows[0]
@@ -117,12 +120,6 @@ def _joints(category: dict, rows: list[Row], path: Path, repairs: Repairs) -> Jo
             )
         names = numbered(len(flat) // 3, path, repairs)
     return Joints(names, _skeleton(category.get('skeleton'), len(names), path, repairs))
-
-
-def _list(value: Any, path: Path) -> list:
-    if not isinstance(value, list):
-        raise InputError(f'{path}: the keypoints of a category are {shown(value)}: they should be a list')
-    return value
 
 
 def numbered(count: int, path: Path, repairs: Repairs) -> tuple[str, ...]:

@@ -101,8 +101,8 @@ def _sigmas(splits: dict[str, Export], measure: bool, notes: dict[str, str], rep
     for export in splits.values():
         own_squares, own_counts, repeated = repeated_annotations(export)
         squares, counts = squares + own_squares, counts + own_counts
-        for instance in np.array(export.instances)[repeated]:
-            repairs.tell('repeated annotations, used for the sigmas alone', instance.where)
+        for i in np.flatnonzero(repeated):
+            repairs.tell('repeated annotations, used for the sigmas alone', export.instances[i].where)
         export.instances = [instance for instance, again in zip(export.instances, repeated) if not again]
     if not np.any(counts):
         raise InputError('--sigmas: no instance is annotated several times: leave it out')

@@ -55,9 +55,9 @@ class ImageFiles:
         return None
 
     def _best(self, parts: Parts, near: Path) -> list[Parts]:
-        candidates = self.by_name.get(parts[-1].casefold(), [])
         if parts in self.paths:
             return [parts]
+        candidates = self.by_name.get(parts[-1].casefold(), [])
         scores = [(_agreement(parts, path), parts[-1] == path[-1]) for path in candidates]
         highest = max(scores, default=None)
         best = [path for path, score in zip(candidates, scores) if score == highest]
@@ -94,8 +94,8 @@ def resolve_images(export: Export, files: ImageFiles, repairs: Repairs) -> None:
     """
     paths = [files.find(image.name, export.path.parent) for image in export.images]
     _separate(export, paths)
-    named = {'/'.join(path): path for path in paths if path}
-    found = read_images([Listing(files.folder, dict.fromkeys(named))], os.cpu_count() or 1, lambda issue, text: None)
+    names = {'/'.join(path) for path in paths if path}
+    found = read_images([Listing(files.folder, dict.fromkeys(names))], os.cpu_count() or 1, lambda issue, text: None)
     images: list[ListedImage] = []
     at: dict[str, int] = {}  # path -> position in `images`
     positions: dict[int, int] = {}  # in the export -> in `images`
@@ -114,7 +114,7 @@ def resolve_images(export: Export, files: ImageFiles, repairs: Repairs) -> None:
             at[path] = len(images)
             images.append(dataclasses.replace(image, name=stored_name(path), size=picture.size))
             if path != image.name:
-                is_other = max(_agreement(names, parts) for names in readings(image.name)) < min(len(parts), 2)
+                is_other = max(_agreement(told, parts) for told in readings(image.name)) < min(len(parts), 2)
                 how = 'the name alone, in another folder' if is_other else 'the end of their names'
                 repairs.tell(f'images found by {how}', f'{image.where}: {image.name!r} is {path!r}')
         positions[number] = at[path]

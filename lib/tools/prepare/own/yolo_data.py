@@ -36,6 +36,7 @@ class Data:
 
 
 def read_data(path: Path, files: ImageFiles) -> Data:
+    """Raises InputError for a file that is no yaml, or not YOLO-pose's."""
     try:
         content = yaml.safe_load(path.read_text(encoding='utf-8-sig'))
     except OSError as error:
@@ -60,6 +61,7 @@ def _by_class(data: Data, key: str) -> dict[int, Any]:
 
 
 def class_names(data: Data) -> dict[int, str]:
+    """Number of a class -> its name, of those that have one. Raises InputError."""
     return {number: str(name) for number, name in _by_class(data, 'names').items()}
 
 
@@ -101,8 +103,8 @@ def image_files(data: Data, split: str, repairs: Repairs) -> Iterator[Path]:
         parts = [part for part in entry.replace('\\', '/').split('/') if part not in ('', '.', '..')]
         # Roboflow writes ../train/images for a folder beside data.yaml. The last tries are for paths of other machines.
         ends = [entry.removeprefix('../'), entry, *('/'.join(parts[i:]) for i in range(len(parts)))]
-        found = [(end, root / end) for end in ends for root in roots if (root / end).exists()]
-        end, place = found[0] if found else ('', None)
+        tries = ((end, root / end) for end in ends for root in roots)
+        end, place = next(((end, found) for end, found in tries if found.exists()), ('', None))
         if place is None:
             raise data.error(split, f'name a folder, or a list of images, below {above} or below {data.files.folder}')
         if end not in ends[:2]:
