@@ -49,14 +49,31 @@ def reporting_starved_workers(fewer: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def starting_workers(fewer: str) -> Iterator[None]:
-    """The same for the start of the workers, whose errors are the system's own."""
+    """The same for the start of the workers, whose errors are the system's own.
+
+    The workers inherit a blocked SIGTERM, lest one to the process group end them before configure_worker sees it.
+    """
     try:
-        yield
+        with _blocking_sigterm():
+            yield
     except OSError as error:
         if error.errno not in NUMBERS:
             raise
         _delete_iterator(error)
         raise InputError(f'{NUMBERS[error.errno]}, or {fewer}') from None
+
+
+@contextlib.contextmanager
+def _blocking_sigterm() -> Iterator[None]:
+    """Holds SIGTERM back, where a worker can wait for it; a pending one is delivered at the end."""
+    if not hasattr(signal, 'sigwaitinfo'):
+        yield
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _delete_iterator(error: OSError) -> None:
@@ -85,7 +102,7 @@ def configure_worker() -> None:
     if hasattr(signal, 'SIGBUS'):
         signal.signal(signal.SIGBUS, signal.SIG_DFL)  # too little shared memory: the trainer tells that, once
     if hasattr(signal, 'sigwaitinfo'):
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # a no-op after starting_workers
         threading.Thread(target=_obey_parent_alone, daemon=True).start()
     if prctl := c_function('prctl'):
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

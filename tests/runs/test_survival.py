@@ -182,15 +182,18 @@ def test_accumulated_steps_train_and_resume_exactly(synthetic_coco, tmp_path, mo
 
 
 KEPT_WORKERS = """
-import os, signal, sys
-from torch.utils.data import DataLoader
-from lib.loader import _init_worker
+import os, signal, sys, time
+from lib.loader import Loader, _init_worker
 
 class Keeper:
     pass
 
+def init(worker):
+    time.sleep(worker)  # the second is asked before it is configured
+    _init_worker(worker)
+
 def main():
-    loader = DataLoader(range(1000), num_workers=2, worker_init_fn=_init_worker, multiprocessing_context='fork')
+    loader = Loader(range(1000), num_workers=2, worker_init_fn=init, multiprocessing_context='fork')
     batches = Keeper.batches = iter(loader)
     next(batches)
     signal.signal(signal.SIGTERM, lambda *_: print('the parent was asked', flush=True))
