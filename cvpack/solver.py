@@ -1,5 +1,6 @@
 """The optimiser, and the learning rate as a pure function of the iteration."""
 
+import math
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,26 +11,29 @@ from torch import nn
 
 from cvpack.errors import InputError
 
-OPTIMIZERS = ('Adam', 'SGD')
+ADAMS = {'Adam': torch.optim.Adam, 'AdamW': torch.optim.AdamW}
+OPTIMIZERS = (*ADAMS, 'SGD')
+DECAYS = ('linear', 'cosine')
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up from `warmup_factor`, then linear decay to zero at `max_iter`."""
+    """Linear warm-up from `warmup_factor`, then linear decay, or half a cosine's, to zero at `max_iter`."""
 
     base_lr: float
     max_iter: int
     checkpoint_period: int
     warmup_iters: int
     warmup_factor: float
+    decay: str = 'linear'
 
     def lr(self, iteration: int) -> float:
         """The learning rate of iteration 1, 2, ..., max_iter."""
         if iteration < self.warmup_iters:
             factor = self.warmup_factor + (1 - self.warmup_factor) * iteration / self.warmup_iters
-        else:
-            factor = 1 - (iteration - self.warmup_iters) / max(self.max_iter - self.warmup_iters, 1)
-        return self.base_lr * factor
+            return self.base_lr * factor
+        progress = (iteration - self.warmup_iters) / max(self.max_iter - self.warmup_iters, 1)
+        return self.base_lr * (1 - progress if self.decay == 'linear' else (1 + math.cos(math.pi * progress)) / 2)
 
 
 def scale_schedule(
@@ -40,6 +44,7 @@ def scale_schedule(
     warmup_factor: float,
     gpus: int,
     reference_gpus: int,
+    decay: str = 'linear',
 ) -> Schedule:
     """Linear scaling: the learning rate grows with the number of GPUs, the iterations shrink, the warm-up stays.
 
@@ -56,24 +61,26 @@ def scale_schedule(
         checkpoint_period=max(checkpoint_period * reference_gpus // gpus, 1),
         warmup_iters=min(warmup_iters, max(2 * iterations // 3, 1)),
         warmup_factor=warmup_factor,
+        decay=decay,
     )
 
 
 def build_optimizer(
     name: str, parameters: Iterable[nn.Parameter], weight_decay: float, momentum: float, capturable: bool = False
 ) -> torch.optim.Optimizer:
-    """Adam (betas 0.9, 0.999, eps 1e-8) or SGD, both with L2 weight decay on all parameters; fused.
+    """Adam or AdamW (betas 0.9, 0.999, eps 1e-8), or SGD; fused; with weight decay on all parameters.
 
-    The learning rate is set from the Schedule before every step.
+    The decay is an L2 penalty, in AdamW decoupled from the gradient (Loshchilov and Hutter, ICLR 2019). The learning
+    rate is set from the Schedule before every step.
 
     capturable: for steps in a CUDA graph; the learning rate is then a float32 tensor on the parameters' device
     """
     parameters = list(parameters)
     lr = torch.zeros((), device=parameters[0].device) if capturable else 0.0
-    if name == 'Adam':
+    if name in ADAMS:
         # Raised by the eager steps before the capture.
         warnings.filterwarnings('ignore', 'This instance was constructed with capturable=True')
-        return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, fused=True, capturable=capturable)
+        return ADAMS[name](parameters, lr=lr, weight_decay=weight_decay, fused=True, capturable=capturable)
     if name == 'SGD':
         optimizer = torch.optim.SGD(parameters, lr=lr, weight_decay=weight_decay, momentum=momentum, fused=True)
         if momentum:

@@ -9,7 +9,7 @@ from easydict import EasyDict
 
 from cvpack.errors import InputError
 from cvpack.precision import DTYPES
-from cvpack.solver import OPTIMIZERS
+from cvpack.solver import DECAYS, OPTIMIZERS
 from lib.config.defaults import FORMER
 from lib.datasets.checks import shown
 from lib.models.resnet import BACKBONES
@@ -26,6 +26,7 @@ CHOICES = {
     'MODEL.DEVICE': ('cuda', 'cpu'),
     'MODEL.WEIGHT_STAGES': ('all', 'first', 'stem'),
     'SOLVER.OPTIMIZER': OPTIMIZERS,
+    'SOLVER.SCHEDULE': DECAYS,
     'SOLVER.PRECISION': tuple(DTYPES),
     'TEST.PRECISION': tuple(DTYPES),
     'TEST.NMS': ('none', 'oks', 'soft'),
@@ -43,6 +44,9 @@ RANGES = {
     'DATASET.TRAIN.SCALE_SHRINK_RATIO': (0.1, 10),
     'DATASET.TRAIN.ROTATION_FACTOR': (0, 180),
     'DATASET.TRAIN.PROB_*': (0, 1),
+    'DATASET.TRAIN.BRIGHTNESS': (0, 1),
+    'DATASET.TRAIN.CONTRAST': (0, 1),
+    'DATASET.TRAIN.SATURATION': (0, 1),
     'DATASET.TRAIN.GAUSSIAN_KERNELS': (1, 999),
     '*_EXTENSION*': (0, 10),
     'MODEL.STAGE_NUM': (1, 100),

@@ -35,6 +35,10 @@ def coco_defaults(dataset: Description = COCO) -> EasyDict:
                 ROTATION_FACTOR=45,  # degrees
                 PROB_ROTATION=0.5,
                 PROB_FLIP=0.5,
+                # Of the crop's colours: a factor of 1 - x to 1 + x each; 0: none.
+                BRIGHTNESS=0.0,
+                CONTRAST=0.0,
+                SATURATION=0.0,
                 NUM_KEYPOINTS_HALF_BODY=3,
                 PROB_HALF_BODY=0.3,
                 X_EXTENSION_HALF_BODY=0.6,
@@ -57,7 +61,8 @@ def coco_defaults(dataset: Description = COCO) -> EasyDict:
             SYNC_BN=False,
         ),
         SOLVER=dict(
-            OPTIMIZER='Adam',  # or 'SGD'
+            OPTIMIZER='Adam',  # or 'AdamW', 'SGD'
+            SCHEDULE='linear',  # decay of the learning rate, or 'cosine'
             BASE_LR=5e-4,  # per GPU: the learning rate is BASE_LR times the number of GPUs
             MOMENTUM=0.9,  # of SGD
             WEIGHT_DECAY=1e-5,

@@ -7,13 +7,13 @@ Normalisation and target heatmaps are computed in batches on the training device
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
 from lib.datasets.image_files import Reduced, read_image, read_reduced
 from lib.datasets.records import Records
 from lib.utils.codec import CODECS, aspect_ratio
+from lib.utils.pixels import crop, jitter_colors
 from lib.utils.transforms import (
     PIXELS_PER_SCALE,
     Augmentation,
@@ -26,29 +26,6 @@ from lib.utils.transforms import (
     sample_augmentation,
 )
 from lib.utils.views import View
-
-MAX_SOURCE = 32_766  # pixels a side: OpenCV 4 warps no larger image
-
-
-def crop(image: np.ndarray, matrix: np.ndarray, input_shape: Sequence[int]) -> np.ndarray:
-    """(H, W, 3) uint8 crop by a (2, 3) matrix from image to crop pixels; black outside the image."""
-    if max(image.shape[:2]) > MAX_SOURCE:
-        image, matrix = _cut_out(image, matrix, input_shape)
-    return cv2.warpAffine(image, matrix, (input_shape[1], input_shape[0]), flags=cv2.INTER_LINEAR)
-
-
-def _cut_out(image: np.ndarray, matrix: np.ndarray, input_shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The region of a large image that a crop needs, subsampled if that is still too large; and the matrix for it."""
-    height, width = input_shape
-    inverse = cv2.invertAffineTransform(matrix)
-    corners = np.array([[0, 0], [width, 0], [0, height], [width, height]]) @ inverse[:, :2].T + inverse[:, 2]
-    size = np.array(image.shape[1::-1])
-    low = np.clip(np.floor(corners.min(axis=0)) - 2, 0, size - 1).astype(int)
-    high = np.clip(np.ceil(corners.max(axis=0)) + 3, low + 1, size).astype(int)
-    step = -((low - high) // MAX_SOURCE)
-    linear = matrix[:, :2]
-    region = image[low[1] : high[1] : step[1], low[0] : high[0] : step[0]]
-    return np.ascontiguousarray(region), np.column_stack([linear * step, matrix[:, 2] + linear @ low])
 
 
 def crop_person(
@@ -142,8 +119,9 @@ class TrainSamples(Dataset):
         if records.integer is not None and records.integer[index] and not CODECS[self.codec].subpixel:
             joints = np.trunc(joints)
         inside = ((joints >= 0) & (joints <= [width - 1, height - 1])).all(axis=1)
+        pixels = crop(image.pixels, matrix @ image.to_full, self.input_shape)
         return {
-            'image': crop(image.pixels, matrix @ image.to_full, self.input_shape),
+            'image': jitter_colors(pixels, sampled.color) if (sampled.color != 1).any() else pixels,
             'keypoints': np.column_stack([joints, np.where(inside, visibility, 0)]).astype(np.float32),
         }
 

@@ -35,7 +35,7 @@ def build_schedule(cfg: EasyDict, processes: int | None = None) -> Schedule:
     s = cfg.SOLVER
     gpus = (processes or dist.world_size()) * s.ACCUM_STEPS
     return scale_schedule(
-        s.BASE_LR, s.MAX_ITER, s.CHECKPOINT_PERIOD, s.WARMUP_ITERS, s.WARMUP_FACTOR, gpus, s.REFERENCE_GPUS
+        s.BASE_LR, s.MAX_ITER, s.CHECKPOINT_PERIOD, s.WARMUP_ITERS, s.WARMUP_FACTOR, gpus, s.REFERENCE_GPUS, s.SCHEDULE
     )
 
 

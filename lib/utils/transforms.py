@@ -4,7 +4,7 @@ A person is a centre (x, y) in image pixels and a scale (x, y), its box's size i
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -108,6 +108,9 @@ class Augmentation:
     prob_half_body: float
     x_extension_half_body: float
     y_extension_half_body: float
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ class AugmentationSample:
 
     extension, half_body_extension: (2,) in [0, 1), for x and y
     scale_factor: near 1; rotation: degrees
+    color: (3,) factors of brightness, contrast and saturation; 1: unchanged
     """
 
     extension: np.ndarray
@@ -125,6 +129,7 @@ class AugmentationSample:
     scale_factor: float
     rotation: float
     flip: bool
+    color: np.ndarray = field(default_factory=lambda: np.ones(3))
 
 
 def sample_augmentation(rng: np.random.Generator, augmentation: Augmentation) -> AugmentationSample:
@@ -138,6 +143,8 @@ def sample_augmentation(rng: np.random.Generator, augmentation: Augmentation) ->
         scale_factor=rng.uniform(1 + a.scale_factor_low, 1 + a.scale_factor_high),
         rotation=rng.uniform(-a.rotation_factor, a.rotation_factor) if rng.random() < a.prob_rotation else 0.0,
         flip=rng.random() < a.prob_flip,
+        # Last, so that the other numbers do not depend on it.
+        color=1 + rng.uniform(-1, 1, 3) * [a.brightness, a.contrast, a.saturation],
     )
 
 

@@ -7,7 +7,7 @@ import torch
 
 from cvpack.errors import InputError
 from cvpack.files import read_json
-from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_schedule
+from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_schedule, set_lr
 from cvpack.trainer import TrainStep
 from lib.models.loss import build_loss
 from lib.models.mspn import build_mspn
@@ -83,6 +83,15 @@ def test_a_run_shorter_than_its_warm_up():
     assert [schedule.lr(k) for k in range(1, 5)] == pytest.approx([0.325, 0.55, 0.775, 1.0])
 
 
+def test_a_cosine_decays_from_the_warm_up_to_zero():
+    cfg = load_config('mspn.2xstg.coco')
+    cfg.SOLVER.SCHEDULE = 'cosine'
+    schedule = build_schedule(cfg, 8)
+    rates = [schedule.lr(k) for k in (1200, 2400, 25800, 49200, 72600, 96000)]
+    expected = [0.0022, 0.004, 0.002 * (1 + 0.5**0.5), 0.002, 0.002 * (1 - 0.5**0.5), 0.0]
+    assert rates == pytest.approx(expected, abs=1e-12)
+
+
 @pytest.mark.slow
 def test_steps_are_the_published_ones(golden):
     """Three steps of Adam: catches a wrong LR, weight decay, or order of optimiser and schedule.
@@ -126,6 +135,17 @@ def test_sgd_can_be_chosen():
     step(1, None)
     # Gradient 2, weight decay 0.1 * 1, LR 0.1 * 0.9.
     assert parameter.item() == pytest.approx(1 - 0.09 * 2.1)
+
+
+@pytest.mark.parametrize(('name', 'expected'), [('Adam', 1 - 0.1), ('AdamW', 1 - 0.1 * (1 + 0.5))])
+def test_the_weight_decay_of_adamw_is_decoupled_from_the_gradient(name, expected):
+    """In Adam the penalty only changes the gradient, which the first step divides by its own size."""
+    parameter = torch.nn.Parameter(torch.ones(1))
+    optimizer = build_optimizer(name, [parameter], weight_decay=0.5, momentum=0.9)
+    set_lr(optimizer, 0.1)
+    (2 * parameter.sum()).backward()
+    optimizer.step()
+    assert parameter.item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_saved_optimizer_goes_on_under_this_run_s_options():

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from lib.datasets import joints
 from lib.datasets.checks import Issue
 from lib.datasets.image_files import decode_upright, is_image, is_truncated, load_image
-from lib.datasets.joints import crop
+from lib.utils import pixels
+from lib.utils.pixels import crop
 from lib.utils.transforms import crop_matrix
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
@@ -122,13 +122,13 @@ def test_the_part_that_is_cut_out_gives_the_same_crop(monkeypatch):
     """Inside, over the border and mirrored; to a level that comes of rounding."""
     rng = np.random.default_rng(0)
     image = cv2.GaussianBlur(rng.integers(0, 256, (300, 900, 3), np.uint8), (0, 0), 3)
-    limit = joints.MAX_SOURCE
+    limit = pixels.MAX_SOURCE
     for _ in range(50):
         center, scale = rng.uniform([-50, -50], [950, 350]), rng.uniform(0.1, 3) * np.array([0.75, 1])
         matrix = crop_matrix(center, scale, rng.uniform(-60, 60), (64, 48)) @ np.diag([rng.choice([-1, 1]), 1, 1])
-        monkeypatch.setattr(joints, 'MAX_SOURCE', limit)
+        monkeypatch.setattr(pixels, 'MAX_SOURCE', limit)
         whole = crop(image, matrix, (64, 48)).astype(int)
-        monkeypatch.setattr(joints, 'MAX_SOURCE', 899)
+        monkeypatch.setattr(pixels, 'MAX_SOURCE', 899)
         assert np.abs(crop(image, matrix, (64, 48)) - whole).max() <= 1
 
 

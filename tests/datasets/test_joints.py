@@ -1,11 +1,13 @@
 """Crops, joints and half bodies against the published code's: on real images, and on made-up people anywhere."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms.functional import adjust_brightness, adjust_contrast, adjust_saturation
 
 from cvpack.files import read_json
 from lib.datasets import joints as joints_module
@@ -14,6 +16,7 @@ from lib.datasets.joints import TestSamples, TrainSamples
 from lib.datasets.records import Records, pack_paths
 from lib.loader import reader_of, train_samples
 from lib.utils.heatmap import encode
+from lib.utils.pixels import jitter_colors
 from lib.utils.transforms import (
     crop_matrix,
     fit,
@@ -238,6 +241,39 @@ def test_draws_have_the_stated_distributions(synthetic_coco):
     assert 0.75 <= factors.min() < 0.76 and 1.24 < factors.max() <= 1.25
     for name, share in (('half_body', 0.3), ('prefer_upper', 0.6915), ('flip', 0.5)):
         assert np.mean([getattr(d, name) for d in sampled]) == pytest.approx(share, abs=0.03), name
+
+
+def test_colors_are_drawn_in_their_ranges_and_change_no_other_number(synthetic_coco):
+    augmentation = drawn_samples(synthetic_coco).augmentation
+    jittered = replace(augmentation, brightness=0.4, contrast=0.3, saturation=0.2)
+    plain = [sample_augmentation(np.random.default_rng(i), augmentation) for i in range(500)]
+    colored = [sample_augmentation(np.random.default_rng(i), jittered) for i in range(500)]
+    assert all((d.color == 1).all() for d in plain)
+    factors = np.array([d.color for d in colored])
+    np.testing.assert_allclose(factors.min(axis=0), [0.6, 0.7, 0.8], atol=0.01)
+    np.testing.assert_allclose(factors.max(axis=0), [1.4, 1.3, 1.2], atol=0.01)
+    for a, b in zip(plain, colored):
+        assert (a.scale_factor, a.rotation, a.flip) == (b.scale_factor, b.rotation, b.flip)
+
+
+@pytest.mark.parametrize('color', [(1.3, 1, 1), (1, 0.7, 1), (1, 1, 1.4), (0.8, 0.9, 0), (0.9, 1.1, 0.7)])
+def test_colors_are_jittered_as_in_torchvision(color):
+    """But in one step: rounded and clipped once. These colours are never clipped."""
+    image = np.random.default_rng(0).integers(90, 150, (64, 48, 3), np.uint8)
+    jittered = jitter_colors(image, np.array(color))
+    expected = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)
+    for adjust, factor in zip((adjust_saturation, adjust_contrast, adjust_brightness), reversed(color)):
+        expected = adjust(expected, factor)
+    np.testing.assert_allclose(jittered, expected.permute(1, 2, 0).numpy()[..., ::-1], atol=3.01)
+    assert abs(jittered.mean() - expected.double().mean().item()) < 1.5  # torchvision truncates, three times
+
+
+def test_a_training_crop_has_the_sampled_colors(synthetic_coco):
+    samples = drawn_samples(synthetic_coco)
+    plain = samples.sample(0, plain_sample())
+    grey = samples.sample(0, plain_sample(color=np.array([1.0, 1.0, 0.0])))
+    np.testing.assert_array_equal(grey['keypoints'], plain['keypoints'])
+    assert np.ptp(plain['image'].astype(int), axis=2).max() > 50 and np.ptp(grey['image'], axis=2).max() == 0
 
 
 def test_a_sample_follows_from_its_position(synthetic_coco):

@@ -66,7 +66,7 @@ SETTINGS = {
     'TOPK over K': ('LOSS.TOPK=18', 'LOSS.TOPK = 18 should be 1 to 17'),
     'even kernel': ('TEST.GAUSSIAN_KERNEL=4', 'TEST.GAUSSIAN_KERNEL should be odd sizes'),
     'no output folder': ('OUTPUT_DIR=', 'OUTPUT_DIR is empty: set a folder'),
-    'unknown optimiser': ('SOLVER.OPTIMIZER=LAMB', "SOLVER.OPTIMIZER = 'LAMB' should be one of Adam, SGD"),
+    'unknown optimiser': ('SOLVER.OPTIMIZER=LAMB', "SOLVER.OPTIMIZER = 'LAMB' should be one of Adam, AdamW, SGD"),
     'unknown backbone': ('MODEL.BACKBONE=Res-51', "MODEL.BACKBONE = 'Res-51' should be one of Res-18"),
     'unknown data set': ('DATASET.FORMAT=COCA', "DATASET.FORMAT = 'COCA' should be one of COCO, MPII"),
     'unknown device': ('MODEL.DEVICE=tpu', "MODEL.DEVICE = 'tpu' should be one of cuda, cpu"),

@@ -14,7 +14,6 @@ import torch
 
 from cvpack import checkpoint
 from lib.config import REPOSITORY, override, to_plain
-from lib.datasets.joints import crop
 from lib.datasets.synthetic import draw_image
 from lib.deploy.saved import load_experiment
 from lib.inference import build_decoder
@@ -24,6 +23,7 @@ from lib.tools.export import __main__ as export
 from lib.tools.export.crops import find_crops
 from lib.tools.export.formats import exported_estimator
 from lib.utils import heatmap
+from lib.utils.pixels import crop
 from lib.utils.transforms import crop_matrix
 from tests.support.commands import refused
 from tests.support.networks import fill
