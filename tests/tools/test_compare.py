@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
+import scipy.stats
 
 from cvpack.files import read_json
 from lib.datasets.coco import CocoReader
@@ -15,8 +16,8 @@ from lib.datasets.description import COCO
 from lib.evaluation import bootstrap, coco
 from lib.evaluation.coco import CocoEvaluator
 from lib.evaluation.pckh import pckh
-from lib.tools import compare
-from lib.tools.compare import main
+from lib.tools.compare.__main__ import main
+from lib.tools.compare.runs import read_run
 from tests.support.commands import refused
 from tests.support.evaluation import SIGMAS, person
 
@@ -128,10 +129,69 @@ def test_pck_of_other_people(world, capsys):
     assert '59 people' in refused(capsys, main, path)
 
 
+def trainings(world, name: str, pixels: list[float]) -> list[str]:
+    """Tests of several trainings of a setting, off by so many pixels."""
+    paths = [world(f'{name}.{seed}', np.full(IMAGES, off)) for seed, off in enumerate(pixels)]
+    for path in paths:
+        change(path, weights_sha256=str(path))
+    return [str(path) for path in paths]
+
+
+def training_rows(capsys, *arguments: str, name: str = 'AP') -> list[list[str]]:
+    """The cells of a metric's table of trainings, below its head."""
+    main([*arguments, '--resamples', '200'])
+    legend, *blocks, last = capsys.readouterr().out.strip().split('\n\n')
+    assert last == f'200 resamples of {IMAGES} images'
+    head, *rows = next(block for block in blocks if block.startswith(f'{name} ')).splitlines()
+    assert re.split(r'\s{2,}', head) == [name, 'mean', 'trainings', 'difference', '95 %, images', '95 %, seeds']
+    assert legend.splitlines()[0] == f'setting 1: {Path(arguments[0]).parent}, {Path(arguments[1]).parent}'
+    return [re.split(r'\s{2,}', row) for row in rows]
+
+
+def test_a_setting_is_better_only_if_seeds_do_not_explain_it(world, capsys):
+    """The same mean gain, told by seeds that agree, and not by seeds that spread as far as the gain."""
+    plain = trainings(world, 'plain', [12.0, 12.1])
+    steady, lucky = trainings(world, 'steady', [9.0, 9.1]), trainings(world, 'lucky', [11.9, 6.5])
+    found = training_rows(capsys, *plain, '--versus', *steady)
+    assert found[1][-1] == 'better'
+    first, second = (100 * np.array([read_json(Path(p))['metrics']['AP'] for p in paths]) for paths in (plain, steady))
+    expected = scipy.stats.ttest_ind(second, first).confidence_interval(0.95)
+    low, high = map(float, found[1][5].split(' .. '))
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=0.0051)
+    assert float(found[1][3]) == pytest.approx(second.mean() - first.mean(), abs=0.0051)
+    assert [float(value) for value in found[1][2].split(' ')] == pytest.approx(second, abs=0.051)
+    found = training_rows(capsys, *plain, '--versus', *lucky)
+    low, high = map(float, found[1][4].split(' .. '))
+    assert low > 0 and found[1][-1] == 'noise'
+    worse = training_rows(capsys, *steady, '--versus', *plain, '--versus', *lucky)
+    assert [row[0] for row in worse] == ['setting 1', 'setting 2', 'setting 3'] and len(worse[0]) == 3
+    assert [row[-1] for row in worse[1:]] == ['noise', 'noise']  # the third setting's spread counts for all
+
+
+def test_more_trainings_tell_more(world, capsys):
+    """Each setting adds to what is known about the spread; a single training has none, but can be compared."""
+    plain, one = trainings(world, 'plain', [12.0, 12.4]), trainings(world, 'one', [9.0])
+    others = trainings(world, 'others', [14.0, 14.4, 14.2])
+    widths = []
+    for more in ([], ['--versus', *others]):
+        low, high = map(float, training_rows(capsys, *plain, '--versus', *one, *more)[1][5].split(' .. '))
+        widths.append(high - low)
+    assert widths[1] < widths[0] / 3
+
+
+def test_trainings_that_cannot_be_compared(world, capsys):
+    first, second = trainings(world, 'a', [12.0, 12.4])
+    (other,) = trainings(world, 'b', [9.0])
+    assert 'does not tell how far seeds spread' in refused(capsys, main, first, '--versus', other)
+    assert 'tested the same weights as' in refused(capsys, main, first, first, '--versus', other)
+    change(Path(second), weights_sha256=first)
+    assert 'tested the same weights as' in refused(capsys, main, first, second, '--versus', other)
+
+
 def test_pairing_narrows_the_interval(world):
     """Images are as hard for one test as for the other: their difference varies less than each of them."""
     hard = np.random.default_rng(2).choice([2.0, 25.0], IMAGES)
-    runs = [compare.read_run(world(name, hard + plus), None) for name, plus in (('a', 0), ('b', 1))]
+    runs = [read_run(world(name, hard + plus), None) for name, plus in (('a', 0), ('b', 1))]
     resamples, again = (bootstrap.resample([run.test.metrics for run in runs], IMAGES, 200) for _ in range(2))
     assert np.std(resamples[1][:, 0] - resamples[0][:, 0]) < 0.3 * np.std(resamples[0][:, 0])
     np.testing.assert_array_equal(resamples, again)
