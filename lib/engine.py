@@ -19,6 +19,7 @@ from cvpack.device import configure_device
 from cvpack.errors import InputError, Preempted, exits_cleanly
 from cvpack.files import follow
 from cvpack.logger import TrainLog, get_logger
+from cvpack.precision import advice
 from cvpack.preemption import StopRequest
 from cvpack.workers import reporting_starved_workers
 from lib.config import git_revision, override, writing
@@ -95,6 +96,8 @@ def train(cfg: EasyDict, build_model: BuildModel) -> None:
     args = parser.parse_args()
     device, logger = _start(cfg, args)
     configure_device(device, spare_memory=cfg.RUN_EFFICIENT)
+    for line in advice(device.type, cfg.SOLVER.PRECISION, 'SOLVER.PRECISION'):
+        logger.warning(line)
     build_model = select_network(cfg, build_model, device, training=True, logger=logger)
     torch.manual_seed(cfg.SOLVER.SEED)
     peers = dist.reporting_lost_peers(f'continue the run with {RESUME}')
@@ -130,6 +133,8 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
     args = _test_parser().parse_args()
     device, logger = _start(cfg, args)
     configure_device(device)
+    for line in advice(device.type, cfg.TEST.PRECISION, 'TEST.PRECISION'):
+        logger.warning(line)
     build_model = select_network(cfg, build_model, device, training=False, logger=logger)
     output = Path(cfg.OUTPUT_DIR)
     # 'last' and 'best' are looked up once, since a training may be running.
