@@ -17,16 +17,19 @@ def autocast(device_type: str, precision: str) -> contextlib.AbstractContextMana
     return contextlib.nullcontext() if precision == 'fp32' else torch.autocast(device_type, DTYPES[precision])
 
 
+def cpu_multiplies(precision: str) -> bool | None:
+    """Whether this CPU has instructions for bf16 or fp16; None: the system, other than Linux, does not say."""
+    try:
+        return bool(INSTRUCTIONS[precision] & set(CPU_INFO.read_text(errors='replace').split()))
+    except OSError:
+        return None
+
+
 def advice(device_type: str, precision: str, key: str) -> Iterator[str]:
     """What to tell a user whose CPU is much faster, or much slower, in another precision. key: the setting's name"""
-    try:
-        known = set(CPU_INFO.read_text(errors='replace').split()) if device_type == 'cpu' else set()
-    except OSError:  # not on Linux
-        known = set()
-    if not known:
+    if device_type != 'cpu':
         return
-    has_bf16 = bool(INSTRUCTIONS['bf16'] & known)
-    if precision == 'fp32' and has_bf16:
+    if precision == 'fp32' and cpu_multiplies('bf16'):
         yield f'this CPU multiplies bf16 numbers: {key}=bf16 is about twice as fast'
-    elif precision != 'fp32' and not INSTRUCTIONS[precision] & known:
+    elif precision != 'fp32' and cpu_multiplies(precision) is False:
         yield f'warning: this CPU cannot multiply {precision} numbers: {key}=fp32 may be ten times as fast'

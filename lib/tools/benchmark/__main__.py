@@ -6,9 +6,9 @@
     python -m lib.tools.benchmark --json FILE             # also as a list of rows
     python -m lib.tools.benchmark gpu --minutes 8         # everything about a GPU; only when named
 
-Prints the machine and a row per measurement: the median, the floor, their ratio, the ratio to reach. The sections
-data and test, and two parts of gpu, need images: dataset/COCO, or another data set in its layout (--root). On a CPU
-without AVX-512 bf16 is left out.
+Prints the machine and a row per measurement: the median, the floor, their ratio, the ratio to reach. In the section
+peers the floor is a straightforward PyTorch program. The sections data, test and peers, and two parts of gpu, need
+images: dataset/COCO, or another data set in its layout (--root). On a CPU without bf16 instructions bf16 is left out.
 """
 
 import argparse
@@ -30,8 +30,9 @@ from lib.tools.benchmark.gpu import gpu
 from lib.tools.benchmark.measure import Options, Row, in_a_process, machine
 from lib.tools.benchmark.network import launches, step, test
 from lib.tools.benchmark.parts import data, decode, loss, targets
+from lib.tools.benchmark.peers import peers
 
-DEFAULT = (data, targets, loss, decode, launches, step, test)
+DEFAULT = (data, targets, loss, decode, launches, step, test, peers)
 SECTIONS = {function.__name__: function for function in (*DEFAULT, gpu)}
 BATCH = {'cpu': 8, 'cuda': 32}
 

@@ -17,6 +17,7 @@ from easydict import EasyDict
 
 from cvpack.device import configure_device
 from cvpack.errors import InputError
+from cvpack.precision import cpu_multiplies
 from lib.config import coco_defaults, override
 
 
@@ -54,9 +55,8 @@ class Options:
 
     @property
     def fastest(self) -> str:
-        """The precision that the device is fastest in: a CPU without AVX-512 takes minutes for a step in bf16."""
-        has_bf16 = self.device.type == 'cuda' or torch.backends.cpu.get_cpu_capability() not in ('DEFAULT', 'AVX2')
-        return 'bf16' if has_bf16 else 'fp32'
+        """The precision that the device is fastest in: a CPU without bf16 instructions takes minutes for a step."""
+        return 'bf16' if self.device.type == 'cuda' or cpu_multiplies('bf16') else 'fp32'
 
     def needs_data(self) -> None:
         """Raises InputError unless there is a data set."""
