@@ -59,7 +59,8 @@ def _print_schedule(cfg: EasyDict) -> None:
         warm_up = f'after a warm-up of {schedule.warmup_iters:,} from {schedule.lr(0):.3g}'
         print(
             f'{gpus} GPU{"s" * (gpus > 1)}: {schedule.max_iter:,} iterations of {images} images{epochs}, '
-            f'a checkpoint every {schedule.checkpoint_period:,}; learning rate {schedule.base_lr:.3g} {warm_up}'
+            f'a checkpoint every {schedule.checkpoint_period:,}; learning rate {schedule.base_lr:.3g} {warm_up}, '
+            f'then {schedule.decay} decay'
         )
 
 
