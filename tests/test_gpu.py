@@ -138,6 +138,7 @@ def deterministic(monkeypatch):
     [
         ('SOLVER.PRECISION=bf16', 'SOLVER.EMA=0.9'),
         ('SOLVER.OPTIMIZER=SGD', 'SOLVER.ACCUM_STEPS=2'),
+        ('SOLVER.OPTIMIZER=AdamW', 'SOLVER.SCHEDULE=cosine'),
         ('SOLVER.PRECISION=bf16', 'SOLVER.COMPILE=True'),
         ('RUN_EFFICIENT=True',),
     ],
