@@ -60,7 +60,7 @@ def samples(options: Options) -> Iterator[Row]:
     first, second = count(), count()  # the same augmentations
     times = take_turns(options.repeats, lambda: our_batch(first), lambda: plain_batch(second))
     our_time, plain_time = (1000 * time / len(indices) for time in times)
-    name = "a training sample, ready for the network, against torchvision and numpy, ms"
+    name = 'a training sample, ready for the network, against torchvision and numpy, ms'
     yield compare('peers', name, our_time, plain_time)
     our_size, plain_size = (sum(value.nbytes for value in one[0, 0].values()) / 1e6 for one in (ours, plain))
     yield compare('peers', 'a sample from worker to trainer, against the same, MB', our_size, plain_size)
