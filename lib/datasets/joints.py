@@ -96,16 +96,7 @@ class TrainSamples(Dataset):
         """The sample of a record under a given augmentation."""
         records, (height, width) = self.records, self.input_shape
         joints, visibility = (values[index] for values in records.labels)
-        center, scale = augment_box(
-            records.center[index],
-            records.scale[index],
-            joints,
-            visibility,
-            self.upper_body_ids,
-            self.augmentation,
-            sampled,
-            aspect_ratio(self.input_shape, self.codec),
-        )
+        center, scale = self.box(index, sampled)
         image = self._image(index, scale)
         if sampled.flip:
             # The matrix is that of a crop from the flipped image, which itself is never computed.
@@ -124,6 +115,21 @@ class TrainSamples(Dataset):
             'image': jitter_colors(pixels, sampled.color) if (sampled.color != 1).any() else pixels,
             'keypoints': np.column_stack([joints, np.where(inside, visibility, 0)]).astype(np.float32),
         }
+
+    def box(self, index: int, sampled: AugmentationSample) -> tuple[np.ndarray, np.ndarray]:
+        """The centre and scale (2,) of a record's crop under a given augmentation, before rotation and flipping."""
+        records = self.records
+        joints, visibility = (values[index] for values in records.labels)
+        return augment_box(
+            records.center[index],
+            records.scale[index],
+            joints,
+            visibility,
+            self.upper_body_ids,
+            self.augmentation,
+            sampled,
+            aspect_ratio(self.input_shape, self.codec),
+        )
 
     def _image(self, index: int, scale: np.ndarray) -> Reduced:
         """A record's image, for a crop of this scale."""

@@ -83,6 +83,7 @@ def decoding(options: Options) -> Row:
 
 
 def our_step(options: Options) -> Callable[[], object]:
+    """A step of the trainer, under its own memory settings; likewise below, each for a process of its own."""
     configure_device(options.device)
     return Steps(options, ())
 
@@ -92,6 +93,7 @@ def plain_step(options: Options) -> Callable[[], object]:
 
 
 def our_test(options: Options) -> Callable[[], object]:
+    """A flip test of a batch of crops, joints included."""
     configure_device(options.device)
     cfg = options.config(f'TEST.IMS_PER_GPU={options.batch}')
     estimator = build_estimator(cfg, build_mspn(cfg), options.device)

@@ -20,7 +20,6 @@ from lib.utils.heatmap import DECODE_PADDING, PEAK, SCORE_OFFSET
 from lib.utils.transforms import (
     PIXELS_PER_SCALE,
     AugmentationSample,
-    augment_box,
     crop_matrix,
     mirror_permutation,
     sample_augmentation,
@@ -47,16 +46,7 @@ class PlainSamples:
         cfg, samples = self.cfg, self.samples
         records, (height, width) = samples.records, cfg.INPUT_SHAPE
         joints, visibility = (values[index] for values in records.labels)
-        center, scale = augment_box(
-            records.center[index],
-            records.scale[index],
-            joints,
-            visibility,
-            samples.upper_body_ids,
-            samples.augmentation,
-            sampled,
-            width / height,
-        )
+        center, scale = samples.box(index, sampled)
         image = F.pil_to_tensor(Image.open(records.path(index)).convert('RGB'))
         if sampled.flip:
             image, last = F.horizontal_flip(image), image.shape[2] - 1
@@ -136,7 +126,9 @@ class PlainStep:
         batch, joints = cfg.SOLVER.IMS_PER_GPU, cfg.DATASET.KEYPOINT.NUM
         self.device, self.criterion = device, build_loss(cfg)
         self.model = build_mspn(cfg).to(device).train()
-        self.optimizer = torch.optim.Adam(self.model.parameters(), cfg.SOLVER.BASE_LR, weight_decay=1e-5)
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(), cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY
+        )
         self.batch = (
             torch.randn(batch, 3, *cfg.INPUT_SHAPE),
             torch.randint(0, 3, (batch, joints, 1)).float(),

@@ -82,9 +82,10 @@ def check_trainings(settings: Sequence[Sequence[Run]]) -> None:
     for runs in settings:
         seen: dict[str, str] = {}
         for run in runs:
-            other = seen.setdefault(str(run.weights or run.name), run.name)
-            if other is not run.name:
+            weights = str(run.weights or run.name)
+            if other := seen.get(weights):
                 raise InputError(f'{run.name} tested the same weights as {other}: name tests of different trainings')
+            seen[weights] = run.name
     if all(len(runs) == 1 for runs in settings):
         raise InputError(
             'one training of each setting does not tell how far seeds spread: train one again under another SOLVER.SEED'
