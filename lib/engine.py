@@ -22,7 +22,7 @@ from cvpack.logger import TrainLog, get_logger
 from cvpack.precision import advice
 from cvpack.preemption import StopRequest
 from cvpack.workers import reporting_starved_workers
-from lib.config import git_revision, override, writing
+from lib.config import add_override_option, git_revision, override, writing
 from lib.datasets.sides import unpaired_sides
 from lib.evaluation.ensemble import load_estimators
 from lib.evaluation.formats import evaluator_of
@@ -41,14 +41,7 @@ RESUME = '--resume auto'
 
 def _parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument(
-        '--set',
-        nargs='+',
-        action='extend',
-        default=[],
-        metavar='KEY=VALUE',
-        help='override keys of the configuration, for example SOLVER.BASE_LR=1e-3',
-    )
+    add_override_option(parser)
     dist.add_launcher_arguments(parser)
     return parser
 

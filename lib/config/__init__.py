@@ -8,6 +8,7 @@ from lib.config.places import REPOSITORY as REPOSITORY
 from lib.config.places import git_revision as git_revision
 from lib.config.places import home as home
 from lib.config.places import writing as writing
+from lib.config.resolve import add_override_option as add_override_option
 from lib.config.resolve import finalize as finalize
 from lib.config.resolve import override as override
 from lib.config.resolve import to_plain as to_plain

@@ -2,6 +2,8 @@
 
 python config.py          prints the configuration, parameters, multiply-adds, iterations and learning rate
 python config.py -log     also links ./log to the output folder
+
+--set KEY=VALUE shows what train.py and test.py make of the same.
 """
 
 import argparse
@@ -15,6 +17,7 @@ from easydict import EasyDict
 
 from cvpack.errors import InputError
 from lib.config.experiment import OWN
+from lib.config.resolve import add_override_option, override
 from lib.loader import train_samples
 from lib.models.cost import count_cost
 from lib.models.own import check_outputs, network_of
@@ -25,7 +28,9 @@ def main(cfg: EasyDict) -> None:
     """The command line of a finalized configuration."""
     parser = argparse.ArgumentParser(description='Print the resolved configuration, its cost and its schedule.')
     parser.add_argument('-log', action='store_true', help='link ./log to the output folder')
+    add_override_option(parser)
     args = parser.parse_args()
+    override(cfg, args.set)
     sys.modules.setdefault('config', sys.modules['__main__'])  # a network.py may import it
     print(json.dumps(cfg, indent=2))
     _print_cost(cfg)

@@ -4,6 +4,7 @@ An experiment's config.py takes the defaults, changes some keys and ends with `f
 it prints the result (command.py).
 """
 
+import argparse
 import ast
 import getpass
 import json
@@ -59,6 +60,18 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):
         return str(os.getuid()) if hasattr(os, 'getuid') else 'user'
+
+
+def add_override_option(parser: argparse.ArgumentParser) -> None:
+    """Adds --set, whose values `override` takes."""
+    parser.add_argument(
+        '--set',
+        nargs='+',
+        action='extend',
+        default=[],
+        metavar='KEY=VALUE',
+        help='override keys of the configuration, for example SOLVER.BASE_LR=1e-3',
+    )
 
 
 def override(cfg: EasyDict, assignments: list[str]) -> None:

@@ -99,6 +99,19 @@ def test_log_is_linked_to_the_output_folder(copied, tmp_path, monkeypatch):
     assert (copied / 'log').read_text() == 'mine'
 
 
+def test_it_shows_what_set_makes_of_the_configuration(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, '_print_cost', lambda _: None)
+    monkeypatch.setattr(sys, 'argv', ['config.py', '--set', 'SOLVER.ACCUM_STEPS=4', 'INPUT_SHAPE=[128,96]'])
+    command.main(load_config('mspn.2xstg.coco'))
+    told = capsys.readouterr().out
+    shown = json.JSONDecoder().raw_decode(told)[0]
+    assert (shown['INPUT_SHAPE'], shown['OUTPUT_SHAPE']) == ([128, 96], [32, 24])
+    assert '1 GPU: 192,000 iterations of 128 images' in told
+    monkeypatch.setattr(sys, 'argv', ['config.py', '--set', 'SOLVER.ACCUM_STEP=4'])
+    with pytest.raises(InputError, match=r'there is no key SOLVER\.ACCUM_STEP'):
+        command.main(load_config('mspn.2xstg.coco'))
+
+
 def test_a_user_without_a_name(monkeypatch):
     """Containers run as numbers that no passwd file knows."""
 

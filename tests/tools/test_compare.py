@@ -208,7 +208,7 @@ def test_a_truth_that_moved(world, tmp_path, capsys):
     path = world('a', np.full(IMAGES, 8.0))
     moved = (tmp_path / 'truth.json').rename(tmp_path / 'moved.json')
     assert 'truth.json does not exist' in refused(capsys, main, str(path))
-    main([str(path), '--truth', str(moved), '--draws', '5'])
+    main([str(path), '--truth', str(moved), '--resamples', '5'])
     assert '5 resamples of 60 images' in capsys.readouterr().out
 
 

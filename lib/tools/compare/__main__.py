@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         help='of trainings of another setting; those named before the first --versus are of one setting too',
     )
     parser.add_argument('--truth', type=Path, help='where the ground truth file is now, if it has moved')
-    parser.add_argument('--resamples', '--draws', type=positive, default=1000, help='of the images (default: 1000)')
+    parser.add_argument('--resamples', type=positive, default=1000, help='of the images (default: 1000)')
     return parser
 
 

@@ -105,7 +105,8 @@ def _parser() -> argparse.ArgumentParser:
         ('toy', prepare_toy, home() / 'dataset/TOY'),
         ('own', prepare_own, None),
     ):
-        command[name] = commands.add_parser(name, help=(function.__doc__ or '').partition('\n')[0])
+        does = (function.__doc__ or '').partition('\n')[0]
+        command[name] = commands.add_parser(name, help=does, description=does)
         command[name].set_defaults(function=function)
         command[name].add_argument(
             '--target', type=Path, default=target, help=f'default: {target or home() / "dataset/NAME"}'
