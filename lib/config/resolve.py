@@ -46,11 +46,13 @@ def finalize(cfg: EasyDict, file: str) -> None:
 
 
 def _finalize(cfg: EasyDict, experiment: Path) -> None:
+    outputs = home() / 'model_logs' / _user()
+    base = cfg.get('EXPERIMENT')  # set where the configuration starts from another experiment's
+    if cfg.get('OUTPUT_DIR') in (None, '', base and str(outputs / base)):
+        cfg.OUTPUT_DIR = str(outputs / experiment.name)
     cfg.EXPERIMENT = experiment.name
     cfg.NETWORK = OWN if own_file(experiment) else None
     set_folder(cfg, experiment)
-    if not cfg.get('OUTPUT_DIR'):
-        cfg.OUTPUT_DIR = str(home() / 'model_logs' / _user() / experiment.name)
     override(cfg, [])
 
 

@@ -57,6 +57,26 @@ def test_configs_share_nothing():
     assert second.SOLVER.BASE_LR == 5e-4
 
 
+def test_an_experiment_can_start_from_another(tmp_path):
+    """It has its own name, network and output folder; what the other sets stays."""
+    base, new = tmp_path / 'base', tmp_path / 'new'
+    for folder, lines in (
+        (base, ['cfg = coco_defaults()', 'cfg.MODEL.STAGE_NUM = 3']),
+        (new, [f'cfg = run_config(Path({str(base)!r}))', "cfg.CODEC = 'dark'"]),
+    ):
+        folder.mkdir()
+        imports = ['from pathlib import Path', 'from lib.config import coco_defaults, finalize, run_config']
+        (folder / 'config.py').write_text('\n'.join([*imports, *lines, 'finalize(cfg, __file__)']))
+    (base / 'network.py').write_text('def build_model(cfg): ...')
+    cfg = load_config('new', tmp_path)
+    assert (cfg.EXPERIMENT, cfg.NETWORK, cfg.MODEL.STAGE_NUM, cfg.CODEC) == ('new', None, 3, 'dark')
+    assert Path(cfg.OUTPUT_DIR) == Path(load_config('base', tmp_path).OUTPUT_DIR).with_name('new')
+    assert Path(cfg.TEST_DIR).parent == Path(cfg.OUTPUT_DIR)
+    with (base / 'config.py').open('a') as file:
+        file.write(f'\ncfg.OUTPUT_DIR = {str(tmp_path / "mine")!r}')
+    assert Path(load_config('new', tmp_path).OUTPUT_DIR) == tmp_path / 'mine'
+
+
 def test_a_copied_experiment_is_a_new_one(copied, tmp_path, monkeypatch):
     monkeypatch.setenv('MSPN_HOME', str(tmp_path))
     config = copied / 'config.py'
