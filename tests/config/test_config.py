@@ -77,6 +77,19 @@ def test_an_experiment_can_start_from_another(tmp_path):
     assert Path(load_config('new', tmp_path).OUTPUT_DIR) == tmp_path / 'mine'
 
 
+def test_the_recipe_is_what_was_measured():
+    """docs/options.md names the settings that were measured; the experiment has them, and twice the samples."""
+    page = (REPOSITORY / 'docs/options.md').read_text()
+    measured = load_config('mspn.1xstg.lspet')
+    settings = [re.search(rf'{name}: `([^`]+)`', page)[1].split() for name in ('\ngentle', 'Steps of 16')]
+    override(measured, [*settings[0], *settings[1]])
+    assert measured.SOLVER.MAX_ITER == 1000
+    override(measured, ['SOLVER.MAX_ITER=2000', 'SOLVER.CHECKPOINT_PERIOD=496'])
+    recipe = load_config('mspn.1xstg.lspet.best')
+    override(measured, [f'OUTPUT_DIR={recipe.OUTPUT_DIR}'])
+    assert recipe == {**measured, 'EXPERIMENT': recipe.EXPERIMENT}
+
+
 def test_a_copied_experiment_is_a_new_one(copied, tmp_path, monkeypatch):
     monkeypatch.setenv('MSPN_HOME', str(tmp_path))
     config = copied / 'config.py'
