@@ -3,17 +3,19 @@
 import contextlib
 import runpy
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from easydict import EasyDict
 
-from cvpack.errors import InputError
+from cvpack.errors import InputError, exits_cleanly
 
 # An attribute, not a key: the folder, whose code is run, must not come from a checkpoint.
 FOLDER = '_folder'
 
+CONFIG = 'config.py'
 FILE = 'network.py'  # an experiment's own network (lib/models/own.py)
 MSPN, OWN = 'mspn', 'own'  # values of cfg.NETWORK, which checkpoints hold; None: unknown, taken as MSPN
 
@@ -76,9 +78,23 @@ def own_file(folder: Path | None) -> Path | None:
     return file if file is not None and file.is_file() else None
 
 
+def running_script() -> Path:
+    """The program's file; the working directory in a session without one."""
+    return Path(getattr(sys.modules['__main__'], '__file__', None) or '.').resolve()
+
+
+def exits_in_experiments(function: Callable[..., Any]) -> Callable[..., Any]:
+    """exits_cleanly if the program is a script of an experiment: its imports run outside any main that would catch."""
+    return exits_cleanly(function) if (running_script().parent / CONFIG).is_file() else function
+
+
 def run_config(experiment: Path) -> EasyDict:
-    """The configuration of an experiment's folder. Raises InputError without a config.py."""
-    file = experiment / 'config.py'
+    """The configuration of an experiment's folder. Raises InputError without a config.py, in scripts as finalize."""
+    return exits_in_experiments(_run_config)(experiment)
+
+
+def _run_config(experiment: Path) -> EasyDict:
+    file = experiment / CONFIG
     if not file.is_file():
         raise InputError(f'{file} does not exist: give the folder of an experiment, like exps/mspn.2xstg.coco')
     with importing_from(experiment):

@@ -9,7 +9,6 @@ import ast
 import getpass
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import lib.clone  # noqa: F401
 from cvpack.errors import InputError, exits_cleanly
 from lib.config.checks import check
 from lib.config.defaults import FORMER, OUTPUT_STRIDE, coco_defaults
-from lib.config.experiment import OWN, own_file, set_folder
+from lib.config.experiment import OWN, exits_in_experiments, own_file, running_script, set_folder
 from lib.config.places import home
 from lib.datasets.checks import shown
 
@@ -30,16 +29,12 @@ def finalize(cfg: EasyDict, file: str) -> None:
     """Checks an experiment's configuration and derives the remaining keys, in place; creates no files.
 
     file: the experiment's __file__, whose folder names the experiment. If it is the running script, this then runs the
-    command `python config.py`. Raises InputError, which names the key; in a script of the experiment's folder it prints
+    command `python config.py`. Raises InputError, which names the key; in a script of an experiment's folder it prints
     that and exits.
     """
     own = Path(file).resolve()
-    script = Path(getattr(sys.modules['__main__'], '__file__', None) or '.').resolve()
-    if script.parent != own.parent:
-        _finalize(cfg, own.parent)
-        return
-    exits_cleanly(_finalize)(cfg, own.parent)
-    if script == own:
+    exits_in_experiments(_finalize)(cfg, own.parent)
+    if running_script() == own:
         from lib.config.command import main  # imports this module indirectly
 
         exits_cleanly(main)(cfg)
@@ -50,6 +45,10 @@ def _finalize(cfg: EasyDict, experiment: Path) -> None:
     base = cfg.get('EXPERIMENT')  # set where the configuration starts from another experiment's
     if cfg.get('OUTPUT_DIR') in (None, '', base and str(outputs / base)):
         cfg.OUTPUT_DIR = str(outputs / experiment.name)
+    if cfg.get('NETWORK') == OWN and not own_file(experiment):
+        raise InputError(
+            f'{experiment}: the experiment {base} has a network.py, which this one should have too: copy it'
+        )
     cfg.EXPERIMENT = experiment.name
     cfg.NETWORK = OWN if own_file(experiment) else None
     set_folder(cfg, experiment)

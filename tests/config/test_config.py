@@ -58,7 +58,7 @@ def test_configs_share_nothing():
 
 
 def test_an_experiment_can_start_from_another(tmp_path):
-    """It has its own name, network and output folder; what the other sets stays."""
+    """It has its own name and output folder; what the other sets stays. Its network is in its own folder."""
     base, new = tmp_path / 'base', tmp_path / 'new'
     for folder, lines in (
         (base, ['cfg = coco_defaults()', 'cfg.MODEL.STAGE_NUM = 3']),
@@ -67,14 +67,18 @@ def test_an_experiment_can_start_from_another(tmp_path):
         folder.mkdir()
         imports = ['from pathlib import Path', 'from lib.config import coco_defaults, finalize, run_config']
         (folder / 'config.py').write_text('\n'.join([*imports, *lines, 'finalize(cfg, __file__)']))
-    (base / 'network.py').write_text('def build_model(cfg): ...')
     cfg = load_config('new', tmp_path)
-    assert (cfg.EXPERIMENT, cfg.NETWORK, cfg.MODEL.STAGE_NUM, cfg.CODEC) == ('new', None, 3, 'dark')
+    assert (cfg.EXPERIMENT, cfg.MODEL.STAGE_NUM, cfg.CODEC) == ('new', 3, 'dark')
     assert Path(cfg.OUTPUT_DIR) == Path(load_config('base', tmp_path).OUTPUT_DIR).with_name('new')
     assert Path(cfg.TEST_DIR).parent == Path(cfg.OUTPUT_DIR)
     with (base / 'config.py').open('a') as file:
         file.write(f'\ncfg.OUTPUT_DIR = {str(tmp_path / "mine")!r}')
     assert Path(load_config('new', tmp_path).OUTPUT_DIR) == tmp_path / 'mine'
+    (base / 'network.py').touch()
+    with pytest.raises(InputError, match=r'the experiment base has a network\.py'):
+        load_config('new', tmp_path)
+    (new / 'network.py').touch()
+    assert load_config('new', tmp_path).NETWORK == 'own'
 
 
 def test_the_recipe_is_what_was_measured():
@@ -195,6 +199,18 @@ def test_a_bad_config_is_one_line(copied):
         assert process.returncode == 2, script
         assert process.stderr.startswith('error: config: unknown key MODEL.STAGES'), process.stderr
         assert process.stderr.count('\n') == 1
+    other = copied.with_name('other')
+    shutil.copytree(copied, other)
+    for base, said in ((copied, 'config: unknown key MODEL.STAGES'), (copied / 'none', f'{copied}/none/config.py')):
+        lines = (
+            'from pathlib import Path',
+            'from lib.config import run_config',
+            f'cfg = run_config(Path({str(base)!r}))',
+        )
+        (other / 'config.py').write_text('\n'.join(lines))
+        process = run_script('train.py', '-h', experiment=other)
+        assert (process.returncode, process.stderr.count('\n')) == (2, 1)
+        assert process.stderr.startswith(f'error: {said}')
 
 
 def places(value: object, path: tuple = ()):
