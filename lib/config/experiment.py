@@ -79,7 +79,7 @@ def own_file(folder: Path | None) -> Path | None:
 
 
 def running_script() -> Path:
-    """The program's file; the working directory in a session without one."""
+    """The program's file; the working directory in an interactive shell."""
     return Path(getattr(sys.modules['__main__'], '__file__', None) or '.').resolve()
 
 
