@@ -1,12 +1,13 @@
 """The folder of an experiment and its modules."""
 
 import contextlib
+import functools
 import runpy
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 from easydict import EasyDict
 
@@ -18,6 +19,9 @@ FOLDER = '_folder'
 CONFIG = 'config.py'
 FILE = 'network.py'  # an experiment's own network (lib/models/own.py)
 MSPN, OWN = 'mspn', 'own'  # values of cfg.NETWORK, which checkpoints hold; None: unknown, taken as MSPN
+
+P = ParamSpec('P')
+T = TypeVar('T')
 
 
 def set_folder(cfg: EasyDict, folder: Path | None) -> None:
@@ -83,17 +87,20 @@ def running_script() -> Path:
     return Path(getattr(sys.modules['__main__'], '__file__', None) or '.').resolve()
 
 
-def exits_in_experiments(function: Callable[..., Any]) -> Callable[..., Any]:
-    """exits_cleanly if the program is a script of an experiment: its imports run outside any main that would catch."""
-    return exits_cleanly(function) if (running_script().parent / CONFIG).is_file() else function
+def exits_in_experiments(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorates what an experiment's scripts call outside any main that would catch: in these it exits cleanly."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        is_in_one = (running_script().parent / CONFIG).is_file()
+        return (exits_cleanly(function) if is_in_one else function)(*args, **kwargs)
+
+    return run
 
 
+@exits_in_experiments
 def run_config(experiment: Path) -> EasyDict:
     """The configuration of an experiment's folder. Raises InputError without a config.py, in scripts as finalize."""
-    return exits_in_experiments(_run_config)(experiment)
-
-
-def _run_config(experiment: Path) -> EasyDict:
     file = experiment / CONFIG
     if not file.is_file():
         raise InputError(f'{file} does not exist: give the folder of an experiment, like exps/mspn.2xstg.coco')

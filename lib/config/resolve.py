@@ -33,13 +33,14 @@ def finalize(cfg: EasyDict, file: str) -> None:
     that and exits.
     """
     own = Path(file).resolve()
-    exits_in_experiments(_finalize)(cfg, own.parent)
+    _finalize(cfg, own.parent)
     if running_script() == own:
         from lib.config.command import main  # imports this module indirectly
 
         exits_cleanly(main)(cfg)
 
 
+@exits_in_experiments
 def _finalize(cfg: EasyDict, experiment: Path) -> None:
     outputs = home() / 'model_logs' / _user()
     base = cfg.get('EXPERIMENT')  # set where the configuration starts from another experiment's
