@@ -6,7 +6,7 @@
 PYTHON ?= python3
 PIP_ARGS ?=
 BIN := $(CURDIR)/.venv/bin
-RUN := $(CURDIR)/model_logs/quickstart
+RUN := $(or $(MSPN_HOME),$(CURDIR))/model_logs/quickstart
 
 .PHONY: install test test-lowest quickstart gpu
 

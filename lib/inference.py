@@ -132,6 +132,7 @@ def build_estimator(cfg: EasyDict, network: nn.Module, device: torch.device, hal
 
 
 def build_decoder(cfg: EasyDict) -> Decoder:
+    """The decoding of a configuration's tests."""
     return Decoder(cfg.INPUT_SHAPE, cfg.TEST.GAUSSIAN_KERNEL, cfg.TEST.SHIFT_RATIOS, cfg.CODEC)
 
 

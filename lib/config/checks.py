@@ -188,6 +188,8 @@ def _relations(cfg: EasyDict) -> Iterator[tuple[bool, str]]:
         yield (test.NMS, test.RESCORE) == ('none', 'mean'), f'{setting}: {why}'
         why = 'are not used with DATASET.FORMAT MPII, whose metric is PCKh: set []'
         yield not keypoint.SIGMAS, f'DATASET.KEYPOINT.SIGMAS {why}'
+        why = 'is not used with DATASET.FORMAT MPII, which trains on everybody: set 1'
+        yield keypoint.LOAD_MIN_NUM == 1, f'DATASET.KEYPOINT.LOAD_MIN_NUM = {keypoint.LOAD_MIN_NUM} {why}'
     for key, count in {'DATASET.KEYPOINT.LOAD_MIN_NUM': keypoint.LOAD_MIN_NUM, 'LOSS.TOPK': cfg.LOSS.TOPK}.items():
         yield 1 <= count <= keypoint.NUM, f'{key} = {count} should be 1 to {keypoint.NUM}, the number of joints'
     yield from _relations_of_joints(keypoint, dataset.FORMAT)

@@ -25,25 +25,25 @@ def coco_defaults(dataset: Description = COCO) -> EasyDict:
                 LOAD_MIN_NUM=1,  # train on people with at least so many labelled joints
             ),
             TRAIN=dict(
-                BASIC_EXTENSION=0.05,
-                RANDOM_EXTENSION=True,
-                X_EXTENSION=0.6,
-                Y_EXTENSION=0.8,
-                SCALE_FACTOR_LOW=-0.25,
+                BASIC_EXTENSION=0.05,  # every box grows by this ratio ...
+                RANDOM_EXTENSION=True,  # ... and by a random part of the next two; False: by all of them
+                X_EXTENSION=0.6,  # of the width
+                Y_EXTENSION=0.8,  # of the height
+                SCALE_FACTOR_LOW=-0.25,  # then by a random factor of 1 + LOW to 1 + HIGH, times SCALE_SHRINK_RATIO
                 SCALE_FACTOR_HIGH=0.25,
                 SCALE_SHRINK_RATIO=0.8,
-                ROTATION_FACTOR=45,  # degrees
+                ROTATION_FACTOR=45,  # degrees, at most, to either side
                 PROB_ROTATION=0.5,
                 PROB_FLIP=0.5,
                 # Of the crop's colours: a factor of 1 - x to 1 + x each; 0: none.
                 BRIGHTNESS=0.0,
                 CONTRAST=0.0,
                 SATURATION=0.0,
-                NUM_KEYPOINTS_HALF_BODY=3,
+                NUM_KEYPOINTS_HALF_BODY=3,  # only people with more labelled joints than this are cut in half
                 PROB_HALF_BODY=0.3,
                 X_EXTENSION_HALF_BODY=0.6,
                 Y_EXTENSION_HALF_BODY=0.8,
-                GAUSSIAN_KERNELS=[15, 11, 9, 7, 5],
+                GAUSSIAN_KERNELS=[15, 11, 9, 7, 5],  # of the targets, in cells of the map, coarse to fine
             ),
         ),
         INPUT_SHAPE=[256, 192],  # height, width

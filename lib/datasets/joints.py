@@ -36,9 +36,9 @@ def crop_person(
     input_shape: Sequence[int],
     codec: str = 'standard',
 ) -> dict[str, np.ndarray]:
-    """A person to test: image (H, W, 3) uint8 BGR, center (2,) and scale (2,) float32 of the crop in the image.
+    """A test sample: 'image', the person's crop (H, W, 3) uint8 BGR; 'center', 'scale' (2,) float32, where it was cut.
 
-    image:         the full image
+    image:         the full image, (h, w, 3) uint8 BGR
     center, scale: (2,) float32, of the box
     extension:     ratios by which the box grows in x and y
     """
@@ -99,13 +99,11 @@ class TrainSamples(Dataset):
         center, scale = self.box(index, sampled)
         image = self._image(index, scale)
         if sampled.flip:
-            # The matrix is that of a crop from the flipped image, which itself is never computed.
-            flipped = mirror_matrix(image.width)
             center = np.array([image.width - center[0] - 1, center[1]])
-            matrix = crop_matrix(center, scale, sampled.rotation, self.input_shape, self.codec) @ flipped
             joints, visibility = joints[self.permutation], visibility[self.permutation]
-        else:
-            matrix = crop_matrix(center, scale, sampled.rotation, self.input_shape, self.codec)
+        matrix = crop_matrix(center, scale, sampled.rotation, self.input_shape, self.codec)
+        if sampled.flip:  # a crop of the flipped image, which itself is never computed
+            matrix = matrix @ mirror_matrix(image.width)
         joints = joints @ matrix[:, :2].T + matrix[:, 2]
         if records.integer is not None and records.integer[index] and not CODECS[self.codec].subpixel:
             joints = np.trunc(joints)

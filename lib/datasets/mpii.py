@@ -25,7 +25,7 @@ class MpiiReader(Reader):
     """Reads MPII's json files and valid.mat."""
 
     def train_records(self, min_keypoints: int) -> Records:
-        """The people to train on. All have joints, so `min_keypoints` is not used."""
+        """Everybody, as in the published code; `min_keypoints` is not used."""
         return self._records('train')
 
     def test_set(self, split: str, gt_boxes: bool) -> MpiiTestSet:

@@ -26,7 +26,7 @@ FINISHED, BEGUN = 'metrics.json', 'unfinished.json'
 FACTS = ('weights_sha256', 'ema', 'split', 'boxes_from', 'boxes', 'data_sha256')
 SETTINGS = ('CODEC', 'DATASET', 'INPUT', 'INPUT_SHAPE', 'TEST')
 # ... except keys that only matter for training or speed.
-IRRELEVANT = re.compile(r'DATASET\.(TRAIN|KEYPOINT\.(LOAD_MIN_NUM|UPPER_BODY_IDS))|TEST\.IMS_PER_GPU')
+IRRELEVANT = re.compile(r'DATASET\.(TRAIN|KEYPOINT\.(LOAD_MIN_NUM|UPPER_BODY_IDS))|TEST\.(IMS_PER_GPU|CUDA_GRAPH)')
 # Limits of a message: how many differences, and characters of a value.
 MAX_DIFFERENCES, MAX_CHARACTERS = 3, 30
 

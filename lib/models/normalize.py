@@ -38,6 +38,7 @@ class Normalize(nn.Module):
 
 
 def build_normalize(cfg: EasyDict, dtype: torch.dtype = torch.float32) -> Normalize:
+    """The normalisation of a configuration, in its memory layout. dtype: of the result."""
     return Normalize(cfg.INPUT.MEANS, cfg.INPUT.STDS, memory_format(cfg), dtype)
 
 

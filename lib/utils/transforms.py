@@ -13,7 +13,7 @@ from lib.utils.codec import CODECS
 PIXELS_PER_SCALE = 200
 # Probability that a half-body crop prefers the upper half: that a standard normal number is below 0.5.
 PROB_UPPER_BODY = 0.6915
-# A half is preferred only if it has more visible joints than this; the other needs at least as many.
+# A half is taken if it has more visible joints than this; else the upper one, if it has as many.
 MIN_HALF_BODY_JOINTS = 3
 
 

@@ -93,11 +93,15 @@ def test_images_know_nothing_of_each_other():
     assert rows[2]['keypoints'][0] == 101
 
 
-def test_mpii_has_no_scores():
-    for change in ('TEST.NMS=oks', 'TEST.RESCORE=confident'):
+def test_what_mpii_does_not_use_is_refused():
+    for change, why in (
+        ('TEST.NMS=oks', 'MPII have no scores'),
+        ('TEST.RESCORE=confident', 'MPII have no scores'),
+        ('DATASET.KEYPOINT.LOAD_MIN_NUM=2', 'LOAD_MIN_NUM = 2 is not used'),
+    ):
         cfg = mpii_defaults()
         cfg.OUTPUT_DIR = 'somewhere'
-        with pytest.raises(InputError, match='MPII have no scores'):
+        with pytest.raises(InputError, match=why):
             override(cfg, [change])
 
 
