@@ -28,39 +28,24 @@ MIN_HEAT = 1e-10
 
 
 @functools.lru_cache(maxsize=64)
-def blur_matrix(length: int, kernel: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """(length, length) matrix B with B @ x = OpenCV's Gaussian blur of x: sigma 0, border reflect-101.
-
-    The taps are OpenCV's own: for small kernels they differ from the formula for sigma.
-    """
-    taps = cv2.getGaussianKernel(kernel, 0, cv2.CV_64F)[:, 0]
-    matrix = np.zeros((length, length))
-    rows = np.arange(length)
-    for offset, tap in enumerate(taps, start=-(kernel // 2)):
-        columns = np.abs(rows + offset) % (2 * length - 2)
-        columns = np.minimum(columns, 2 * length - 2 - columns)
-        np.add.at(matrix, (rows, columns), tap)
-    return torch.from_numpy(matrix).to(device, dtype)
-
-
-@functools.lru_cache(maxsize=64)
 def _profiles(length: int, kernels: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    """(length, kernels, length): the blur of a one in each cell, scaled to a maximum of one."""
-    profiles = torch.stack([blur_matrix(length, k, device, torch.float32).T for k in kernels], dim=1)
+    """(kernels, length, length): OpenCV's blur of a one in each cell (sigma 0), scaled to a maximum of one."""
+    blurred = np.stack([cv2.GaussianBlur(np.eye(length), (kernel, 1), 0) for kernel in kernels])
+    profiles = torch.from_numpy(blurred).to(device, torch.float32)
     return profiles / profiles.amax(dim=2, keepdim=True)
 
 
 @functools.lru_cache(maxsize=64)
 def _sigmas(kernels: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    """(kernels, 1): the sigmas, in cells, for which OpenCV uses kernels of these sizes."""
-    return torch.tensor([[0.3 * ((kernel - 1) * 0.5 - 1) + 0.8] for kernel in kernels], device=device)
+    """(kernels, 1, 1): the sigmas, in cells, for which OpenCV uses kernels of these sizes."""
+    return torch.tensor([[[0.3 * ((kernel - 1) * 0.5 - 1) + 0.8]] for kernel in kernels], device=device)
 
 
 def _lines(cells: torch.Tensor, length: int, kernels: tuple[int, ...], subpixel: bool) -> torch.Tensor:
-    """(N, K, kernels, length): the profiles along an axis of maps with joints at `cells` (N, K); peaks at 1."""
+    """(N, kernels, K, length): the profiles along an axis of maps with joints at `cells` (N, K); peaks at 1."""
     if not subpixel:
-        return _profiles(length, kernels, cells.device)[cells.long()]
-    distance = torch.arange(length, device=cells.device) - cells[..., None, None]
+        return _profiles(length, kernels, cells.device)[:, cells.long()].transpose(0, 1).contiguous()
+    distance = torch.arange(length, device=cells.device) - cells[:, None, :, None]
     return (-0.5 * (distance / _sigmas(kernels, cells.device)) ** 2).exp()
 
 
@@ -88,12 +73,8 @@ def encode(
         is_target = is_target & (cells >= 0) & (cells < length)
     columns, rows = (torch.where(is_target, cells, 0) for cells in (columns, rows))
     across = _lines(columns, w, kernels, lengths.subpixel)
-    down = _lines(rows, h, kernels, lengths.subpixel) * (PEAK * is_target)[..., None, None]
-    targets = torch.empty(
-        joints.shape[0], len(kernels), joints.shape[1], h, w, dtype=torch.float32, device=joints.device
-    )
-    torch.mul(down.transpose(1, 2)[..., :, None], across.transpose(1, 2)[..., None, :], out=targets)
-    return targets
+    down = _lines(rows, h, kernels, lengths.subpixel) * (PEAK * is_target)[:, None, :, None]
+    return down[..., None] * across[..., None, :]
 
 
 def mirror(heatmaps: torch.Tensor, permutation: torch.Tensor) -> torch.Tensor:
