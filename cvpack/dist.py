@@ -7,6 +7,7 @@ writes the files; the local rank determines the device.
 
 import argparse
 import contextlib
+import inspect
 import os
 import re
 import time
@@ -17,6 +18,7 @@ from typing import Any, cast
 
 import torch
 import torch.distributed as torch_dist
+from torch import nn
 
 from cvpack.errors import CleanExit, InputError, PeerLost
 
@@ -91,6 +93,18 @@ def world_size() -> int:
 def is_main() -> bool:
     """Whether this process writes the files and the messages."""
     return rank() == 0
+
+
+def parallel(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model, in DistributedDataParallel in a distributed run; each process keeps its own BatchNorm statistics."""
+    if not is_distributed():
+        return model
+    ddp = nn.parallel.DistributedDataParallel
+    # torch 2.14 renamed the option.
+    names = inspect.signature(ddp).parameters
+    buffers = 'forward_sync_buffers' if 'forward_sync_buffers' in names else 'broadcast_buffers'
+    options: dict[str, Any] = {buffers: False, 'device_ids': [device.index] if device.type == 'cuda' else None}
+    return ddp(model, gradient_as_bucket_view=True, **options)
 
 
 def barrier() -> None:

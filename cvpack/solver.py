@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -36,32 +36,21 @@ class Schedule:
         return self.base_lr * (1 - progress if self.decay == 'linear' else (1 + math.cos(math.pi * progress)) / 2)
 
 
-def scale_schedule(
-    base_lr: float,
-    max_iter: int,
-    checkpoint_period: int,
-    warmup_iters: int,
-    warmup_factor: float,
-    gpus: int,
-    reference_gpus: int,
-    decay: str = 'linear',
-) -> Schedule:
+def scale_schedule(schedule: Schedule, gpus: int, reference_gpus: int) -> Schedule:
     """Linear scaling: the learning rate grows with the number of GPUs, the iterations shrink, the warm-up stays.
 
     A warm-up of more than two thirds of the iterations is shortened to that, or the learning rate would never decay.
 
-    base_lr:                     for one GPU
-    max_iter, checkpoint_period: for `reference_gpus`
-    gpus:                        a GPU that accumulates the gradients of n batches counts as n
+    schedule: base_lr for one GPU; max_iter and checkpoint_period for `reference_gpus`
+    gpus:     a GPU that accumulates the gradients of n batches counts as n
     """
-    iterations = max(max_iter * reference_gpus // gpus, 1)
-    return Schedule(
-        base_lr=base_lr * gpus,
-        max_iter=iterations,
-        checkpoint_period=max(checkpoint_period * reference_gpus // gpus, 1),
-        warmup_iters=min(warmup_iters, max(2 * iterations // 3, 1)),
-        warmup_factor=warmup_factor,
-        decay=decay,
+    max_iter = max(schedule.max_iter * reference_gpus // gpus, 1)
+    return replace(
+        schedule,
+        base_lr=schedule.base_lr * gpus,
+        max_iter=max_iter,
+        checkpoint_period=max(schedule.checkpoint_period * reference_gpus // gpus, 1),
+        warmup_iters=min(schedule.warmup_iters, max(2 * max_iter // 3, 1)),
     )
 
 

@@ -64,9 +64,6 @@ def _start(cfg: EasyDict, args: argparse.Namespace) -> tuple[torch.device, loggi
     return device, logger
 
 
-# ---------------------------------------------------------------------------------------------------- training
-
-
 @exits_cleanly
 def train(cfg: EasyDict, build_model: BuildModel) -> None:
     """The command line of an experiment's train.py.
@@ -114,9 +111,6 @@ def train(cfg: EasyDict, build_model: BuildModel) -> None:
         dist.cleanup()
 
 
-# ---------------------------------------------------------------------------------------------------- testing
-
-
 @exits_cleanly
 def test(cfg: EasyDict, build_model: BuildModel) -> None:
     """The command line of an experiment's test.py.
@@ -130,8 +124,14 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
         logger.warning(line)
     build_model = select_network(cfg, build_model, device, training=False, logger=logger)
     output = Path(cfg.OUTPUT_DIR)
-    # 'last' and 'best' are looked up once, since a training may be running.
-    tests = dist.agree(lambda: [[checkpoint.find(output, i)] for i in args.iter] or [list(map(follow, args.weights))])
+
+    def requested() -> list[list[Path]]:
+        """The checkpoints of each test: of every iteration, or of the ensemble."""
+        if args.weights:
+            return [[follow(file) for file in args.weights]]
+        return [[checkpoint.find(output, name)] for name in args.iter]
+
+    tests = dist.agree(requested)  # once, since a training may be running
     reader = reader_of(cfg)
     if not getattr(reader.dataset, f'{args.split}_json'):
         raise InputError(f'--split {args.split}: config: DATASET.{args.split.upper()}_JSON names no file: set it')

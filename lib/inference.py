@@ -16,8 +16,8 @@ from cvpack.precision import autocast
 from cvpack.prefetch import Prefetch
 from lib.datasets.records import Records
 from lib.loader import test_loader
+from lib.models.conv_bn import fold_batch_norm
 from lib.models.normalize import Normalize, build_normalize, memory_format
-from lib.models.resnet import fold_batch_norm
 from lib.utils import heatmap
 from lib.utils.codec import CODECS
 from lib.utils.transforms import PIXELS_PER_SCALE, mirror_permutation
@@ -107,7 +107,8 @@ class PoseEstimator(nn.Module):
 
 
 def _full_precision(heatmaps: torch.Tensor) -> torch.Tensor:
-    return heatmaps.float() if heatmaps.dtype.itemsize < 4 else heatmaps
+    """In float32 at least, which MSPN's are; a network of an experiment's own may return half precision."""
+    return heatmaps.to(torch.promote_types(heatmaps.dtype, torch.float32))
 
 
 def build_estimator(cfg: EasyDict, network: nn.Module, device: torch.device, half: bool = False) -> PoseEstimator:
@@ -143,7 +144,7 @@ def predict(
 
     Heatmaps are the mean over the estimators, on the device, and over TEST.SCALES.
     """
-    indices, rows = predict_own(cfg, estimators, records, device)
+    indices, rows = predict_shard(cfg, estimators, records, device)
     parts = dist.gather((indices, rows.double().cpu().numpy()))
     found = np.empty((len(records) if parts else 0, *rows.shape[1:]))
     for indices, rows in parts:
@@ -152,7 +153,7 @@ def predict(
 
 
 @torch.inference_mode()
-def predict_own(
+def predict_shard(
     cfg: EasyDict, estimators: Sequence[PoseEstimator], records: Records, device: torch.device
 ) -> tuple[list[int], torch.Tensor]:
     """This rank's part of the records: their indices, and x, y and score (n, K, 3) of each, still on the device.

@@ -81,6 +81,12 @@ def train_samples(cfg: EasyDict) -> TrainSamples:
     )
 
 
+def test_samples(cfg: EasyDict, records: Records, views: Sequence[View] = ()) -> TestSamples:
+    """The crops that a configuration tests people on."""
+    extension = cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION
+    return TestSamples(records, extension, cfg.INPUT_SHAPE, cfg.CODEC, views)
+
+
 def train_loader(cfg: EasyDict, samples: TrainSamples, first: int, batches: int) -> DataLoader:
     """So many of this rank's batches, starting at sample `first` of the run.
 
@@ -105,9 +111,9 @@ def test_loader(cfg: EasyDict, records: Records, views: Sequence[View] = ()) -> 
     The people of an image are adjacent, so that its file is read once: `batch_sampler` is the list of batches, each a
     list of record indices.
     """
-    samples = TestSamples(records, cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION, cfg.INPUT_SHAPE, cfg.CODEC, views)
+    samples = test_samples(cfg, records, views)
     options, size = _options(cfg), cfg.TEST.IMS_PER_GPU
-    own = shard(len(samples), dist.rank(), dist.world_size())
-    order = np.argsort(records.paths, kind='stable')[own.start : own.stop].tolist()
+    part = shard(len(samples), dist.rank(), dist.world_size())
+    order = np.argsort(records.paths, kind='stable')[part.start : part.stop].tolist()
     batches = [order[first : first + size] for first in range(0, len(order), size)]
     return Loader(samples, batch_sampler=worker_by_worker(batches, options['num_workers']), **options)

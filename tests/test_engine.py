@@ -7,7 +7,7 @@ import torch
 
 from cvpack import checkpoint
 from cvpack.files import read_json, write_json
-from cvpack.solver import scale_schedule
+from cvpack.solver import Schedule, scale_schedule
 from lib import engine
 from lib.config import override
 from lib.loader import train_loader, train_samples
@@ -145,7 +145,7 @@ def losses(synthetic_coco, tmp_path, *options: str) -> list[float]:
     cfg = load_config(EXPERIMENT)
     override(cfg, [*tiny_settings(synthetic_coco, tmp_path), 'DATALOADER.NUM_WORKERS=0', *options])
     torch.manual_seed(0)
-    trainer = Trainer(cfg, build_mspn(cfg), scale_schedule(5e-4, 2, 1, 2, 0.1, 1, 8), torch.device('cpu'))
+    trainer = Trainer(cfg, build_mspn(cfg), scale_schedule(Schedule(5e-4, 2, 1, 2, 0.1), 1, 8), torch.device('cpu'))
     loader = train_loader(cfg, train_samples(cfg), first=0, batches=3)
     return [trainer.step(i, batch).losses['total_loss'] for i, batch in enumerate(loader, start=1)]
 

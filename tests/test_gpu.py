@@ -14,12 +14,12 @@ from cvpack.errors import InputError, NotFinite
 from cvpack.files import read_json
 from cvpack.preemption import StopRequest
 from cvpack.prefetch import Prefetch
-from cvpack.solver import scale_schedule
+from cvpack.solver import Schedule, scale_schedule
 from cvpack.trainer import train_loop
 from lib.config import override
 from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
-from lib.inference import PoseEstimator, build_estimator, predict_own
+from lib.inference import PoseEstimator, build_estimator, predict_shard
 from lib.loader import test_loader as loader_of
 from lib.loader import train_loader, train_samples
 from lib.models.compiled import compile_blocks
@@ -46,7 +46,7 @@ def trainer_and_loader(
     cfg = load_config(EXPERIMENT)
     override(cfg, [*tiny_settings(synthetic_coco, tmp_path), 'DATALOADER.NUM_WORKERS=0', *options])
     torch.manual_seed(0)
-    schedule = scale_schedule(5e-4, iterations, iterations, 2, 0.1, 1, 1)
+    schedule = scale_schedule(Schedule(5e-4, iterations, iterations, 2, 0.1), 1, 1)
     trainer = Trainer(cfg, wrap(build_mspn(cfg)), schedule, torch.device(device))
     batches = iterations * cfg.SOLVER.ACCUM_STEPS
     return trainer, train_loader(cfg, train_samples(cfg), first=0, batches=batches)
@@ -269,7 +269,7 @@ def test_the_host_never_waits_in_a_test(synthetic_coco, tmp_path, codec, workers
 
     estimators[0].network.register_forward_pre_hook(strict)
     try:
-        indices, rows = predict_own(cfg, estimators, people, device)
+        indices, rows = predict_shard(cfg, estimators, people, device)
     finally:
         torch.cuda.set_sync_debug_mode('default')
     assert len(indices) == len(people) and rows.isfinite().all()
@@ -299,9 +299,9 @@ def test_a_replayed_test_is_an_eager_one(synthetic_coco, tmp_path, codec):
     people = many_boxes(CocoReader(COCO.at(synthetic_coco)).test_set('val', gt_boxes=True).records, images=2, boxes=20)
     estimators = [make_estimator(cfg)]
     cfg.TEST.CUDA_GRAPH = True
-    _, replayed = predict_own(cfg, estimators, people, device)
+    _, replayed = predict_shard(cfg, estimators, people, device)
     cfg.TEST.CUDA_GRAPH = False
-    _, eager = predict_own(cfg, estimators, people, device)
+    _, eager = predict_shard(cfg, estimators, people, device)
     assert torch.equal(replayed, eager)
 
 

@@ -15,7 +15,7 @@ from lib.datasets import joints
 from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
 from lib.datasets.joints import TestSamples
-from lib.inference import build_estimator, predict, predict_own
+from lib.inference import build_estimator, predict, predict_shard
 from lib.loader import test_loader as loader_of
 from lib.models.mspn import build_mspn
 from lib.tools.benchmark.parts import many_boxes
@@ -87,7 +87,7 @@ def test_a_file_is_read_once(people, config, reads, monkeypatch, workers, settin
 def test_a_file_that_changes_hands_is_read_again(people, reads):
     """Samples asked for in any order are those of their own image."""
     order = np.argsort(people.paths, kind='stable')
-    samples, by_image = (TestSamples(people, 0.1, 0.1, (64, 48)) for _ in range(2))
+    samples, by_image = (TestSamples(people, (0.1, 0.1), (64, 48)) for _ in range(2))
     crops = {index: by_image[index]['image'] for index in order}
     assert len(reads()) == IMAGES
     for index in range(len(people)):
@@ -135,7 +135,7 @@ def test_no_batch_is_looked_at_by_the_host(people, config, monkeypatch, codec, t
     cfg = config(f'CODEC={codec}', 'TEST.SCALES=[0.9,1,1.1]', 'TEST.IMS_PER_GPU=60')
     meta = torch.device('meta')
     estimators = [build_estimator(own, Brightness(), meta) for own in (cfg, config('INPUT_SHAPE=[96,96]'))]
-    indices, rows = predict_own(cfg, estimators, people, meta)
+    indices, rows = predict_shard(cfg, estimators, people, meta)
     assert rows.is_meta and rows.shape == (len(people), 17, 3) and sorted(indices) == list(range(len(people)))
 
 

@@ -84,8 +84,8 @@ def check(cfg: EasyDict, defaults: dict) -> None:
     defaults: in plain values, for the names of the keys and the types of their values; None: any type
     """
     _check_keys(cfg, defaults, '')
-    for condition, message in _relations(cfg):
-        _require(condition, message)
+    _check_relations(cfg)
+    _check_joints(cfg.DATASET.KEYPOINT, cfg.DATASET.FORMAT)
 
 
 def _require(condition: bool, message: str) -> None:
@@ -166,53 +166,52 @@ def _numbers(value: Any) -> Iterator[float]:
         yield value
 
 
-def _relations(cfg: EasyDict) -> Iterator[tuple[bool, str]]:
-    """Conditions between values, with the message where one is not met. Each may rely on those before it."""
+def _check_relations(cfg: EasyDict) -> None:
+    """Conditions between values."""
     dataset, keypoint, train, test = cfg.DATASET, cfg.DATASET.KEYPOINT, cfg.DATASET.TRAIN, cfg.TEST
     for key in ('NAME', 'ROOT', 'TRAIN_JSON', 'VAL_JSON'):
-        yield dataset[key] != '', f'DATASET.{key} is empty: set it'
-    yield cfg.OUTPUT_DIR != '', 'OUTPUT_DIR is empty: set a folder'
+        _require(dataset[key] != '', f'DATASET.{key} is empty: set it')
+    _require(cfg.OUTPUT_DIR != '', 'OUTPUT_DIR is empty: set a folder')
     shape, kernels = list(cfg.INPUT_SHAPE), [*train.GAUSSIAN_KERNELS, test.GAUSSIAN_KERNEL]
     divisible = not any(size % INPUT_DIVISOR for size in shape)
-    yield divisible, f'INPUT_SHAPE = {shape} should be [height, width], both divisible by {INPUT_DIVISOR}'
+    _require(divisible, f'INPUT_SHAPE = {shape} should be [height, width], both divisible by {INPUT_DIVISOR}')
     odd = all(kernel % 2 for kernel in kernels)
-    yield odd, f'GAUSSIAN_KERNELS and TEST.GAUSSIAN_KERNEL should be odd sizes, not {kernels}'
+    _require(odd, f'GAUSSIAN_KERNELS and TEST.GAUSSIAN_KERNEL should be odd sizes, not {kernels}')
     low, high = train.SCALE_FACTOR_LOW, train.SCALE_FACTOR_HIGH
-    yield low <= high, f'DATASET.TRAIN.SCALE_FACTOR_LOW = {low} should be at most SCALE_FACTOR_HIGH = {high}'
+    _require(low <= high, f'DATASET.TRAIN.SCALE_FACTOR_LOW = {low} should be at most SCALE_FACTOR_HIGH = {high}')
     exclusive = not (cfg.SOLVER.COMPILE and cfg.RUN_EFFICIENT)
-    yield exclusive, 'SOLVER.COMPILE and RUN_EFFICIENT exclude each other: set one of them to False'
-    yield len(test.SCALES) > 0, 'TEST.SCALES is empty: set [1.0] for the unscaled box'
+    _require(exclusive, 'SOLVER.COMPILE and RUN_EFFICIENT exclude each other: set one of them to False')
+    _require(len(test.SCALES) > 0, 'TEST.SCALES is empty: set [1.0] for the unscaled box')
     if dataset.FORMAT == 'MPII':
         setting = f'TEST.NMS = {test.NMS!r}, TEST.RESCORE = {test.RESCORE!r}'
         why = "people in DATASET.FORMAT MPII have no scores: set 'none' and 'mean'"
-        yield (test.NMS, test.RESCORE) == ('none', 'mean'), f'{setting}: {why}'
+        _require((test.NMS, test.RESCORE) == ('none', 'mean'), f'{setting}: {why}')
         why = 'are not used with DATASET.FORMAT MPII, whose metric is PCKh: set []'
-        yield not keypoint.SIGMAS, f'DATASET.KEYPOINT.SIGMAS {why}'
+        _require(not keypoint.SIGMAS, f'DATASET.KEYPOINT.SIGMAS {why}')
         why = 'is not used with DATASET.FORMAT MPII, which trains on everybody: set 1'
-        yield keypoint.LOAD_MIN_NUM == 1, f'DATASET.KEYPOINT.LOAD_MIN_NUM = {keypoint.LOAD_MIN_NUM} {why}'
+        _require(keypoint.LOAD_MIN_NUM == 1, f'DATASET.KEYPOINT.LOAD_MIN_NUM = {keypoint.LOAD_MIN_NUM} {why}')
     for key, count in {'DATASET.KEYPOINT.LOAD_MIN_NUM': keypoint.LOAD_MIN_NUM, 'LOSS.TOPK': cfg.LOSS.TOPK}.items():
-        yield 1 <= count <= keypoint.NUM, f'{key} = {count} should be 1 to {keypoint.NUM}, the number of joints'
-    yield from _relations_of_joints(keypoint, dataset.FORMAT)
+        _require(1 <= count <= keypoint.NUM, f'{key} = {count} should be 1 to {keypoint.NUM}, the number of joints')
 
 
-def _relations_of_joints(keypoint: EasyDict, form: str) -> Iterator[tuple[bool, str]]:
+def _check_joints(keypoint: EasyDict, form: str) -> None:
     """Conditions on the joints' names and sigmas, and on keys that refer to joints by index."""
     count, names = keypoint.NUM, keypoint.NAMES
     unique = len(names) == len(set(names)) == count
-    yield unique, f'DATASET.KEYPOINT.NAMES should be {count} different names (NUM), not {shown(names)}'
+    _require(unique, f'DATASET.KEYPOINT.NAMES should be {count} different names (NUM), not {shown(names)}')
     valid = form != 'COCO' or len(keypoint.SIGMAS) == count
-    yield valid, f'DATASET.KEYPOINT.SIGMAS should be {count} numbers above 0 (NUM), not {shown(keypoint.SIGMAS)}'
+    _require(valid, f'DATASET.KEYPOINT.SIGMAS should be {count} numbers above 0 (NUM), not {shown(keypoint.SIGMAS)}')
     for key, size in {'FLIP_PAIRS': 2, 'SKELETON': 2, 'UPPER_BODY_IDS': 0}.items():
         valid = all(joint < count for joint in _numbers(keypoint[key]))
         valid = valid and all(len(pair) == size for pair in keypoint[key] if size)
         entries = 'pairs of joints' if size else 'joints'
-        yield valid, f'DATASET.KEYPOINT.{key} should be {entries} 0 to {count - 1}, not {shown(keypoint[key])}'
+        _require(valid, f'DATASET.KEYPOINT.{key} should be {entries} 0 to {count - 1}, not {shown(keypoint[key])}')
     paired = list(_numbers(keypoint.FLIP_PAIRS))
     once = len(set(paired)) == len(paired)
-    yield once, f'DATASET.KEYPOINT.FLIP_PAIRS = {keypoint.FLIP_PAIRS} should have each joint once'
+    _require(once, f'DATASET.KEYPOINT.FLIP_PAIRS = {keypoint.FLIP_PAIRS} should have each joint once')
     # A wrong pair would silently corrupt mirrored samples.
     pairs = {frozenset(names[joint] for joint in pair) for pair in keypoint.FLIP_PAIRS}
     for name in names:
         other = f'right_{name.removeprefix("left_")}'
         valid = not name.startswith('left_') or other not in names or frozenset((name, other)) in pairs
-        yield valid, f'DATASET.KEYPOINT.FLIP_PAIRS should pair {name} with {other}'
+        _require(valid, f'DATASET.KEYPOINT.FLIP_PAIRS should pair {name} with {other}')

@@ -32,9 +32,9 @@ def finalize(cfg: EasyDict, file: str) -> None:
     command `python config.py`. Raises InputError, which names the key; in a script of an experiment's folder it prints
     that and exits.
     """
-    own = Path(file).resolve()
-    _finalize(cfg, own.parent)
-    if running_script() == own:
+    config = Path(file).resolve()
+    _finalize(cfg, config.parent)
+    if running_script() == config:
         from lib.config.command import main  # imports this module indirectly
 
         exits_cleanly(main)(cfg)

@@ -38,7 +38,7 @@ def is_image(path: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Reduced:
+class Decoded:
     """An upright image, perhaps decoded at reduced resolution.
 
     pixels:  (h, w, 3) uint8, BGR
@@ -51,9 +51,9 @@ class Reduced:
     to_full: np.ndarray
 
     @staticmethod
-    def full(image: np.ndarray) -> 'Reduced':
+    def full(image: np.ndarray) -> 'Decoded':
         """An image at full resolution."""
-        return Reduced(image, image.shape[1], np.eye(3))
+        return Decoded(image, image.shape[1], np.eye(3))
 
 
 def load_image(path: Path) -> np.ndarray | Issue:
@@ -67,14 +67,14 @@ def read_image(path: Path) -> np.ndarray:
     return _usable(load_image(path), path)
 
 
-def read_reduced(path: Path, zoom: float) -> Reduced:
+def read_reduced(path: Path, zoom: float) -> Decoded:
     """An image for a crop with `zoom` crop pixels per image pixel. A JPEG is decoded at a half, a quarter or an eighth
     of its resolution if that leaves at least one pixel per crop pixel. Raises InputError as read_image does.
     """
     data = _usable(_content(path), path)
     reduction = next((reduction for reduction in REDUCTIONS if zoom * reduction <= 1), 1)  # largest first
     reduced = _decode_reduced(data, reduction) if reduction > 1 and data.startswith(JPEG) else None
-    return reduced or Reduced.full(_usable(_decode(data), path))
+    return reduced or Decoded.full(_usable(_decode(data), path))
 
 
 def _usable(found: T | Issue, path: Path) -> T:
@@ -105,7 +105,7 @@ def _decode(data: bytes) -> np.ndarray | Issue:
     return image if min(image.shape[:2]) >= MIN_SIDE else Issue.TINY
 
 
-def _decode_reduced(jpeg: bytes, reduction: int) -> Reduced | None:
+def _decode_reduced(jpeg: bytes, reduction: int) -> Decoded | None:
     """None if it cannot be had; decoding at full resolution then returns the image, or what is wrong with it."""
     stored, held = stored_size(jpeg), orientation(jpeg)
     if stored is None or min(stored) < MIN_SIDE or stored[0] * stored[1] > MAX_PIXELS:
@@ -121,7 +121,7 @@ def _decode_reduced(jpeg: bytes, reduction: int) -> Reduced | None:
     is_flipped = np.array([axis in (1, -1), axis in (0, -1)])
     offset = (reduction - 1) / 2 - is_flipped * (reduced_size * reduction - size)
     to_full = np.array([[reduction, 0, offset[0]], [0, reduction, offset[1]], [0, 0, 1]])
-    return Reduced(pixels, int(size[0]), to_full)
+    return Decoded(pixels, int(size[0]), to_full)
 
 
 def is_truncated(jpeg: bytes) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import Dataset
 
-from lib.datasets.image_files import Reduced, read_image, read_reduced
+from lib.datasets.image_files import Decoded, read_image, read_reduced
 from lib.datasets.records import Records
 from lib.utils.codec import CODECS, aspect_ratio
 from lib.utils.pixels import crop, jitter_colors
@@ -129,11 +129,11 @@ class TrainSamples(Dataset):
             aspect_ratio(self.input_shape, self.codec),
         )
 
-    def _image(self, index: int, scale: np.ndarray) -> Reduced:
+    def _image(self, index: int, scale: np.ndarray) -> Decoded:
         """A record's image, for a crop of this scale."""
         path = self.records.path(index)
         if not self.reduced_jpeg:
-            return Reduced.full(read_image(path))
+            return Decoded.full(read_image(path))
         zoom = CODECS[self.codec].length(self.input_shape[1]) / (scale[0] * PIXELS_PER_SCALE)
         return read_reduced(path, zoom)
 
@@ -149,15 +149,13 @@ class TestSamples(Dataset):
     def __init__(
         self,
         records: Records,
-        x_extension: float,
-        y_extension: float,
+        extension: Sequence[float],
         input_shape: Sequence[int],
         codec: str = 'standard',
         views: Sequence[View] = (),
     ) -> None:
         self.records, self.views = records, views
-        self.extension = (x_extension, y_extension)
-        self.input_shape, self.codec = input_shape, codec
+        self.extension, self.input_shape, self.codec = extension, input_shape, codec
         self.last: tuple[Path, np.ndarray] | None = None
 
     def __len__(self) -> int:

@@ -13,9 +13,9 @@ from lib.config.defaults import FORMER
 from lib.config.experiment import FILE, OWN, folder_of, set_folder
 from lib.deploy.mmpose import by_own_names
 from lib.models.mspn import build_mspn
-from lib.models.own import BuildModel, check_outputs, network_of, refuse_other_network, remark_other_experiment
+from lib.models.own import BuildModel, check_outputs, network_of
+from lib.models.provenance import refuse_mixed_lengths, refuse_other_network, remark_other_experiment
 from lib.models.weights import load_state, read, select_weights, unwrap
-from lib.utils.codec import refuse_mixed_lengths
 
 
 def load_experiment(

@@ -13,9 +13,9 @@ from lib.config.experiment import OWN
 from lib.deploy.saved import load_network, saved_config
 from lib.inference import PoseEstimator, build_estimator
 from lib.models.mspn import build_mspn
-from lib.models.own import BuildModel, refuse_other_network, remark_other_experiment
+from lib.models.own import BuildModel
+from lib.models.provenance import refuse_mixed_lengths, refuse_other_network, remark_other_experiment, trained_codec
 from lib.models.weights import read
-from lib.utils.codec import refuse_mixed_lengths, trained_codec
 
 MAX_NAME_LENGTH = 100
 

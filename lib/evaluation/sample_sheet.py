@@ -5,10 +5,9 @@ import numpy as np
 import torch
 from easydict import EasyDict
 
-from lib.datasets.joints import TestSamples
 from lib.datasets.records import Records
 from lib.inference import PoseEstimator
-from lib.loader import dataset_of
+from lib.loader import dataset_of, test_samples
 from lib.utils import heatmap
 from lib.utils.transforms import crop_matrix
 from lib.utils.visualize import PANEL_HEIGHT, contact_sheet, draw_skeleton, visible_joints
@@ -25,7 +24,7 @@ def sample_sheet(cfg: EasyDict, estimator: PoseEstimator, people: Records, devic
     """
     dataset, codec = dataset_of(cfg), cfg.CODEC
     positions, visibility = people.labels
-    samples = TestSamples(people, cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION, cfg.INPUT_SHAPE, codec)
+    samples = test_samples(cfg, people)
     crops = [samples[index] for index in range(len(samples))]
     batch = {name: torch.from_numpy(np.stack([crop[name] for crop in crops])).to(device) for name in crops[0]}
     heatmaps = estimator.heatmaps(batch['image'])

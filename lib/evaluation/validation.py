@@ -71,7 +71,7 @@ class Validation:
         self.folder.mkdir(parents=True, exist_ok=True)
         # Rows after the checkpoint that was resumed belong to abandoned iterations.
         rows = read_rows(self.output, self.main_metrics[0], trainer.earlier_batch)
-        self.rows = [row for row in rows if row['samples'] <= trainer.first]
+        self.rows = [row for row in rows if row['samples'] <= trainer.start_samples]
         self.done = dist.broadcast({row['samples'] for row in self.rows})
         if dist.is_main():
             self._mark_best()

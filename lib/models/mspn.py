@@ -80,8 +80,8 @@ class UpsampleUnit(nn.Module):
         if feeds_next:
             self.skip1 = ConvBNReLU(in_channels, in_channels, 1)
             self.skip2 = ConvBNReLU(channels, in_channels, 1)
-        self.feeds_top = cross_channels > 0
-        if self.feeds_top:
+        self.has_cross = cross_channels > 0
+        if self.has_cross:
             self.cross_conv = ConvBNReLU(channels, cross_channels, 1)
         self.res_conv1 = ConvBNReLU(channels, channels, 1)
         self.res_conv2 = ConvBNReLU(channels, num_keypoints, 3, relu=False)
@@ -98,7 +98,7 @@ class UpsampleUnit(nn.Module):
         out = F.relu(out, inplace=True)
         heatmaps = self._predict(out, size) if size is not None else None
         skips = (self._run(self.skip1, level), self._run(self.skip2, out)) if self.feeds_next else None
-        return UnitOutput(out, heatmaps, skips, self.cross_conv(out) if self.feeds_top else None)
+        return UnitOutput(out, heatmaps, skips, self.cross_conv(out) if self.has_cross else None)
 
     def _predict(self, out: torch.Tensor, size: torch.Size) -> torch.Tensor:
         """The level's heatmaps, in float32 at least: loss and decoding need more than half precision."""
@@ -143,12 +143,12 @@ class UpsamplePath(nn.Module):
             )
             setattr(self, f'up{i + 1}', unit)
 
-    def forward(self, levels: list[torch.Tensor], predict: bool) -> StageOutput:
-        """levels: the trunk's, finest first; predict: all four levels' heatmaps, else only the last stage's finest."""
+    def forward(self, levels: list[torch.Tensor], all_heatmaps: bool) -> StageOutput:
+        """levels: the trunk's, finest first; all_heatmaps: those of all levels, else only the last stage's finest."""
         size = levels[0].shape[-2:]
         heatmaps, skips, below = [], [], None
         for i, level in enumerate(reversed(levels)):
-            wanted = predict or (i == 3 and not self.feeds_next)
+            wanted = all_heatmaps or (i == 3 and not self.feeds_next)
             unit = getattr(self, f'up{i + 1}')(level, below, size if wanted else None)
             if wanted:
                 heatmaps.append(unit.heatmaps)
@@ -170,9 +170,9 @@ class Stage(nn.Module):
         next_channels = width if has_next else 0
         self.upsample = UpsamplePath(self.downsample.channels, channels, num_keypoints, next_channels, efficient)
 
-    def forward(self, x: torch.Tensor, skips: Skips | None, predict: bool) -> StageOutput:
-        """x (N, width, h, w); skips of the previous stage or None; predict as in UpsamplePath."""
-        return self.upsample(self.downsample(x, skips), predict)
+    def forward(self, x: torch.Tensor, skips: Skips | None, all_heatmaps: bool) -> StageOutput:
+        """x (N, width, h, w); skips of the previous stage or None; all_heatmaps as in UpsamplePath."""
+        return self.upsample(self.downsample(x, skips), all_heatmaps)
 
 
 class MSPN(nn.Module):
@@ -211,7 +211,7 @@ class MSPN(nn.Module):
         features, skips = run_block(self.top, images, owner=self.top, efficient=self.efficient), None
         outputs = []
         for i in range(self.num_stages):
-            stage = getattr(self, f'stage{i}')(features, skips, predict=self.training)
+            stage = getattr(self, f'stage{i}')(features, skips, all_heatmaps=self.training)
             features, skips = stage.features, stage.skips
             outputs.append(stage.heatmaps)
         return outputs if self.training else outputs[-1][-1]

@@ -21,9 +21,9 @@ import torch
 from easydict import EasyDict
 from torch import nn
 
-from cvpack.errors import CleanExit, InputError, OtherRun
+from cvpack.errors import CleanExit, InputError
 from cvpack.precision import autocast
-from lib.config.experiment import FILE, MSPN, OWN, folder_of, importing_from, own_file
+from lib.config.experiment import MSPN, OWN, folder_of, importing_from, own_file
 from lib.models.mspn import build_mspn
 
 BuildModel = Callable[[EasyDict], nn.Module]
@@ -158,40 +158,3 @@ def _in_words(error: Exception) -> str:
 
 def _is_librarys(file: str) -> bool:
     return file.startswith(LIBRARIES) or 'site-packages' in Path(file).parts
-
-
-def refuse_other_network(state: dict, cfg: EasyDict | None, path: Path) -> None:
-    """Raises OtherRun if a checkpoint says that it is of another network than the one built for it.
-
-    Tensors of the same names and shapes may still compute another function.
-
-    state: of the checkpoint at path; cfg: of the experiment that the network is built for; None: not known
-    """
-    trained, is_own = network_in(state), cfg is not None and cfg.NETWORK == OWN
-    folder = folder_of(cfg) if cfg is not None else None
-    if trained is None or (trained == OWN) == is_own:
-        return
-    if is_own:
-        raise OtherRun(
-            f'{path} was trained as MSPN, but this experiment has a network of its own: use an experiment without '
-            f'{FILE}; a tool needs no --experiment'
-        )
-    where = 'name its folder with --experiment' if folder is None else f'{folder} has none: put it there'
-    raise OtherRun(
-        f"{path} holds a network of its experiment's own ({state['config'].get('EXPERIMENT')!r}), "
-        f'built by build_model(cfg) in the {FILE} of its folder: {where}'
-    )
-
-
-def remark_other_experiment(state: dict, cfg: EasyDict, path: Path) -> str | None:
-    """A warning if a checkpoint was trained as another experiment than the one whose own network is built."""
-    name = state['config'].get('EXPERIMENT') if network_in(state) == OWN else cfg.EXPERIMENT
-    if name == cfg.EXPERIMENT:
-        return None
-    return f'{path} was trained as experiment {name!r}; the network is that of {folder_of(cfg)}: is it the same?'
-
-
-def network_in(state: dict) -> str | None:
-    """What a checkpoint says about its network; None in older ones: MSPN, or the network of their experiment."""
-    config = state.get('config')
-    return config.get('NETWORK') if isinstance(config, dict) else None

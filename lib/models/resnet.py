@@ -3,12 +3,9 @@
 Attribute names make the state-dict keys of published checkpoints and are therefore fixed.
 """
 
-from typing import TypeGuard
-
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lib.models.recompute import run_block
 
@@ -16,7 +13,7 @@ from lib.models.recompute import run_block
 class ConvBNReLU(nn.Module):
     """The conv unit: convolution with bias, BatchNorm, optional ReLU. Keeps h x w at stride 1.
 
-    drops_bias: skip the bias in train mode (lib/models/bias.py)
+    drops_bias: skip the bias in train mode (lib/models/conv_bn.py)
     """
 
     def __init__(
@@ -40,26 +37,6 @@ class ConvBNReLU(nn.Module):
         # The bias would have shifted the mean. `data`: autograd has saved the mean, though it does not use it.
         self.bn.running_mean.data.add_(conv.bias.data, alpha=self.bn.momentum)
         return x
-
-
-def fold_batch_norm(model: nn.Module) -> nn.Module:
-    """Folds every conv unit's BatchNorm into its convolution, in place, for faster inference.
-
-    Outputs change only by float32 rounding. The state dict is no longer that of a checkpoint.
-    """
-    for unit in model.modules():
-        if is_plain(unit):
-            unit.conv = fuse_conv_bn_eval(unit.conv, unit.bn)
-            unit.add_module('bn', nn.Identity())
-    return model
-
-
-def is_plain(unit: nn.Module) -> TypeGuard[ConvBNReLU]:
-    """Whether a module computes exactly what ConvBNReLU does: other networks may subclass it, or replace its layers."""
-    if type(unit) is not ConvBNReLU or type(unit.conv) is not nn.Conv2d or type(unit.bn) is not nn.BatchNorm2d:
-        return False
-    # A weight that is computed before each call (weight_norm) is not a parameter.
-    return 'weight' in unit.conv._parameters and unit.bn.affine and unit.bn.track_running_stats
 
 
 class Bottleneck(nn.Module):

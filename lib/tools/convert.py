@@ -30,7 +30,8 @@ from lib.config.experiment import OWN, own_file
 from lib.deploy.mmpose import by_own_names, is_mmpose, tensors, to_mmpose
 from lib.deploy.saved import config_of
 from lib.models.mspn import MSPN, build_mspn
-from lib.models.own import network_in, network_of
+from lib.models.own import network_of
+from lib.models.provenance import network_in
 from lib.models.resnet import BACKBONES, BasicBlock
 from lib.models.resnet_names import (
     STEM,

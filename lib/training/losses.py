@@ -1,20 +1,17 @@
 """The losses of a batch: the forward pass of a training step."""
 
 import contextlib
-import inspect
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from easydict import EasyDict
 from torch import nn
 
-from cvpack import dist
 from cvpack.batch_counters import FusedCounters
 from cvpack.errors import InputError
 from cvpack.precision import autocast
 from cvpack.trainer import Losses
-from lib.models.bias import zero_gradients
+from lib.models.conv_bn import zero_gradients
 from lib.models.loss import build_loss
 from lib.models.normalize import build_normalize
 from lib.utils import heatmap
@@ -25,12 +22,10 @@ class BatchLosses:
 
     model:    the network, on the device
     unbiased: biases that the forward pass does not use (SOLVER.DROP_BIAS)
-    parallel: the network, in DistributedDataParallel where there are several processes
     """
 
     def __init__(self, cfg: EasyDict, model: nn.Module, device: torch.device, unbiased: list[torch.Tensor]) -> None:
-        self.cfg, self.device, self.unbiased = cfg, device, unbiased
-        self.parallel = _parallel(model, device)
+        self.cfg, self.model, self.device, self.unbiased = cfg, model, device, unbiased
         self.counters = FusedCounters(model)
         self.normalize, self.criterion = build_normalize(cfg).to(device), build_loss(cfg)
 
@@ -42,23 +37,11 @@ class BatchLosses:
             joints, visibility, cfg.INPUT_SHAPE, cfg.OUTPUT_SHAPE, cfg.DATASET.TRAIN.GAUSSIAN_KERNELS, cfg.CODEC
         )
         with autocast(device.type, cfg.SOLVER.PRECISION), _refusing_single_values(cfg), self.counters:
-            outputs = self.parallel(self.normalize(image))
+            outputs = self.model(self.normalize(image))
         losses = self.criterion(outputs, visibility, labels)
         if self.unbiased:
             losses['total_loss'] = zero_gradients(losses['total_loss'], self.unbiased)
         return losses
-
-
-def _parallel(model: nn.Module, device: torch.device) -> nn.Module:
-    """The network, in DistributedDataParallel in a distributed run; each process keeps its own BatchNorm statistics."""
-    if not dist.is_distributed():
-        return model
-    ddp = nn.parallel.DistributedDataParallel
-    # torch 2.14 renamed the option.
-    names = inspect.signature(ddp).parameters
-    buffers = 'forward_sync_buffers' if 'forward_sync_buffers' in names else 'broadcast_buffers'
-    options: dict[str, Any] = {buffers: False, 'device_ids': [device.index] if device.type == 'cuda' else None}
-    return ddp(model, gradient_as_bucket_view=True, **options)
 
 
 @contextlib.contextmanager

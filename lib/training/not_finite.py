@@ -21,15 +21,15 @@ def explain(trainer: Trainer, error: NotFinite, loader: DataLoader) -> NotFinite
     To be called on every rank, when no checkpoint is being written.
     """
     accumulate = trainer.cfg.SOLVER.ACCUM_STEPS
-    first = (error.iteration - trainer.start - 1) * accumulate
+    first = (error.iteration - trainer.start_iteration - 1) * accumulate
     batches = [cast(TrainBatchSampler, loader.batch_sampler).batch(first + number) for number in range(accumulate)]
     records = cast(TrainSamples, loader.dataset).records
-    own = {
+    here = {
         'rank': dist.rank(),
         'losses': {name: value if math.isfinite(value) else str(value) for name, value in error.losses.items()},
         'images': [str(records.path(index)) for batch in batches for index, _ in batch],
     }
-    ranks = dist.gather(own)
+    ranks = dist.gather(here)
     file = Path(trainer.cfg.OUTPUT_DIR) / f'not-finite-iter-{error.iteration}.json'
 
     def report() -> str:

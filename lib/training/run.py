@@ -33,13 +33,13 @@ def run(
     Raises NotFinite where losses or gradients are not finite, Preempted where the process was asked to stop, and
     InputError where files cannot be written.
     """
-    cfg, schedule, start = trainer.cfg, trainer.schedule, trainer.start
+    cfg, schedule, start = trainer.cfg, trainer.schedule, trainer.start_iteration
     plan = f'iterations {start + 1} to {schedule.max_iter}, warm-up to {schedule.warmup_iters}'
     if start >= schedule.max_iter:
         plan = f'all {schedule.max_iter} iterations are done'
     logger.info(f'{len(samples)} people to train on; {plan}')
     accumulate = cfg.SOLVER.ACCUM_STEPS
-    loader = train_loader(cfg, samples, trainer.first, max(schedule.max_iter - start, 0) * accumulate)
+    loader = train_loader(cfg, samples, trainer.start_samples, max(schedule.max_iter - start, 0) * accumulate)
     timer = DataTimer(loader)
     with writing(cfg):
         keep_config(trainer)

@@ -18,13 +18,12 @@ from cvpack.logger import LOGGER
 from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_schedule
 from cvpack.trainer import TrainStep
 from lib.config import git_revision, to_plain
-from lib.models.bias import drop_biases
 from lib.models.compiled import compile_blocks
+from lib.models.conv_bn import drop_biases
 from lib.models.normalize import memory_format
-from lib.models.own import refuse_other_network
+from lib.models.provenance import refuse_other_network, trained_codec
 from lib.models.weights import check_state, load_state
 from lib.training.losses import BatchLosses
-from lib.utils.codec import trained_codec
 
 # Steps before the CUDA graph is captured; DistributedDataParallel needs 11.
 WARM_UP, WARM_UP_PARALLEL = 3, 11
@@ -34,16 +33,15 @@ def build_schedule(cfg: EasyDict, processes: int | None = None) -> Schedule:
     """The schedule for a number of processes, by default those of this run."""
     s = cfg.SOLVER
     gpus = (processes or dist.world_size()) * s.ACCUM_STEPS
-    return scale_schedule(
-        s.BASE_LR, s.MAX_ITER, s.CHECKPOINT_PERIOD, s.WARMUP_ITERS, s.WARMUP_FACTOR, gpus, s.REFERENCE_GPUS, s.SCHEDULE
-    )
+    schedule = Schedule(s.BASE_LR, s.MAX_ITER, s.CHECKPOINT_PERIOD, s.WARMUP_ITERS, s.WARMUP_FACTOR, s.SCHEDULE)
+    return scale_schedule(schedule, gpus, s.REFERENCE_GPUS)
 
 
 class Trainer:
     """A training run: network, optimiser, gradient scaler, EMA, and the position in the data.
 
     step:                 trains on the batches of an iteration (cvpack/trainer.py)
-    start, first:         the iteration and the number of samples seen at which this process starts
+    start_iteration:      after which this process starts; start_samples: those seen by then
     samples_an_iteration: of all processes
     earlier_batch:        samples_an_iteration of the checkpoint that was resumed
     """
@@ -51,7 +49,7 @@ class Trainer:
     def __init__(self, cfg: EasyDict, model: nn.Module, schedule: Schedule, device: torch.device) -> None:
         self.cfg, self.schedule, self.device = cfg, schedule, device
         solver = cfg.SOLVER
-        self.dropped = drop_biases(model) if solver.DROP_BIAS else []
+        unbiased = drop_biases(model) if solver.DROP_BIAS else []
         if cfg.MODEL.SYNC_BN and dist.is_distributed():
             if device.type != 'cuda':
                 raise InputError('MODEL.SYNC_BN works on CUDA devices only: set it to False on a CPU')
@@ -67,15 +65,15 @@ class Trainer:
             compile_blocks(self.model)
         stream = torch.cuda.Stream(device) if captures else None
         with on_stream(stream):  # DistributedDataParallel reduces gradients on the stream of its construction
-            losses = BatchLosses(cfg, self.model, device, self.dropped)
-        self.parallel = losses.parallel
-        self.step = TrainStep(losses, self.optimizer, schedule, self.scaler, self.parallel, self.ema, solver.SEED)
+            network = dist.parallel(self.model, device)
+        losses = BatchLosses(cfg, network, device, unbiased)
+        self.step = TrainStep(losses, self.optimizer, schedule, self.scaler, network, self.ema, solver.SEED)
         if captures:
             warm_up = WARM_UP_PARALLEL if dist.is_distributed() else WARM_UP
             log, option = logging.getLogger(LOGGER).info, 'SOLVER.CUDA_GRAPH'
             self.step.compute = CudaGraph(self.step.compute, device, warm_up, option, log, stream)
         self.samples_an_iteration = solver.IMS_PER_GPU * dist.world_size() * solver.ACCUM_STEPS
-        self.start, self.first, self.earlier_batch = 0, 0, self.samples_an_iteration
+        self.start_iteration, self.start_samples, self.earlier_batch = 0, 0, self.samples_an_iteration
 
     def close(self) -> None:
         """Frees the CUDA graph, which would keep the process group from closing."""
@@ -90,12 +88,12 @@ class Trainer:
         return copied
 
     def samples(self, iteration: int) -> int:
-        """How many samples have been seen by the end of an iteration; before `start` batches may have another size."""
-        return self.first + (iteration - self.start) * self.samples_an_iteration
+        """How many samples have been seen by the end of an iteration, from `start_iteration` on."""
+        return self.start_samples + (iteration - self.start_iteration) * self.samples_an_iteration
 
     def iteration(self, samples: int) -> int:
         """The iteration, in batches of the present size, by the end of which so many samples have been seen."""
-        return self.start + round((samples - self.first) / self.samples_an_iteration)
+        return self.start_iteration + round((samples - self.start_samples) / self.samples_an_iteration)
 
     def state(self, iteration: int) -> dict[str, Any]:
         """The contents of a checkpoint: the keys of the published code, and what else resuming needs."""
@@ -143,13 +141,13 @@ class Trainer:
 
     def _resume_position(self, path: Path, state: dict[str, Any], logger: logging.Logger) -> None:
         batch = state.get('samples_an_iteration', self.samples_an_iteration)
-        self.start, self.earlier_batch = state['iteration'], batch
-        self.first = state.get('samples', self.start * batch)
+        self.start_iteration, self.earlier_batch = state['iteration'], batch
+        self.start_samples = state.get('samples', self.start_iteration * batch)
         if batch != self.samples_an_iteration:
-            self.start = self.first // self.samples_an_iteration
+            self.start_iteration = self.start_samples // self.samples_an_iteration
             logger.info(
-                f'{path}: {self.first} samples were seen in batches of {batch}; continuing with batches of '
-                f'{self.samples_an_iteration} after iteration {self.start} of {self.schedule.max_iter}'
+                f'{path}: {self.start_samples} samples were seen in batches of {batch}; continuing with batches of '
+                f'{self.samples_an_iteration} after iteration {self.start_iteration} of {self.schedule.max_iter}'
             )
         earlier = state.get('scheduler', {})
         now = asdict(self.schedule)

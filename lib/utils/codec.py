@@ -24,11 +24,8 @@ udp       Unbiased data processing (Huang et al., CVPR 2020). The length of W pi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-
-from cvpack.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -75,19 +72,3 @@ def aspect_ratio(input_shape: Sequence[int], codec: str) -> float:
     """Width / height of the image region that a crop of (H, W) pixels shows."""
     height, width = input_shape
     return CODECS[codec].length(width) / CODECS[codec].length(height)
-
-
-def trained_codec(checkpoint: dict) -> str:
-    """The codec that a checkpoint's network was trained with; 'standard' for files that do not say."""
-    config = checkpoint.get('config')
-    return config.get('CODEC', 'standard') if isinstance(config, dict) else 'standard'
-
-
-def refuse_mixed_lengths(checkpoint: dict, codec: str, file: Path) -> None:
-    """Raises InputError if the network was trained with other lengths than the codec's: all joints would be off."""
-    trained = trained_codec(checkpoint)
-    if trained not in tuple(CODECS) or CODECS[trained].align_corners != CODECS[codec].align_corners:
-        raise InputError(
-            f'{file} was trained with CODEC {trained!r}, whose lengths do not mix with those of {codec!r}: '
-            f'use the experiment it was trained as, or --set CODEC={trained}'
-        )

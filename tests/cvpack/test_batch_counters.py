@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cvpack.batch_counters import FusedCounters
-from cvpack.solver import scale_schedule
+from cvpack.solver import Schedule, scale_schedule
 from lib.config import override
 from lib.models.mspn import build_mspn
 from lib.training import Trainer
@@ -80,7 +80,7 @@ def test_a_step_adds_to_all_counters_at_once(synthetic_coco, tmp_path, efficient
     """Once for each of the accumulated batches, however often their activations are computed."""
     cfg = load_config('mspn.2xstg.coco')
     override(cfg, [*tiny_settings(synthetic_coco, tmp_path), 'MODEL.STAGE_NUM=1', f'RUN_EFFICIENT={efficient}'])
-    trainer = Trainer(cfg, build_mspn(cfg), scale_schedule(5e-4, 2, 1, 2, 0.1, 1, 8), torch.device('cpu'))
+    trainer = Trainer(cfg, build_mspn(cfg), scale_schedule(Schedule(5e-4, 2, 1, 2, 0.1), 1, 8), torch.device('cpu'))
     batch = {'image': torch.zeros(2, 64, 64, 3, dtype=torch.uint8), 'keypoints': torch.ones(2, 17, 3)}
     with Adds() as adds:
         trainer.step(1, batch, batch)

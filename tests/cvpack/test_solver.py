@@ -105,7 +105,7 @@ def test_steps_are_the_published_ones(golden):
     images, visibility, labels = golden_batch(2, 17, 256, 192)
     criterion = build_loss(cfg)
     s = cfg.SOLVER
-    schedule = scale_schedule(s.BASE_LR, 2, 2, 4, s.WARMUP_FACTOR, 1, 8)
+    schedule = scale_schedule(Schedule(s.BASE_LR, 2, 2, 4, s.WARMUP_FACTOR), 1, 8)
     step = TrainStep(
         lambda batch: criterion(model(batch), visibility, labels),
         build_optimizer(s.OPTIMIZER, model.parameters(), s.WEIGHT_DECAY, s.MOMENTUM),

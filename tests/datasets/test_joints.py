@@ -57,7 +57,7 @@ def test_test_crops_are_the_published_ones(shared, shared_golden, name):
     cfg = config_on(shared, name)
     expected = np.load(shared_golden / f'crops.val.{name}.npz')
     records = reader_of(cfg).test_set('val', gt_boxes=False).records
-    samples = TestSamples(records, cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION, cfg.INPUT_SHAPE)
+    samples = TestSamples(records, (cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION), cfg.INPUT_SHAPE)
     assert len(samples) == len(expected['image'])
     for i in range(len(samples)):
         sample = samples[i]

@@ -23,7 +23,6 @@ from lib import engine
 from lib.config import override
 from lib.datasets.coco import CocoReader
 from lib.datasets.image_names import image_path
-from lib.datasets.joints import TestSamples
 from lib.datasets.mpii import MpiiReader
 from lib.datasets.records import select
 from lib.evaluation import coco, validation
@@ -35,6 +34,7 @@ from lib.evaluation.mpii import SUBMISSION, MpiiEvaluator
 from lib.evaluation.sample_sheet import sample_sheet
 from lib.inference import build_estimator
 from lib.loader import dataset_of
+from lib.loader import test_samples as crops_of
 from lib.models.mspn import build_mspn
 from lib.utils.codec import CODECS
 from lib.utils.heatmap import encode
@@ -252,7 +252,7 @@ def test_pictures_of_right_answers_are_those_of_the_truth(synthetic_coco, tmp_pa
 
 def _in_crop(cfg, people, index: int) -> np.ndarray:
     """(17, 2): a person's joints in pixels of its test crop."""
-    crop = TestSamples(people, cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION, cfg.INPUT_SHAPE, cfg.CODEC)[index]
+    crop = crops_of(cfg, people)[index]
     matrix = crop_matrix(crop['center'], crop['scale'], 0.0, cfg.INPUT_SHAPE, cfg.CODEC)
     return people.joints[index] @ matrix[:, :2].T + matrix[:, 2]
 

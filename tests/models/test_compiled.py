@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from cvpack.errors import InputError
-from cvpack.solver import scale_schedule
+from cvpack.solver import Schedule, scale_schedule
 from lib.config import override
 from lib.inference import build_estimator
 from lib.loader import train_loader, train_samples
@@ -87,7 +87,7 @@ def test_any_number_of_different_blocks_is_compiled(graphs):
 
 def trainer_of(cfg, network=Small) -> Trainer:
     torch.manual_seed(0)
-    return Trainer(cfg, network(cfg), scale_schedule(5e-4, 4, 1, 2, 0.1, 1, 8), torch.device('cpu'))
+    return Trainer(cfg, network(cfg), scale_schedule(Schedule(5e-4, 4, 1, 2, 0.1), 1, 8), torch.device('cpu'))
 
 
 def settings(synthetic_coco, tmp_path, *options: str):
@@ -112,7 +112,7 @@ def test_a_run_of_compiled_blocks(synthetic_coco, tmp_path, monkeypatch, graphs,
     plain, ours = (settings(synthetic_coco, tmp_path, f'SOLVER.COMPILE={flag}') for flag in (False, True))
     batches = list(train_loader(plain, train_samples(plain), first=0, batches=3))
     trainers = [trainer_of(plain), trainer_of(ours)]
-    assert compiled == [4] and isinstance(trainers[1].parallel, nn.parallel.DistributedDataParallel)
+    assert compiled == [4] and isinstance(trainers[1].step.parallel, nn.parallel.DistributedDataParallel)
     for iteration, batch in enumerate(batches[:2], start=1):
         losses = [trainer.step(iteration, batch).losses['total_loss'] for trainer in trainers]
         torch.testing.assert_close(*losses)

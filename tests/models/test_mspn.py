@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from cvpack.files import read_json
+from lib.models.conv_bn import fold_batch_norm
 from lib.models.cost import count_cost
 from lib.models.loss import build_loss
 from lib.models.mspn import MSPN, build_mspn
-from lib.models.resnet import fold_batch_norm
 from tests.support.networks import fill, golden_batch
 from tests.support.settings import PUBLISHED, load_config
 

@@ -16,10 +16,11 @@ from lib.config.experiment import importing_from
 from lib.deploy.predictor import PosePredictor
 from lib.deploy.saved import load_experiment
 from lib.models import own as network
+from lib.models.conv_bn import fold_batch_norm
 from lib.models.cost import count_cost
 from lib.models.mspn import build_mspn
 from lib.models.own import network_of
-from lib.models.resnet import ConvBNReLU, fold_batch_norm
+from lib.models.resnet import ConvBNReLU
 from lib.tools import convert
 from lib.tools.export import __main__ as export
 from lib.tools.predict import __main__ as predict

@@ -161,7 +161,7 @@ def test_another_number_of_gpus_keeps_the_place_in_the_data(synthetic_coco, tmp_
     assert (trainer.schedule.max_iter, trainer.schedule.base_lr) == (2, pytest.approx(3 * 5e-4))
     trainer.resume(tmp_path / 'iter-8.pth', engine.get_logger())
     # 24 samples are behind it: two whole iterations of 9 and a part of the next.
-    assert (trainer.start, trainer.first) == (2, 24)
+    assert (trainer.start_iteration, trainer.start_samples) == (2, 24)
     assert '24 samples were seen in batches of 3' in capsys.readouterr().out
     state = trainer.state(3)
     assert (state['samples'], state['samples_an_iteration']) == (33, 9)

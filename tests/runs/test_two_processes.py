@@ -12,7 +12,7 @@ from easydict import EasyDict
 
 from cvpack import checkpoint, dist
 from cvpack.files import read_json
-from cvpack.solver import scale_schedule
+from cvpack.solver import Schedule, scale_schedule
 from lib import engine
 from lib.config import override
 from lib.loader import train_loader, train_samples
@@ -38,7 +38,7 @@ def trainer_and_batches(settings: list[str], batches: int) -> tuple[Trainer, Ite
     torch.manual_seed(0)
     model = build_mspn(cfg).double()
     model.register_forward_pre_hook(lambda _, inputs: tuple(images.double() for images in inputs))
-    trainer = Trainer(cfg, model, scale_schedule(5e-4, 1, 1, 2, 0.1, 2, 8), CPU)
+    trainer = Trainer(cfg, model, scale_schedule(Schedule(5e-4, 1, 1, 2, 0.1), 2, 8), CPU)
     for module in trainer.model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()

@@ -15,7 +15,8 @@ from lib.datasets.description import COCO
 from lib.deploy.saved import load_experiment
 from lib.inference import build_estimator, predict
 from lib.loader import train_samples
-from lib.utils.codec import CODECS, aspect_ratio, trained_codec
+from lib.models.provenance import trained_codec
+from lib.utils.codec import CODECS, aspect_ratio
 from lib.utils.heatmap import decode, encode, mirror
 from lib.utils.transforms import AugmentationSample, crop_matrix, fit, mirror_permutation
 from tests.support.commands import call, experiment, names_all, refused

@@ -8,9 +8,9 @@ from easydict import EasyDict
 
 from cvpack.errors import InputError
 from lib.datasets.image_files import is_image, read_image
-from lib.datasets.joints import TestSamples, crop_person
+from lib.datasets.joints import crop_person
 from lib.datasets.synthetic import draw_image
-from lib.loader import reader_of
+from lib.loader import reader_of, test_samples
 from lib.utils.transforms import centers_and_scales
 
 
@@ -28,7 +28,7 @@ def find_crops(cfg: EasyDict, folder: Path | None, count: int) -> tuple[np.ndarr
         records = reader.test_set('val', gt_boxes=True).records
     except InputError as error:
         return _synthetic(cfg, count), f'synthetic people, as the validation set cannot be read ({error})'
-    samples = TestSamples(records, cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION, cfg.INPUT_SHAPE, cfg.CODEC)
+    samples = test_samples(cfg, records)
     chosen = np.unique(np.linspace(0, max(len(samples) - 1, 0), count).round().astype(int))[: len(samples)].tolist()
     if not chosen:
         return _synthetic(cfg, count), f'synthetic people, as the validation set in {reader.dataset.root} is empty'
