@@ -83,7 +83,7 @@ class Writer:
         self.folder, self.keep, self.report = folder, keep, report
         self.thread: threading.Thread | None = None
         self.failure: str | None = None
-        for unfinished in folder.glob('iter-*.pth.tmp'):
+        for unfinished in folder.glob('iter-*.pth.*tmp'):
             unfinished.unlink()
 
     def save(self, iteration: int, state: dict[str, Any]) -> None:

@@ -22,6 +22,8 @@ from torch import nn
 
 from cvpack.errors import CleanExit, InputError, PeerLost
 
+# How a launcher describes the world.
+LAUNCHED = 'RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'
 # Seconds.
 DEFAULT_TIMEOUT = 600
 POLL = 0.5
@@ -44,7 +46,7 @@ def setup(device_type: str, local_rank: int | None = None, timeout: float = DEFA
     local_rank:  the launcher's argument; the environment's LOCAL_RANK takes precedence
     timeout:     seconds to wait for another process before giving up
 
-    Raises InputError if the other processes cannot be reached.
+    Raises InputError if the other processes cannot be reached, or the description is incomplete.
     """
     global _host_group
     index = int(os.environ.get('LOCAL_RANK', local_rank or 0))
@@ -55,8 +57,10 @@ def setup(device_type: str, local_rank: int | None = None, timeout: float = DEFA
                 f'process {index} has no GPU: there are {torch.cuda.device_count()}; start fewer processes'
             )
         torch.cuda.set_device(device)
-    launched = {'RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'} <= os.environ.keys()
-    if launched and not torch_dist.is_initialized():
+    missing = [name for name in LAUNCHED if name not in os.environ]
+    if missing and os.environ.get('WORLD_SIZE', '1') != '1':  # each process would train alone, in the same folder
+        raise InputError(f'WORLD_SIZE is {os.environ["WORLD_SIZE"]}, but {", ".join(missing)} not set: set all of it')
+    if not missing and not torch_dist.is_initialized():
         on_gpu = device.type == 'cuda'
         limit = timedelta(seconds=timeout)
         try:

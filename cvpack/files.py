@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,8 +28,9 @@ def read_json(path: Path, remedy: str = 'get it again') -> Any:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes content as indented json. Raises OSError."""
-    path.write_text(json.dumps(content, indent=2) + '\n')
+    """Writes content as indented json, atomically. Raises OSError."""
+    with atomic_write(path) as file:
+        file.write(f'{json.dumps(content, indent=2)}\n'.encode())
 
 
 def sha256(path: Path) -> str:
@@ -42,15 +44,21 @@ def sha256(path: Path) -> str:
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which replaces `path` once it is complete and on disk; until then `path` is untouched."""
+    """A file to write to, which replaces `path` once it is complete and on disk; until then `path` is untouched.
+
+    Its temporary name is this process's own, in case another writes the same file. An OSError names the path.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'{path.name}.tmp')
+    temporary = path.with_name(f'{path.name}.{platform.node()}-{os.getpid()}.tmp')
     try:
         with open(temporary, 'wb') as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -5,8 +5,10 @@ The line written every `PERIOD` iterations:
 """
 
 import contextlib
+import io
 import logging
 import math
+import os
 import sys
 import threading
 import time
@@ -27,11 +29,26 @@ LOGGER = 'cvpack'
 
 
 class _ConsoleHandler(logging.Handler):
-    """Writes above a progress bar instead of through it."""
+    """Writes above a progress bar instead of through it. A run outlives its console."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stdout)
-        sys.stdout.flush()
+        try:
+            tqdm.write(self.format(record), file=sys.stdout)
+            sys.stdout.flush()
+        except OSError as error:  # nobody reads it any more, or its disk is full
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            logging.getLogger(LOGGER).error(f'the console cannot be written to ({error.strerror}): continuing without')
+
+
+class _FileHandler(logging.FileHandler):
+    """Says once that it cannot write, instead of a traceback for every line; tries again with each."""
+
+    has_failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not self.has_failed:
+            self.has_failed = True
+            print(f'{self.baseFilename} cannot be written ({sys.exc_info()[1]}): continuing', file=sys.stderr)
 
 
 def get_logger(file: Path | None = None) -> logging.Logger:
@@ -42,10 +59,12 @@ def get_logger(file: Path | None = None) -> logging.Logger:
     for handler in logger.handlers[:]:
         logger.removeHandler(handler)
         handler.close()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')  # paths may hold characters that the console lacks
     handlers: list[logging.Handler] = [_ConsoleHandler()]
     if file is not None and dist.is_main():
         file.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(file))
+        handlers.append(_FileHandler(file, encoding='utf-8'))
     for handler in handlers:
         handler.setFormatter(logging.Formatter('%(asctime)s %(message)s', '%Y-%m-%d %H:%M:%S'))
         logger.addHandler(handler)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from cvpack.files import atomic_write
 from lib.datasets.description import Description
 from lib.datasets.records import Records, TestSet
 from lib.evaluation.bootstrap import Metrics
@@ -64,7 +65,8 @@ class Evaluator(ABC):
     def write(self, rows: Rows, folder: Path) -> Path:
         """Writes results.json and, where a server takes another file, that too; returns its path. Raises OSError."""
         path = folder / RESULTS
-        path.write_text(json.dumps(rows))
+        with atomic_write(path) as file:
+            file.write(json.dumps(rows).encode())
         return path
 
     @abstractmethod

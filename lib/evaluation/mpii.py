@@ -9,7 +9,7 @@ import numpy as np
 import scipy.io
 
 from cvpack.errors import InputError
-from cvpack.files import read_json, sha256
+from cvpack.files import atomic_write, read_json, sha256
 from lib.datasets.description import Description
 from lib.datasets.mpii import MpiiTestSet
 from lib.datasets.mpii_json import INDICES, read_ground_truth
@@ -54,7 +54,8 @@ class MpiiEvaluator(Evaluator):
             person['image'], person['point'] = row['image'], joints
             person[INDICES[0]], person[INDICES[1]] = ids.tolist()
         path = super().write(rows, folder)
-        scipy.io.savemat(folder / SUBMISSION, {'pred': people})
+        with atomic_write(folder / SUBMISSION) as file:
+            scipy.io.savemat(file, {'pred': people})
         return path
 
     def evaluate(self, rows: Rows) -> dict[str, float] | None:

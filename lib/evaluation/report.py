@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from cvpack.files import atomic_write
 from lib.datasets.checks import Issue
 from lib.datasets.description import Description
 from lib.evaluation import page
@@ -26,7 +27,8 @@ def write_report(content: dict, metrics: dict[str, str], evaluator: Evaluator, r
     weights = content['weights']
     names = [Path(name).stem for name in ([weights] if isinstance(weights, str) else weights)]
     title = f'{content["experiment"]}, {" + ".join(names)}'
-    path.write_text(page.page(title, sections), encoding='utf-8', errors='replace')
+    with atomic_write(path) as file:
+        file.write(page.page(title, sections).encode(errors='replace'))
     return path
 
 

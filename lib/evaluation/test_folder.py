@@ -25,8 +25,10 @@ FINISHED, BEGUN = 'metrics.json', 'unfinished.json'
 # What identifies a test: entries of metrics.json, and sections of the configuration ...
 FACTS = ('weights_sha256', 'ema', 'split', 'boxes_from', 'boxes', 'data_sha256')
 SETTINGS = ('CODEC', 'DATASET', 'INPUT', 'INPUT_SHAPE', 'TEST')
-# ... except keys that only matter for training or speed.
-IRRELEVANT = re.compile(r'DATASET\.(TRAIN|KEYPOINT\.(LOAD_MIN_NUM|UPPER_BODY_IDS))|TEST\.(IMS_PER_GPU|CUDA_GRAPH)')
+# ... except keys that only matter for training, pictures or speed, and where files lie whose digests are facts.
+IRRELEVANT = re.compile(
+    r'DATASET\.(NAME|ROOT|TRAIN|KEYPOINT\.(LOAD_MIN_NUM|UPPER_BODY_IDS|SKELETON))|TEST\.(IMS_PER_GPU|CUDA_GRAPH)'
+)
 # Limits of a message: how many differences, and characters of a value.
 MAX_DIFFERENCES, MAX_CHARACTERS = 3, 30
 
@@ -124,8 +126,8 @@ def _shorten(value: Any) -> str:
 def claimed(folder: Path, test: dict[str, Any]) -> Iterator[None]:
     """Reserves the folder for the test that runs inside. Without results, it is left as it was."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / BEGUN, test)
     try:
+        write_json(folder / BEGUN, test)
         yield
     finally:
         if (folder / FINISHED).exists() or not (folder / RESULTS).exists():

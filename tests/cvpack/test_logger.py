@@ -2,14 +2,19 @@
 
 import errno
 import logging
+import os
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from cvpack.logger import DataTimer, TrainLog
+from lib.config import REPOSITORY
 
 
 def test_train_log(tmp_path, caplog):
@@ -27,6 +32,56 @@ def test_train_log(tmp_path, caplog):
     assert 'left 0:00:00' in lines[2]
     assert timer.seconds > 0
     assert len(list(tmp_path.glob('events*'))) == 1
+
+
+LINES = """
+import sys
+from pathlib import Path
+from cvpack.logger import get_logger
+log = get_logger(Path(sys.argv[1]))
+sys.stdin.readline()
+for number in range(3):
+    log.info(f'line {number} ü')
+"""
+
+
+def log_lines(file: Path, stdout, encoding: str = 'utf-8') -> subprocess.Popen:
+    """A process that logs three lines once it is sent one."""
+    return subprocess.Popen(
+        [sys.executable, '-c', LINES, str(file)],
+        stdin=subprocess.PIPE,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, 'PYTHONIOENCODING': encoding, 'PYTHONPATH': str(REPOSITORY)},
+    )
+
+
+@pytest.mark.parametrize('console', ['closed', 'full'])
+def test_a_run_outlives_its_console(tmp_path, console):
+    file = tmp_path / 'log.txt'
+    with open('/dev/full', 'w') as full:
+        process = log_lines(file, full if console == 'full' else subprocess.PIPE)
+    if console == 'closed':
+        process.stdout.close()
+    _, errors = process.communicate('go\n')
+    assert (process.returncode, errors) == (0, '')
+    lines = [line.partition(' ')[2].partition(' ')[2] for line in file.read_text(encoding='utf-8').splitlines()]
+    assert len(lines) == 4 and {'line 0 ü', 'line 1 ü', 'line 2 ü'} < {*lines}
+    assert any(line.startswith('the console cannot be written to') for line in lines)
+
+
+def test_a_console_without_a_character_shows_its_code(tmp_path):
+    process = log_lines(tmp_path / 'log.txt', subprocess.PIPE, 'ascii')
+    output, errors = process.communicate('go\n')
+    assert (process.returncode, errors) == (0, '') and output.splitlines()[2].endswith(r'line 2 \xfc')
+
+
+def test_a_log_file_that_cannot_be_written_is_told_once():
+    process = log_lines(Path('/dev/full'), subprocess.PIPE)
+    output, errors = process.communicate('go\n')
+    assert process.returncode == 0 and len(output.splitlines()) == 3
+    assert errors.startswith('/dev/full cannot be written ([Errno 28]') and errors.count('\n') == 1
 
 
 @pytest.mark.parametrize('told_at', ['the next line', 'the end'])

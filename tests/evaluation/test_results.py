@@ -1,5 +1,7 @@
 """Where results of tests go: different tests never write over each other's."""
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -95,8 +97,9 @@ def test_the_same_test_may_be_repeated(tests):
     tests.run('--weights', first)
     (tests.folder / 'b').mkdir()
     same = shutil.copy(first, tests.folder / 'b/iter-8.pth')
+    shutil.copytree(tests.folder / 'COCO', tests.folder / 'moved')
     irrelevant = ('TEST.IMS_PER_GPU=2', 'TEST.CUDA_GRAPH=True', 'SOLVER.BASE_LR=1', 'DATASET.TRAIN.PROB_FLIP=0.1')
-    tests.run('--weights', str(same), changes=irrelevant)
+    tests.run('--weights', str(same), changes=(*irrelevant, f'DATASET.ROOT={tests.folder}/moved', 'DATASET.NAME=mine'))
     metrics = read_json(tests.results / 'iter-8/metrics.json')
     assert metrics['weights'] == str(same) and sorted(path.name for path in tests.results.iterdir()) == ['iter-8']
     del metrics['ema'], metrics['data_sha256'], metrics['config']['TEST']['SCALES']
@@ -104,6 +107,30 @@ def test_the_same_test_may_be_repeated(tests):
     tests.run('--weights', first)
     assert read_json(tests.results / 'iter-8/metrics.json')['weights'] == first
     assert not (tests.results / 'iter-8/unfinished.json').exists()
+
+
+def test_repeated_on_a_full_disk(tests, capsys, monkeypatch):
+    """The earlier results stay, whichever file there is no room for; the folder stays usable."""
+    weights = tests.save('a/iter-8')
+    tests.run('--weights', weights)
+    before, written = tests.content(), []
+    assert {Path(name).name for name in before} == {'results.json', 'metrics.json', 'report.html'}
+    fsync = os.fsync
+    for room in range(4):
+
+        def full(descriptor: int, room: int = room) -> None:
+            written.append(descriptor)
+            if len(written) > room:
+                raise OSError(errno.ENOSPC, 'No space left on device')
+            fsync(descriptor)
+
+        written.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, 'fsync', full)
+            error = refused(capsys, experiment(engine.test, patch), '--weights', weights, '--set', *tests.settings)
+        assert 'No space left on device' in error and tests.content().keys() == before.keys()
+        assert all(read_json(Path(name)) for name in before if name.endswith('.json'))
+    tests.run('--weights', weights)
 
 
 def test_ensembles_of_the_same_names(tests, capsys):

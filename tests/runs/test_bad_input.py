@@ -281,6 +281,14 @@ def launched(monkeypatch):
     dist.cleanup()
 
 
+def test_half_a_world(synthetic_coco, tmp_path, monkeypatch, capsys):
+    """Without an address each process would train alone, and all would write the same files."""
+    for name, value in {'RANK': '1', 'WORLD_SIZE': '2', 'LOCAL_RANK': '1'}.items():
+        monkeypatch.setenv(name, value)
+    error = refused(capsys, experiment(engine.train, monkeypatch), '--set', *small(synthetic_coco, tmp_path))
+    names_all(error, 'WORLD_SIZE is 2, but MASTER_ADDR, MASTER_PORT not set')
+
+
 def test_port_in_use(launched, synthetic_coco, tmp_path, monkeypatch, capsys):
     with socket.create_server(('127.0.0.1', launched)):
         settings = small(synthetic_coco, tmp_path)

@@ -130,7 +130,7 @@ class Campaign:
     def _kill(self, job: Job, strike: Strike) -> None:
         pids = job.processes()
         if strike.kind == SAVE:
-            job.wait_until(lambda: any(self.killed.glob('iter-*.pth.tmp')), poll=0.001)
+            job.wait_until(lambda: any(self.killed.glob('iter-*.pth.*tmp')), poll=0.001)
         send(pids, signal.SIGKILL)
 
     def _kill_rank(self, job: Job, strike: Strike) -> None:
@@ -174,7 +174,7 @@ class Campaign:
         numbers = self._checkpoints()
         linked = re.findall(r'\d+', (self.killed / checkpoint.LATEST).resolve().name)
         late = bool(numbers) and (not linked or int(linked[0]) < numbers[-1])
-        return late or any(self.killed.glob('iter-*.pth.tmp'))
+        return late or any(self.killed.glob('iter-*.pth.*tmp'))
 
     def _look(self, job: Job, strike: Strike, last: int) -> None:
         """What must hold after a strike: what is named like a checkpoint is whole, and a warning in time saves all."""
