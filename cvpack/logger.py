@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from cvpack import dist
 from cvpack.device import peak_memory_gb
 
 PERIOD = 20
+SAMPLES = 'samples'
 LOGGER = 'cvpack'
 
 
@@ -91,7 +92,11 @@ class DataTimer:
 
 
 class TrainLog:
-    """Reports a training run: a line and TensorBoard scalars every PERIOD iterations, a bar on a terminal."""
+    """Reports a training run: a line and TensorBoard scalars every PERIOD iterations, a bar on a terminal.
+
+    samples:  iteration -> how many samples all processes have seen by its end
+    replaces: TensorBoard hides what an earlier run wrote after `start`; its iterations have to be of the same size
+    """
 
     def __init__(
         self,
@@ -99,14 +104,16 @@ class TrainLog:
         tensorboard_dir: Path,
         start: int,
         max_iter: int,
-        images_per_iteration: int,
+        samples: Callable[[int], int],
         timer: DataTimer,
         device: torch.device,
+        replaces: bool = True,
     ) -> None:
         self.logger, self.timer, self.device = logger, timer, device
-        self.max_iter, self.images_per_iteration = max_iter, images_per_iteration
+        self.max_iter, self.samples = max_iter, samples
         self.thread_hook, threading.excepthook = threading.excepthook, self._thread_failed
-        self.writer = SummaryWriter(tensorboard_dir, purge_step=start + 1) if dist.is_main() else None
+        purge_step = start + 1 if replaces else None
+        self.writer = SummaryWriter(tensorboard_dir, purge_step=purge_step) if dist.is_main() else None
         show_bar = dist.is_main() and sys.stdout.isatty()
         self.bar = tqdm(total=max_iter, initial=start, disable=not show_bar, unit='it', dynamic_ncols=True)
         self.mark = (start, time.perf_counter(), 0.0)
@@ -128,7 +135,7 @@ class TrainLog:
         now, wait = time.perf_counter(), self.timer.seconds
         elapsed, count = now - last_time, iteration - last_iteration
         self.mark = (iteration, now, wait)
-        speed = count * self.images_per_iteration / elapsed
+        speed = (self.samples(iteration) - self.samples(last_iteration)) / elapsed
         data_share = (wait - last_wait) / elapsed
         memory = peak_memory_gb(self.device)
         left = timedelta(seconds=round((self.max_iter - iteration) * elapsed / count))
@@ -138,7 +145,7 @@ class TrainLog:
             f'mem {"unknown" if math.isnan(memory) else f"{memory:.1f} GB"} | left {left}'
         )
         scalars = {'lr': lr, 'images_per_second': speed, 'data_share': data_share, 'memory_gb': memory}
-        self.add(iteration, losses | scalars)
+        self.add(iteration, losses | scalars | {SAMPLES: self.samples(iteration)})
 
     def add(self, iteration: int, scalars: dict[str, float], images: dict[str, np.ndarray] | None = None) -> None:
         """Adds scalars and images, (H, W, 3) uint8 RGB, to TensorBoard, on rank 0."""

@@ -73,10 +73,19 @@ def build_optimizer(
     if name == 'SGD':
         optimizer = torch.optim.SGD(parameters, lr=lr, weight_decay=weight_decay, momentum=momentum, fused=True)
         if momentum:
-            # torch would leave them uninitialised if the first step is skipped, or lacks a gradient.
-            optimizer.state |= {p: {'momentum_buffer': torch.zeros_like(p)} for p in parameters}
+            _fill_momentum(optimizer)
         return optimizer
     raise ValueError(f'optimizer {name!r} is none of {OPTIMIZERS}')
+
+
+def _fill_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Gives SGD the momentum buffers that it lacks.
+
+    torch would leave them uninitialised if the first step is skipped, or lacks a gradient.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group['params']:
+            optimizer.state[parameter].setdefault('momentum_buffer', torch.zeros_like(parameter))
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict, path: Path, setting: str = 'the optimiser') -> None:
@@ -96,6 +105,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict, path: Path, se
         raise InputError(f'{path} was trained with another optimiser: set {setting} to the same')
     merged = [{**old, **new} for old, new in zip(groups, options)]
     optimizer.load_state_dict({**state, 'param_groups': merged})
+    if merged[0].get('momentum'):
+        _fill_momentum(optimizer)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -26,6 +26,7 @@ from lib.config import add_override_option, git_revision, override, writing
 from lib.datasets.sides import unpaired_sides
 from lib.evaluation.ensemble import load_estimators
 from lib.evaluation.formats import evaluator_of
+from lib.evaluation.nms import scoring_of
 from lib.evaluation.results import save_pictures, write_results
 from lib.evaluation.test_folder import claimed, describe, refuse_other_test, test_folder
 from lib.evaluation.validation import Validation, check_validation, save_curves
@@ -112,6 +113,7 @@ def train(cfg: EasyDict, build_model: BuildModel) -> None:
 
 
 @exits_cleanly
+@dist.reporting_lost_peers('run the test again')
 def test(cfg: EasyDict, build_model: BuildModel) -> None:
     """The command line of an experiment's test.py.
 
@@ -136,8 +138,7 @@ def test(cfg: EasyDict, build_model: BuildModel) -> None:
     if not getattr(reader.dataset, f'{args.split}_json'):
         raise InputError(f'--split {args.split}: config: DATASET.{args.split.upper()}_JSON names no file: set it')
     evaluator = evaluator_of(reader.dataset, reader.test_set(args.split, args.gt_boxes))
-    if cfg.TEST.NMS == 'oks' and evaluator.records.joints is not None:
-        raise InputError("TEST.NMS = 'oks' removes duplicates, but annotated boxes have none: set 'none'")
+    scoring_of(cfg, evaluator.records)  # may refuse them
     folders = [test_folder(cfg, files, args) for files in tests]
     # Rank 0 writes the results; the others only predict.
     descriptions = [describe(cfg, evaluator, files, args) if dist.is_main() else None for files in tests]

@@ -1,5 +1,6 @@
 """Reading image files: which files are images, whether a JPEG is complete, which way up an image is."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ T = TypeVar('T')
 JPEG, PNG, TIFF = b'\xff\xd8\xff', b'\x89PNG', (b'II*\0', b'MM\0*')
 END_OF_IMAGE = b'\xff\xd9'
 MIN_SIDE = 2  # pixels
-MAX_PIXELS = 2**30  # OpenCV's limit
+MAX_PIXELS = int(os.environ['OPENCV_IO_MAX_IMAGE_PIXELS'])  # OpenCV's limit, which lib/__init__.py sets
 # Factors by which the sides of a JPEG can be reduced on decoding, and OpenCV's flags for them.
 REDUCTIONS = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 # EXIF orientation -> OpenCV's flip code; those from FIRST_TURNED on are transposed first.

@@ -2,12 +2,15 @@
 
 import io
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cvpack.errors import InputError
 from cvpack.files import atomic_write
+from cvpack.logger import SAMPLES
 from lib.utils import optional
 
 SIZE = (8, 9)  # inches
@@ -16,13 +19,31 @@ LOSS, RATE = 'total_loss', 'lr'
 Curve = tuple[list[int], list[float]]
 
 
-def read_scalars(folder: Path, names: tuple[str, ...]) -> dict[str, Curve]:
-    """Iterations and values of TensorBoard scalars; of iterations repeated after a resume, the last value."""
+def read_scalars(folder: Path, names: tuple[str, ...], iteration: Callable[[int], int]) -> dict[str, Curve]:
+    """Iterations and values of a training's TensorBoard scalars; names without values are left out.
+
+    iteration: number of samples seen -> iteration, in batches of the present size
+    """
     logging.getLogger('tensorboard').setLevel(logging.ERROR)  # it warns about every resumed run
     events = EventAccumulator(str(folder), size_guidance={'scalars': 0, 'images': 1}).Reload()
-    there = [name for name in names if name in events.Tags()['scalars']]
-    values = {name: {event.step: event.value for event in events.Scalars(name)} for name in there}
-    return {name: (sorted(points), [points[step] for step in sorted(points)]) for name, points in values.items()}
+    written = {name: events.Scalars(name) for name in (SAMPLES, *names) if name in events.Tags()['scalars']}
+    seen = [iteration(round(event.value)) for event in written.pop(SAMPLES, [])]
+    # Earlier versions did not write the number of samples.
+    return {
+        name: _latest(seen if len(seen) == len(points) else [event.step for event in points], points)
+        for name, points in written.items()
+        if points
+    }
+
+
+def _latest(iterations: list[int], points: list[Any]) -> Curve:
+    """Without the points that were trained anew after a resume: those at or after a later point's iteration."""
+    kept: list[tuple[int, float]] = []
+    for x, event in zip(iterations, points):
+        while kept and kept[-1][0] >= x:
+            kept.pop()
+        kept.append((x, event.value))
+    return [x for x, _ in kept], [y for _, y in kept]
 
 
 def draw_curves(file: Path, scalars: dict[str, Curve], name: str, validated: Curve) -> None:

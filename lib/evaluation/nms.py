@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from easydict import EasyDict
 
+from cvpack.errors import InputError
 from lib.datasets.records import Records
 from lib.evaluation.oks import similarities
 from lib.utils.heatmap import SCORE_OFFSET
@@ -30,6 +32,16 @@ class Scoring:
 
 
 PUBLISHED = Scoring()  # the published code's
+
+
+def scoring_of(cfg: EasyDict, records: Records) -> Scoring:
+    """How a configuration's tests score the people found in these records' boxes.
+
+    Raises InputError if it removes duplicates where the boxes are annotated, of which each is somebody.
+    """
+    if cfg.TEST.NMS == 'oks' and records.joints is not None:
+        raise InputError("TEST.NMS = 'oks' removes duplicates, but annotated boxes have none: set 'none'")
+    return Scoring(cfg.TEST.RESCORE, cfg.TEST.NMS, cfg.TEST.NMS_THRESHOLD, cfg.DATASET.KEYPOINT.SIGMAS)
 
 
 def instance_scores(box_scores: np.ndarray, joint_scores: np.ndarray, rescore: str) -> np.ndarray:

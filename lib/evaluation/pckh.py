@@ -62,7 +62,7 @@ def _over_all(
 
 
 def pckh_metrics(errors: np.ndarray, image: np.ndarray, images: int) -> Metrics:
-    """METRICS as a function of how often each image counts.
+    """METRICS as a function of how often each image counts; NaN where nothing is labelled.
 
     errors: head_errors (n, 16); image: (n,) index of each person's image; images: how many there are
     """
@@ -71,7 +71,8 @@ def pckh_metrics(errors: np.ndarray, image: np.ndarray, images: int) -> Metrics:
     def metrics(weights: np.ndarray) -> np.ndarray:
         joints = weights @ labelled
         ratios = weights @ near / np.maximum(joints, 1)
-        groups = [ratios[0, list(members)].mean() for members in GROUPS.values()]
+        labelled_sides = [[joint for joint in members if joints[joint]] for members in GROUPS.values()]
+        groups = [ratios[0, sides].mean() if sides else np.nan for sides in labelled_sides]
         total = joints[COUNTED].sum()
         means = ratios[:, COUNTED] @ joints[COUNTED] / total if total else np.full(len(near), np.nan)
         return np.append(groups, means)

@@ -13,7 +13,7 @@ from cvpack.errors import InputError
 from cvpack.files import write_json
 from lib.datasets.image_files import read_image
 from lib.evaluation.evaluator import Evaluator, format_metrics
-from lib.evaluation.nms import Scoring
+from lib.evaluation.nms import scoring_of
 from lib.evaluation.report import write_report
 from lib.utils.visualize import contact_sheet, draw_skeleton, side_by_side, visible_joints
 
@@ -33,8 +33,7 @@ def write_results(
     Raises InputError, after writing results.json, for predictions that are not finite, and OSError.
     """
     dataset, records, split = evaluator.dataset, evaluator.records, test['split']
-    scoring = Scoring(cfg.TEST.RESCORE, cfg.TEST.NMS, cfg.TEST.NMS_THRESHOLD, dataset.sigmas)
-    rows = evaluator.rows(keypoints, scores, scoring)
+    rows = evaluator.rows(keypoints, scores, scoring_of(cfg, records))
     results = evaluator.write(rows, folder)
     remarks = evaluator.check_submission(results) if split == 'test' else []
     for remark in remarks:
@@ -53,7 +52,8 @@ def write_results(
     logger.info(f'{results}: {len(records)} people, boxes from {records.boxes_from}s, flip {cfg.TEST.FLIP}')
     if metrics is None:
         file = evaluator.test_set.ground_truth_file
-        missing = f'{file} does not exist' if split == 'val' else f'{dataset.root} has no ground truth for {split}'
+        absent = f'{file} has no people' if file.is_file() else f'{file} does not exist'
+        missing = absent if split == 'val' else f'{dataset.root} has no ground truth for {split}'
         ending = '; this file can be submitted' if split == 'test' and not remarks else ''
         logger.info(f'not evaluated: {missing}{ending}')
         return
@@ -72,6 +72,7 @@ def save_pictures(evaluator: Evaluator, keypoints: np.ndarray, scores: np.ndarra
     """Writes a picture of the first `count` images: ground truth left, prediction right.
 
     keypoints (n, K, 2) in image pixels, scores (n, K, 1), of the evaluator's records
+    Raises InputError if the file cannot be written: a JPEG has at most 65,500 pixels a side.
     """
     records, people, visible = evaluator.records, evaluator.people(), visible_joints(scores[..., 0])
     facts = evaluator.dataset.skeleton, evaluator.dataset.joint_names
@@ -84,4 +85,7 @@ def save_pictures(evaluator: Evaluator, keypoints: np.ndarray, scores: np.ndarra
         for index in np.flatnonzero(records.paths == path):
             draw_skeleton(right, keypoints[index], visible[index], *facts)
         panels.append(side_by_side(left, right))
-    cv2.imwrite(str(file), contact_sheet(panels))
+    sheet = contact_sheet(panels)
+    if not cv2.imwrite(str(file), sheet):
+        height, width = sheet.shape[:2]
+        raise InputError(f'{file} cannot be written, {width}x{height} pixels: name a smaller number with --pictures')

@@ -22,6 +22,7 @@ from lib.datasets.records import Reader, Records, select
 from lib.evaluation.curves import LOSS, RATE, draw_curves, read_scalars
 from lib.evaluation.evaluator import evenly_spaced, format_metrics, fractions, rank
 from lib.evaluation.formats import EVALUATORS, evaluator_of
+from lib.evaluation.nms import scoring_of
 from lib.evaluation.sample_sheet import sample_sheet
 from lib.inference import build_estimator, predict
 from lib.loader import reader_of
@@ -60,6 +61,7 @@ class Validation:
         if images:
             evaluator = evaluator.subset(images)
         self.records, self.main_metrics = evaluator.records, evaluator.main_metrics
+        self.scoring = scoring_of(cfg, self.records)
         if not len(self.records):
             raise InputError(f'VALIDATION.IMAGES = {images}: nobody is in these images: set more, or 0 for all')
         self.evaluator = self.people = None
@@ -101,8 +103,11 @@ class Validation:
         """
         assert self.writer is not None and self.evaluator is not None
         self.writer.wait()  # so that it logs nothing while evaluation mutes stdout
+        if not (np.isfinite(keypoints).all() and np.isfinite(scores).all()):
+            self.logger.error(f'validation at iteration {iteration}: predictions are not finite, so it is left out')
+            return
         try:
-            results = self.evaluator.rows(keypoints, scores)
+            results = self.evaluator.rows(keypoints, scores, self.scoring)
             self.evaluator.write(results, self.folder)
             metrics = self.evaluator.evaluate(results)
             assert metrics is not None  # __init__ has seen the ground truth
@@ -201,7 +206,8 @@ def save_curves(trainer: Trainer, logger: logging.Logger) -> None:
         metric = deciding_metric(rows, names)
         values = [100 * row['metrics'].get(metric, np.nan) for row in rows]
         validated = [trainer.iteration(row['samples']) for row in rows], values
-        draw_curves(file, read_scalars(Path(cfg.TENSORBOARD_DIR), (LOSS, RATE)), metric, validated)
+        scalars = read_scalars(Path(cfg.TENSORBOARD_DIR), (LOSS, RATE), trainer.iteration)
+        draw_curves(file, scalars, metric, validated)
     except InputError as error:
         logger.info(f'no {file.name}: {error}')
     except OSError as error:

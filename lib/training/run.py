@@ -43,8 +43,9 @@ def run(
     timer = DataTimer(loader)
     with writing(cfg):
         keep_config(trainer)
-        images = trainer.samples_an_iteration
-        log = TrainLog(logger, Path(cfg.TENSORBOARD_DIR), start, schedule.max_iter, images, timer, trainer.device)
+        same_batch = trainer.earlier_batch == trainer.samples_an_iteration
+        folder, device = Path(cfg.TENSORBOARD_DIR), trainer.device
+        log = TrainLog(logger, folder, start, schedule.max_iter, trainer.samples, timer, device, replaces=same_batch)
         writer = None
         if dist.is_main():
             writer = checkpoint.Writer(Path(cfg.OUTPUT_DIR), cfg.SOLVER.KEEP_CHECKPOINTS, logger.error)

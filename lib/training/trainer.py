@@ -124,6 +124,9 @@ class Trainer:
         missing = [key for key in ('optimizer', 'iteration') if key not in state]
         if missing:
             raise InputError(f'{path} has no {missing[0]!r}: it only holds weights, -c needs a checkpoint of train.py')
+        for key in ('iteration', 'samples', 'samples_an_iteration'):
+            if not isinstance(state.get(key, 0), int):
+                raise InputError(f'{path}: its {key!r} is no whole number, so it cannot be resumed from')
         if trained_codec(state) != self.cfg.CODEC:
             raise OtherRun(f'{path} was trained with CODEC {trained_codec(state)}: set that, or start a new run')
         refuse_other_network(state, self.cfg, path)
@@ -135,6 +138,8 @@ class Trainer:
             self.ema.updates = int(state['ema_updates'])
         elif self.ema is not None:
             logger.info(f'{path} has no EMA of the weights: it starts here')
+        elif 'ema' in state:
+            logger.info(f'{path} has an EMA of the weights, which ends here, since SOLVER.EMA is 0')
         if self.scaler.is_enabled() and 'scaler' in state:
             self.scaler.load_state_dict(state['scaler'])
         self._resume_position(path, state, logger)
@@ -149,11 +154,17 @@ class Trainer:
                 f'{path}: {self.start_samples} samples were seen in batches of {batch}; continuing with batches of '
                 f'{self.samples_an_iteration} after iteration {self.start_iteration} of {self.schedule.max_iter}'
             )
-        earlier = state.get('scheduler', {})
-        now = asdict(self.schedule)
+        earlier, now = _plan(state.get('scheduler'), state.get('config')), _plan(asdict(self.schedule), self.cfg)
         changed = [f'{key} {earlier[key]}, now {now[key]}' for key in now if earlier.get(key, now[key]) != now[key]]
         if changed:
             logger.info(f'{path} was trained with another schedule: {"; ".join(changed)}')
+
+
+def _plan(schedule: Any, config: Any) -> dict[str, Any]:
+    """What a checkpoint or a run says about its learning rates and optimiser; a checkpoint may say anything."""
+    solver = config.get('SOLVER') if isinstance(config, dict) else None
+    optimizer = {'optimizer': solver['OPTIMIZER']} if isinstance(solver, dict) and 'OPTIMIZER' in solver else {}
+    return (schedule if isinstance(schedule, dict) else {}) | optimizer
 
 
 def _captures_steps(cfg: EasyDict, device: torch.device) -> bool:

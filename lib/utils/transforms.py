@@ -70,7 +70,8 @@ def half_body(
     extension: np.ndarray,
     aspect_ratio: float,
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Centre and scale (2,) of a box around one half of a person; None if too few joints are visible.
+    """Centre and scale (2,) of a box around one half of a person; None if too few joints are visible, or all
+    are at one point.
 
     joints:       (K, 2) in image pixels; visibility: (K,)
     prefer_upper: which half to try first
@@ -83,7 +84,7 @@ def half_body(
         chosen = upper
     else:
         chosen = lower if len(lower) > MIN_HALF_BODY_JOINTS else upper
-    if len(chosen) < MIN_HALF_BODY_JOINTS:
+    if len(chosen) < MIN_HALF_BODY_JOINTS or (chosen == chosen[0]).all():
         return None
     low, high = chosen.min(axis=0), chosen.max(axis=0)
     size = (high - low) * (1 + extension) / PIXELS_PER_SCALE

@@ -60,7 +60,7 @@ def test_a_run_says_that_it_does_not_know_its_memory(monkeypatch, tmp_path):
     assert math.isnan(device.peak_memory_gb(torch.device('cpu')))
     lines = []
     logger = SimpleNamespace(info=lines.append)
-    log = TrainLog(logger, tmp_path, 0, 1, 1, DataTimer([]), torch.device('cpu'))
+    log = TrainLog(logger, tmp_path, 0, 1, lambda iteration: iteration, DataTimer([]), torch.device('cpu'))
     log(1, 0.1, {'total_loss': torch.tensor(1.0)})
     log.close()
     assert '| mem unknown |' in lines[0]

@@ -21,7 +21,7 @@ def test_train_log(tmp_path, caplog):
     """A line every 20 iterations and at the end, with everything in it."""
     logger = logging.getLogger('test_train_log')
     timer = DataTimer(range(45))
-    log = TrainLog(logger, tmp_path, 0, 45, 32, timer, torch.device('cpu'))
+    log = TrainLog(logger, tmp_path, 0, 45, lambda iteration: 32 * iteration, timer, torch.device('cpu'))
     with caplog.at_level(logging.INFO):
         for iteration, _ in enumerate(timer, start=1):
             log(iteration, 1e-3, {'total_loss': torch.tensor(2.5)})
@@ -93,7 +93,9 @@ def test_tensorboard_on_a_full_disk_is_a_line(tmp_path, monkeypatch, caplog, tol
 
     tracebacks = []
     monkeypatch.setattr(threading, 'excepthook', tracebacks.append)
-    log = TrainLog(logging.getLogger('full'), tmp_path, 0, 45, 32, DataTimer(()), torch.device('cpu'))
+    log = TrainLog(
+        logging.getLogger('full'), tmp_path, 0, 45, lambda iteration: 32 * iteration, DataTimer(()), torch.device('cpu')
+    )
     hook = threading.excepthook
     monkeypatch.setattr(RecordWriter, 'write', full)
     log.add(1, {'total_loss': 2.5})
@@ -112,7 +114,15 @@ def test_tensorboard_on_a_full_disk_is_a_line(tmp_path, monkeypatch, caplog, tol
 
 
 def test_a_pause_is_not_in_the_speed(tmp_path):
-    log = TrainLog(logging.getLogger('quiet'), tmp_path, 0, 1, 1, type('Timer', (), {'seconds': 0.0}), 'cpu')
+    log = TrainLog(
+        logging.getLogger('quiet'),
+        tmp_path,
+        0,
+        1,
+        lambda iteration: iteration,
+        type('Timer', (), {'seconds': 0.0}),
+        'cpu',
+    )
     before = log.mark[1]
     with log.paused():
         time.sleep(0.05)

@@ -122,6 +122,14 @@ def test_steps_are_the_published_ones(golden):
                 assert change == pytest.approx(norms[name], rel=1e-6), (iteration, name)
 
 
+def test_momentum_that_a_resume_begins_starts_at_zero():
+    """Though the first step is skipped."""
+    parameter = torch.nn.Parameter(torch.ones(3))
+    without, with_it = (build_optimizer('SGD', [parameter], weight_decay=0, momentum=m) for m in (0, 0.9))
+    load_optimizer(with_it, without.state_dict(), Path('a.pth'))
+    assert with_it.state[parameter]['momentum_buffer'].eq(0).all()
+
+
 def test_sgd_can_be_chosen():
     parameter = torch.nn.Parameter(torch.ones(1))
     optimizer = build_optimizer('SGD', [parameter], weight_decay=0.1, momentum=0.9)

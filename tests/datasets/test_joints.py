@@ -152,6 +152,8 @@ def test_half_body_leaves_few_joints_alone():
     joints, visibility = np.random.rand(17, 2) * 100, np.zeros(17)
     visibility[:2] = 2
     assert half_body(joints, visibility, COCO.upper_body_ids, True, np.zeros(2), 0.75) is None
+    points = np.full((17, 2), 50.0)  # an annotator's placeholder, without an extent
+    assert half_body(points, np.ones(17), COCO.upper_body_ids, True, np.zeros(2), 0.75) is None
 
 
 def test_half_body_by_hand():

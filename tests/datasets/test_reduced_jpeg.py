@@ -111,6 +111,7 @@ BAD = {
     'a PNG cut short': cv2.imencode('.png', PICTURE)[1].tobytes()[:500],
     'too small': encode(PICTURE[:40, :1]),
     'too large': resized_in_its_header(65_000, 65_000),
+    'too large to be read whole': resized_in_its_header(30_000, 25_000),
     'of no height': resized_in_its_header(640, 0),
     'no frame header': JPEG[:20] + b'\xff\xd9',
     'no quantisation tables': JPEG.replace(b'\xff\xdb', b'\xff\xef'),

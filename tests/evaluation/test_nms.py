@@ -129,6 +129,9 @@ def test_the_command(synthetic_coco, tmp_path, monkeypatch, capsys):
     assert sum(row['score'] < 1e-6 for row in soft) == len(boxes)
     assert [row['score'] for row in found('TEST.RESCORE=confident')] != [row['score'] for row in plain]
     found('TEST.NMS=soft', 'TEST.RESCORE=confident', 'TEST.SCALES=[1, 0.9]')
+    validated = ['MODEL.WIDTH=8', 'SOLVER.MAX_ITER=1', 'VALIDATION.PERIOD=1', 'TEST.NMS=oks']
+    call(monkeypatch, engine.train, '--set', *settings, *validated)
+    assert len(read_json(tmp_path / 'out/validation/results.json')) == len(hard)
     page = (tmp_path / 'out/test_dir/one.soft+confident+[1, 0.9]/report.html').read_text()
     assert all(text in page for text in ('soft, OKS above 0.9', 'from confident joints', '1, 0.9'))
     entry = commands.experiment(engine.test, monkeypatch)

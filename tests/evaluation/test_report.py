@@ -26,7 +26,7 @@ from lib.evaluation import page
 from lib.evaluation.cases import GREY, Case, picture
 from lib.evaluation.coco import CocoEvaluator
 from lib.evaluation.mpii import MpiiEvaluator
-from lib.evaluation.pckh import head_errors, pckh
+from lib.evaluation.pckh import head_errors, pckh, pckh_of
 from lib.evaluation.report import write_report
 from lib.models.mspn import build_mspn
 from tests.support.commands import call
@@ -256,6 +256,11 @@ def test_mpii(tmp_path):
     errors = head_errors(predictions[..., :2], truth)
     assert np.isnan(errors[0, 0]) and errors[0, 10] == pytest.approx(31 / 60)
     assert pckh(predictions, ground_truth)['Mean'] == pytest.approx(100 * (139 - 5) / 139)
+
+    one_side = errors.copy()
+    one_side[:, 11] = one_side[:, [0, 5]] = np.nan
+    metrics = pckh_of(one_side)
+    assert metrics['Elbow'] == 1 and np.isnan(metrics['Ankle'])  # of what is labelled
 
     records = Records(tmp_path, pack_paths([f'{i}.jpg' for i in range(10)]), None, None)
     evaluator = MpiiEvaluator(MPII, MpiiTestSet('val', records, ground_truth, truth))

@@ -32,7 +32,7 @@ from lib.evaluation.evaluator import evenly_spaced, rank
 from lib.evaluation.formats import EVALUATORS
 from lib.evaluation.mpii import SUBMISSION, MpiiEvaluator
 from lib.evaluation.sample_sheet import sample_sheet
-from lib.inference import build_estimator
+from lib.inference import build_estimator, predict
 from lib.loader import dataset_of
 from lib.loader import test_samples as crops_of
 from lib.models.mspn import build_mspn
@@ -266,21 +266,49 @@ def test_curves(run):
     assert (picture == 255).mean() > 0.8 and red.sum() > 50
     for third in np.array_split(blue, 3):  # a curve or point in every panel
         assert third.sum() > 20
-    assert read_scalars(run / 'tb_dir', ('lr', 'absent'))['lr'][0] == [16]
+    assert read_scalars(run / 'tb_dir', ('lr', 'absent'), lambda samples: samples // 2) == {'lr': ([24], [0.0])}
 
 
 def test_what_was_trained_anew_counts_once(tmp_path, caplog):
-    log = logging.getLogger('quiet')
-    for start, end, lr in ((0, 60, 1.0), (40, 80, 2.0)):
-        timer = type('Timer', (), {'seconds': 0.0})
-        train_log = TrainLog(log, tmp_path, start, 80, 1, timer, torch.device('cpu'))
+    """Then half of it goes on in batches four times as large, and nothing of what was there is lost."""
+    runs = ((0, 60, 1.0, lambda i: i), (40, 80, 2.0, lambda i: i), (20, 40, 3.0, lambda i: 80 + 4 * (i - 20)))
+    for start, end, lr, samples in runs:
+        timer, replaces = type('Timer', (), {'seconds': 0.0}), lr < 3
+        log = TrainLog(logging.getLogger('quiet'), tmp_path, start, 80, samples, timer, torch.device('cpu'), replaces)
         for iteration in range(start + 1, end + 1):
-            train_log(iteration, lr, {})
-        train_log.close()
-        if start == 0:
-            time.sleep(1.1)  # the names of TensorBoard's files count in seconds
-    assert read_scalars(tmp_path, ('lr',)) == {'lr': ([20, 40, 60, 80], [1.0, 1.0, 2.0, 2.0])}
+            log(iteration, lr, {})
+        log.close()
+        if lr == 2:
+            assert read_scalars(tmp_path, ('lr',), int) == {'lr': ([20, 40, 60, 80], [1.0, 1.0, 2.0, 2.0])}
+        time.sleep(1.1)  # the names of TensorBoard's files count in seconds
+    found = read_scalars(tmp_path, ('lr',), lambda samples: samples // 4)
+    assert found == {'lr': ([5, 10, 15, 20, 40], [1.0, 1.0, 2.0, 2.0, 3.0])}
     assert not caplog.records
+
+
+def test_a_finished_run_with_larger_batches_keeps_its_curves(synthetic_coco, run, tmp_path, monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, 'matplotlib.figure')
+    pytest.importorskip('matplotlib.figure')
+    shutil.copytree(run, tmp_path / 'run')
+    more = ['SOLVER.IMS_PER_GPU=6', 'SOLVER.MAX_ITER=1', 'VALIDATION.PERIOD=0']
+    call(monkeypatch, engine.train, '--resume', 'auto', *settings(synthetic_coco, tmp_path / 'run', *more))
+    said = capsys.readouterr().out
+    assert 'iterations are done' in said and 'curves.png: loss, learning rate' in said
+
+
+def test_predictions_that_are_not_finite_are_left_out(synthetic_coco, tmp_path, monkeypatch, capsys):
+    """Training goes on: half precision may overflow in a test alone."""
+
+    def overflowing(*arguments):
+        keypoints, scores = predict(*arguments)
+        return keypoints * np.inf, scores
+
+    monkeypatch.setattr(validation, 'predict', overflowing)
+    more = ['VALIDATION.PERIOD=1', 'SOLVER.MAX_ITER=1']
+    call(monkeypatch, engine.train, *settings(synthetic_coco, tmp_path, *more))
+    said = capsys.readouterr().out
+    assert 'validation at iteration 8: predictions are not finite' in said and 'trained: ' in said
+    assert rows(tmp_path) == []
 
 
 def test_matplotlib_is_an_extra(synthetic_coco, run, tmp_path, monkeypatch, capsys):

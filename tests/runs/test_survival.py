@@ -1,5 +1,6 @@
 """A run that is stopped, killed, starved of disk space or fed with bad numbers loses nothing, and goes on exactly."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,12 +12,15 @@ import pytest
 import torch
 
 from cvpack import checkpoint
+from cvpack.errors import InputError
 from cvpack.trainer import Outcome
 from lib import engine
 from lib.config import REPOSITORY, override
+from lib.datasets.description import COCO
 from lib.models.mspn import build_mspn
 from lib.training import Trainer, build_schedule
 from lib.training import run as training
+from tests.support.annotations import coco_with
 from tests.support.checkpoints import assert_same_checkpoints
 from tests.support.commands import call, experiment, names_all, refused, stop_and_fail, world
 from tests.support.ports import free_port
@@ -30,12 +34,12 @@ def call_train(monkeypatch, *arguments: str) -> None:
     call(monkeypatch, engine.train, *arguments)
 
 
-def start_ranks(settings: list[str], count: int, *arguments: str) -> list[subprocess.Popen]:
-    """train.py as a launcher starts it, a process a rank, each without a launcher that would interfere."""
+def start_ranks(settings: list[str], count: int, *arguments: str, script: str = 'train.py') -> list[subprocess.Popen]:
+    """A script as a launcher starts it, a process a rank, each without a launcher that would interfere."""
     port = free_port()
     return [
         subprocess.Popen(
-            [sys.executable, 'train.py', *arguments, '--set', *settings],
+            [sys.executable, script, *arguments, '--set', *settings],
             cwd=REPOSITORY / 'exps' / EXPERIMENT,
             env={**os.environ, **world(rank, count, port), 'OMP_NUM_THREADS': '1'},
             stdout=subprocess.PIPE,
@@ -144,7 +148,7 @@ def test_what_went_wrong_is_told_on_a_full_disk(synthetic_coco, tmp_path, monkey
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(Outcome, 'is_wrong', True)
-    monkeypatch.setattr(Path, 'write_text', full)
+    monkeypatch.setattr(os, 'fsync', full)
     monkeypatch.setattr(training, 'keep_config', lambda _: None)
     error = refused(
         capsys, experiment(engine.train, monkeypatch), '--set', *fast_settings(synthetic_coco, tmp_path), code=3
@@ -165,6 +169,57 @@ def test_another_number_of_gpus_keeps_the_place_in_the_data(synthetic_coco, tmp_
     assert '24 samples were seen in batches of 3' in capsys.readouterr().out
     state = trainer.state(3)
     assert (state['samples'], state['samples_an_iteration']) == (33, 9)
+
+
+SPOILT = {
+    'iteration': (torch.tensor(8), "its 'iteration' is no whole number"),
+    'samples': (None, "its 'samples' is no whole number"),
+    'scheduler': (None, ''),
+    'config': ('lost', ''),
+}
+
+
+@pytest.mark.parametrize('key', SPOILT)
+def test_values_of_other_programs(key, synthetic_coco, tmp_path):
+    """Are refused in a line before a weight is changed, or left aside."""
+    cfg = load_config(EXPERIMENT)
+    override(cfg, tiny_settings(synthetic_coco, tmp_path))
+    trainer = Trainer(cfg, build_mspn(cfg), build_schedule(cfg), torch.device('cpu'))
+    value, why = SPOILT[key]
+    torch.save({**trainer.state(8), key: value}, tmp_path / 'a.pth')
+    with pytest.raises(InputError, match=why) if why else contextlib.nullcontext():
+        trainer.resume(tmp_path / 'a.pth', engine.get_logger())
+    assert trainer.start_iteration == (0 if why else 8)
+
+
+def test_what_ends_or_changes_with_a_resume_is_told(synthetic_coco, tmp_path, capsys):
+    cfg = load_config(EXPERIMENT)
+    override(cfg, [*tiny_settings(synthetic_coco, tmp_path), 'SOLVER.EMA=0.9'])
+    torch.save(Trainer(cfg, build_mspn(cfg), build_schedule(cfg), torch.device('cpu')).state(8), tmp_path / 'a.pth')
+    override(cfg, ['SOLVER.EMA=0.0', 'SOLVER.OPTIMIZER=AdamW'])
+    trainer = Trainer(cfg, build_mspn(cfg), build_schedule(cfg), torch.device('cpu'))
+    trainer.resume(tmp_path / 'a.pth', engine.get_logger())
+    said = capsys.readouterr().out
+    assert 'has an EMA of the weights, which ends here' in said and 'optimizer Adam, now AdamW' in said
+
+
+def test_a_test_that_loses_a_process_is_a_line_of_each(synthetic_coco, tmp_path):
+    """An image that is not there ends it, wherever its people are."""
+
+    def without_one(content: dict) -> dict:
+        content['images'][0]['file_name'] = 'COCO_val2014_absent.jpg'
+        return content
+
+    root = coco_with(synthetic_coco, tmp_path / 'COCO', {COCO.val_json: without_one})
+    settings = [*tiny_settings(root, tmp_path), 'DATALOADER.NUM_WORKERS=0', 'SOLVER.TIMEOUT=60']
+    cfg = load_config(EXPERIMENT)
+    override(cfg, settings)
+    torch.save({'model': build_mspn(cfg).state_dict()}, tmp_path / 'iter-8.pth')
+    processes = start_ranks(settings, 2, '-i', '8', script='test.py')
+    errors = [process.communicate(timeout=120)[1].splitlines() for process in processes]
+    told = [[line for line in lines if line.startswith('error: ')] for lines in errors]
+    assert all(len(lines) == 1 for lines in told) and not any('Traceback' in line for lines in errors for line in lines)
+    assert sorted('run the test again' in lines[0] for lines in told) == [False, True]
 
 
 @pytest.mark.usefixtures('one_layer')

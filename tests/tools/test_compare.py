@@ -293,6 +293,15 @@ def test_mpii(tmp_path, capsys):
         assert [row[-1] for row in found[name][1:]] == ['noise', 'better']
 
 
+def test_nobody_to_measure(tmp_path, capsys):
+    path = mpii_test(tmp_path / 'a', 1, 18)
+    truth = scipy.io.loadmat(tmp_path / 'a/valid.mat')
+    fields = {name: truth[name] for name in ('pos_gt_src', 'headboxes_src')}
+    scipy.io.savemat(tmp_path / 'a/valid.mat', {**fields, 'jnt_missing': np.ones((16, 40))})
+    change(path, metrics=dict.fromkeys(read_json(path)['metrics'], -1))
+    assert 'there is nothing to compare' in refused(capsys, main, str(path))
+
+
 def test_tests_on_other_images(tmp_path, world, capsys):
     first = mpii_test(tmp_path / 'a', 1, 18)
     others = mpii_test(tmp_path / 'b', 1, 18, [f'{i}.jpg' for i in range(40)])

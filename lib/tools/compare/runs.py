@@ -61,6 +61,8 @@ def read_run(path: Path, moved: Path | None) -> Run:
             f'{results} has {test.names[i]} {100 * now[i]:.2f}, but {path} has {100 * reported[i]:.2f}: one of them, '
             f'or {ground_truth}, is of another test: run the test again'
         )
+    if np.isnan(reported).all():
+        raise InputError(f'{path} has no metric with a value: there is nothing to compare')
     name = str(path.parent if path.name == 'metrics.json' else path)
     return Run(name, test, reported, content.get('weights_sha256'))
 
