@@ -140,6 +140,14 @@ def test_labels_of_windows(images, tmp_path):
     assert found.error == '' and len(found.people) == 2
 
 
+def test_a_confidence_of_a_joint_that_is_not_there(images, tmp_path):
+    """Ultralytics predicts labels with one at 0, 0: not labelled, and told alone."""
+    found = yolo(tmp_path, images, LINE.replace('0.25 0.25 2', '0 0 0.4').encode())
+    assert [len(joints) for file, joints in found.people if file == FILES[0]] == [1]
+    kinds = [(count, kind) for count, kind, _ in told(found.printed) if 'not labelled' in kind]
+    assert [count for count, _ in kinds] == [1] and 'num_keypoints' not in found.printed
+
+
 @pytest.mark.parametrize(
     'labels', [b'\xff\xfe0\0', b'0 0.5 \xda', b'nan' + LINE[1:].encode(), b'0 0.5 0.5 1e999 1 1 1 2 1 1 2']
 )

@@ -123,14 +123,14 @@ def test_visibilities_that_say_only_labelled_or_not(values, words, images, tmp_p
     names_all(example, tmp_path / 'in.json', '(id 1)')
 
 
-@pytest.mark.parametrize('place', [None, math.nan, -1])
+@pytest.mark.parametrize('place', [None, math.nan, -1, 0])
 def test_labelled_joints_without_a_place(place, images, tmp_path):
     content = clean()
     row = people(content)[0]
     joint = row['keypoints'][2::3].index(2)
     row['keypoints'][3 * joint : 3 * joint + 2] = [place, place]
     found = prepared(content, images, tmp_path)
-    (told_of,) = [one for one in told(found.printed) if 'without coordinates' in one[1]]
+    (told_of,) = [one for one in told(found.printed) if 'marked as labelled' in one[1]]
     assert told_of[0] == 1 and '(id 1)' in told_of[2]
     content['annotations'][0]['keypoints'][3 * joint : 3 * joint + 3] = 0, 0, 0
     assert found.people == prepared(content, images, tmp_path / 'meant').people

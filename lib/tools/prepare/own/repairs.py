@@ -49,13 +49,18 @@ def repair_joints(export: Export, repairs: Repairs) -> None:
     export.instances = kept
 
 
+def without_place(points: np.ndarray) -> np.ndarray:
+    """(K,) bool of joints (K, 3): at null or NaN, or at -1, -1 or 0, 0, where tools put joints that are not there."""
+    places = points[:, :2]
+    return np.isnan(places).any(axis=1) | (places == -1).all(axis=1) | (places == 0).all(axis=1)
+
+
 def _repair_visibility(instance: Instance, binary: bool, repairs: Repairs) -> None:
     """binary: the file knows only labelled (1) and not labelled (0)"""
     points, v = instance.keypoints, instance.keypoints[:, 2]
-    nowhere = np.isnan(points[:, :2]).any(axis=1) | (points[:, :2] == 0).all(axis=1)
     for mask, value, what in (
         (v == -1, 0, 'joints of visibility -1: not labelled'),
-        (np.isnan(v) & nowhere, 0, 'joints without visibility and coordinates: not labelled'),
+        (np.isnan(v) & without_place(points), 0, 'joints without visibility and coordinates: not labelled'),
         ((v > 0) & (v < 1), 2, 'joints with a confidence as visibility: visible'),
         (binary & (v == 1), 2, 'joints of visibility 1 in a file without 2: visible'),
     ):
@@ -73,10 +78,9 @@ def _repair_visibility(instance: Instance, binary: bool, repairs: Repairs) -> No
 def _zero_unlabelled(instance: Instance, repairs: Repairs) -> None:
     """Raises InputError for a labelled joint at an absurd place."""
     points = instance.keypoints
-    labelled = instance.labelled
-    nowhere = np.isnan(points[:, :2]).any(axis=1) | (points[:, :2] == -1).all(axis=1)
+    labelled, nowhere = instance.labelled, without_place(points)
     for mask, what in (
-        (labelled & nowhere, 'joints marked as labelled, without coordinates (null, NaN or -1, -1): not labelled'),
+        (labelled & nowhere, 'joints marked as labelled, but at null, NaN, -1, -1 or 0, 0: not labelled'),
         (~labelled & (points[:, :2] != 0).any(axis=1), 'joints that are not labelled: coordinates set to 0'),
     ):
         if mask.any():

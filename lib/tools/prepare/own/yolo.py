@@ -16,7 +16,7 @@ from lib.datasets.checks import shown
 from lib.tools.prepare.own.categories import chosen_categories
 from lib.tools.prepare.own.export import Export, Instance, ListedImage, Repairs
 from lib.tools.prepare.own.images import ImageFiles
-from lib.tools.prepare.own.repairs import MAX_RATIO, MOST
+from lib.tools.prepare.own.repairs import MAX_RATIO, MOST, without_place
 from lib.tools.prepare.own.yolo_data import Data, class_names, image_files, joints_of, read_data
 
 BOX = 5  # numbers of a row before the joints
@@ -148,4 +148,5 @@ def _instance(row: np.ndarray, image: int, where: str, data: Data, joints: int) 
     points = points[:joints]
     x, y, width, height = row[1:BOX]
     box = np.array([x - width / 2, y - height / 2, width, height])
-    return Instance(image, points, False, box, np.nan, where, counted=int((points[:, 2] > 0).sum()))
+    counted = int(((points[:, 2] > 0) & ~without_place(points)).sum())  # the format has no num_keypoints to compare
+    return Instance(image, points, False, box, np.nan, where, counted=counted)
