@@ -140,6 +140,11 @@ def test_labels_of_windows(images, tmp_path):
     assert found.error == '' and len(found.people) == 2
 
 
+def test_mirror_joints_that_are_not_known(images, tmp_path):
+    """flip_idx: [] is as none."""
+    assert yolo(tmp_path, images, LINE.encode(), flip_idx=[]).error == ''
+
+
 def test_a_confidence_of_a_joint_that_is_not_there(images, tmp_path):
     """Ultralytics predicts labels with one at 0, 0: not labelled, and told alone."""
     found = yolo(tmp_path, images, LINE.replace('0.25 0.25 2', '0 0 0.4').encode())

@@ -86,7 +86,7 @@ def joints_of(data: Data, classes: dict[int, str], repairs: Repairs) -> Joints:
 
 def _flip_pairs(data: Data) -> Pairs | None:
     flip, joints = data.content.get('flip_idx'), range(data.count)
-    if flip is None:
+    if flip is None or flip == []:  # Ultralytics: no mirror joints are known
         return None
     is_permutation = isinstance(flip, list) and all(type(i) is int for i in flip) and sorted(flip) == [*joints]
     if not is_permutation or any(flip[flip[i]] != i for i in joints):
