@@ -112,5 +112,5 @@ def test_links_in_a_circle(tmp_path):
     draw(tmp_path / 'images')
     (tmp_path / 'images/again').symlink_to(tmp_path, target_is_directory=True)
     files = command.ImageFiles(tmp_path / 'images')
-    assert files.find('ash.jpg', tmp_path) == ('ash.jpg',)
+    assert files.find('ash.jpg', tmp_path / 'export.json') == ('ash.jpg',)
     assert sum(map(len, files.by_name.values())) == 6

@@ -2,8 +2,9 @@
 
 import dataclasses
 import os
+import unicodedata
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -18,7 +19,7 @@ Parts = tuple[str, ...]  # of a path
 
 
 class ImageFiles:
-    """All files below a folder, by their names without case."""
+    """All files below a folder, by their names as `plain` has them."""
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -34,17 +35,17 @@ class ImageFiles:
             folders[:] = sorted(name for name in folders if not name.startswith('.'))
             below = Path(parent).relative_to(folder).parts
             for name in sorted(names):
-                self.by_name[name.casefold()].append((*below, name))
+                self.by_name[plain(name)].append((*below, name))
         self.paths = {path for paths in self.by_name.values() for path in paths}
 
-    def find(self, name: str, near: Path) -> Parts | None:
+    def find(self, name: str, listing: Path) -> Parts | None:
         """The path below the folder of the file whose path agrees with `name` in most of its end; None if none does.
 
-        near: the folder of the annotations; of several files, that in it is meant
+        listing: the file that lists the name; of several files, that nearest to it is meant
         Raises InputError if several files agree equally well.
         """
         for parts in readings(name):
-            if found := self._best(parts, near):
+            if found := self._best(parts, listing):
                 if len(found) > 1:
                     several = ' and '.join(repr('/'.join(path)) for path in found[:3])
                     raise InputError(
@@ -54,36 +55,53 @@ class ImageFiles:
                 return found[0]
         return None
 
-    def _best(self, parts: Parts, near: Path) -> list[Parts]:
+    def _best(self, parts: Parts, listing: Path) -> list[Parts]:
         if parts in self.paths:
             return [parts]
-        candidates = self.by_name.get(parts[-1].casefold(), [])
-        scores = [(_agreement(parts, path), parts[-1] == path[-1]) for path in candidates]
-        highest = max(scores, default=None)
-        best = [path for path, score in zip(candidates, scores) if score == highest]
-        if len(best) > 1:
-            beside = [path for path in best if self.folder.joinpath(*path).parent.resolve() == near.resolve()]
-            return beside if len(beside) == 1 else best
-        return best
+        candidates = self.by_name.get(plain(parts[-1]), [])
+        best = _highest(candidates, lambda path: (_agreement(parts, path), parts[-1] == path[-1]))
+        return _highest(best, lambda path: _nearness(self.folder.joinpath(*path), listing)) if len(best) > 1 else best
+
+
+def _highest(paths: list[Parts], score: Callable[[Parts], tuple]) -> list[Parts]:
+    """Those with the highest score."""
+    scores = [score(path) for path in paths]
+    return [path for path, own in zip(paths, scores) if own == max(scores)]
+
+
+def _nearness(image: Path, listing: Path) -> tuple[bool, int, bool]:
+    """Higher for what is meant by a file of annotations: an image beside it, one with more of the folders above in
+    common (data sets side by side), one in a folder that its name ends with (CVAT's subsets: keypoints_Train.json).
+    """
+    folder, near = image.parent.resolve(), listing.parent.resolve()
+    common = len(Path(os.path.commonpath([folder, near])).parts)
+    return folder == near, common, any(plain(listing.stem).endswith(f'_{plain(part)}') for part in folder.parts)
+
+
+def plain(name: str) -> str:
+    """A name for comparison: without case, and accents as one character with their letter, which macOS separates."""
+    return unicodedata.normalize('NFC', name).casefold()
 
 
 def readings(name: str) -> list[Parts]:
-    """The folders and the name that a path or a URL can mean; of a URL, those in its query first."""
-    texts = [name]
+    """The folders and the name that a path or a URL can mean: as it stands, then with %20 as a space; of a URL, those
+    in its query first.
+    """
+    texts = [name, unquote(name)]
     if '://' in name or '?' in name:
         try:
             url = urlsplit(name)
         except ValueError:  # brackets that are no address
             url = urlsplit('')
         queried = [value for values in parse_qs(url.query).values() for value in values]
-        texts = [*queried, unquote(url.path), name]
+        texts = [*queried, unquote(url.path), *texts]
     found = [tuple(part for part in text.replace('\\', '/').split('/') if part not in ('', '.')) for text in texts]
     return [parts for parts in dict.fromkeys(found) if parts]
 
 
 def _agreement(parts: Parts, path: Parts) -> int:
     """How many of the last parts are the same, but for their case."""
-    same = [a.casefold() == b.casefold() for a, b in zip(reversed(parts), reversed(path))]
+    same = [plain(a) == plain(b) for a, b in zip(reversed(parts), reversed(path))]
     return same.index(False) if False in same else len(same)
 
 
@@ -92,11 +110,12 @@ def resolve_images(export: Export, files: ImageFiles, repairs: Repairs) -> None:
 
     Images that are not there or cannot be read are left out, with their instances. Raises InputError if that is all.
     """
-    paths = [files.find(image.name, export.path.parent) for image in export.images]
+    paths = [files.find(image.name, export.path) for image in export.images]
     _separate(export, paths)
     names = {'/'.join(path) for path in paths if path}
     found = read_images([Listing(files.folder, dict.fromkeys(names))], os.cpu_count() or 1, lambda issue, text: None)
     images: list[ListedImage] = []
+    unreadable: list[str] = []
     at: dict[str, int] = {}  # path -> position in `images`
     positions: dict[int, int] = {}  # in the export -> in `images`
     for number, (image, parts) in enumerate(zip(export.images, paths)):
@@ -106,7 +125,8 @@ def resolve_images(export: Export, files: ImageFiles, repairs: Repairs) -> None:
         path = '/'.join(parts)
         picture = found[files.folder / path]
         if isinstance(picture, Issue):
-            repairs.tell('images that cannot be read, left out', f'{files.folder / path}: {picture.description}')
+            unreadable.append(f'{files.folder / path}: {picture.description}')
+            repairs.tell('images that cannot be read, left out', unreadable[-1])
             continue
         if path in at:
             repairs.tell('images listed several times, taken as one', image.where)
@@ -119,9 +139,11 @@ def resolve_images(export: Export, files: ImageFiles, repairs: Repairs) -> None:
                 repairs.tell(f'images found by {how}', f'{image.where}: {image.name!r} is {path!r}')
         positions[number] = at[path]
     if not images:
+        listed = f'none of the {len(export.images):,} images that {export.path} lists'
+        if unreadable:
+            raise InputError(f'{listed} can be read, such as {unreadable[0]}: get them again, or convert them')
         raise InputError(
-            f'none of the {len(export.images):,} images that {export.path} lists is in {files.folder}, such as '
-            f'{export.images[0].name!r}: name their folder with --images'
+            f'{listed} is in {files.folder}, such as {export.images[0].name!r}: name their folder with --images'
         )
     kept = []
     for instance in export.instances:

@@ -110,9 +110,14 @@ def image_files(data: Data, split: str, repairs: Repairs) -> Iterator[Path]:
         if end not in ends[:2]:
             repairs.tell('folders or lists found by the end of their path', f'{data.path}: {entry} is {place}')
         if place.is_dir():
-            yield from sorted(file for file in place.rglob('*') if file.is_file() and is_image(file))
+            yield from sorted(file for file in place.rglob('*') if not _is_hidden(file, place) and is_image(file))
         else:
             yield from _listed(place, roots, data, split)
+
+
+def _is_hidden(file: Path, folder: Path) -> bool:
+    """Whether a file below a folder is hidden there, as ._1.jpg, which macOS adds to archives beside 1.jpg."""
+    return any(part.startswith('.') for part in file.relative_to(folder).parts)
 
 
 def _listed(place: Path, roots: list[Path], data: Data, split: str) -> Iterator[Path]:
@@ -123,4 +128,4 @@ def _listed(place: Path, roots: list[Path], data: Data, split: str) -> Iterator[
         raise data.error(split, 'name a folder of images, or a text file that lists them') from None
     for line in filter(None, map(str.strip, lines)):
         file = next((found for root in (place.parent, *roots) if (found := root / line).is_file()), None)
-        yield file or data.files.folder.joinpath(*(data.files.find(line, place.parent) or [line]))
+        yield file or data.files.folder.joinpath(*(data.files.find(line, place) or [line]))
