@@ -117,7 +117,7 @@ def corners(boxes: np.ndarray, positions: np.ndarray, labelled: np.ndarray, size
     reaches = (high > sizes * (1 + REACH)).any(axis=1)
     fits_better = _iou(*extent, low, corner) - _iou(*extent, low, high) > BETTER_FIT
     mask = in_image & (around | ~labelled).all(axis=1) & (reaches | fits_better)
-    return mask & (mask.mean() >= CORNER_RATIO)
+    return mask & (mask.sum() >= CORNER_RATIO * len(mask))
 
 
 def _iou(low: np.ndarray, high: np.ndarray, other_low: np.ndarray, other_high: np.ndarray) -> np.ndarray:
