@@ -82,6 +82,15 @@ def test_names_outweigh_joints_that_mirror_themselves(tmp_path, monkeypatch, cap
     names_all(printed, 'flip_idx')
 
 
+def test_mirror_joints_that_have_no_sides(tmp_path, monkeypatch, capsys):
+    """As where flip_idx was copied from another data set: taken, and told."""
+    names = 'kpt_names: {0: [a, tip, base, left_c, right_c, d]}\n'
+    yaml = f'train: images\nkpt_shape: [6, 3]\nflip_idx: [0, 2, 1, 4, 3, 5]\n{names}'
+    _, printed = prepared(tmp_path, monkeypatch, capsys, *one_folder(tmp_path, animals(), yaml))
+    names_all(printed, 'flip_idx', 'tip and base')
+    assert 'left_c and' not in printed
+
+
 def test_a_name_of_two_joints(tmp_path, monkeypatch, capsys):
     """Each gets a name of its own, and what was made up is told."""
     yaml = 'train: images\nkpt_shape: [6, 3]\nkpt_names: {0: [a, a, b, c, d, e]}\n'

@@ -1,6 +1,6 @@
 """Reads a data.yaml of Ultralytics' YOLO-pose: its classes, joints and images."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from lib.datasets.image_files import is_image
 from lib.tools.prepare.own.categories import distinct, numbered, same_joints
 from lib.tools.prepare.own.export import Joints, Repairs
 from lib.tools.prepare.own.images import ImageFiles
+from lib.tools.prepare.own.joints import pairs_by_name
 
 
 @dataclass(frozen=True)
@@ -80,18 +81,24 @@ def joints_of(data: Data, classes: dict[int, str], repairs: Repairs) -> Joints:
         kinds.append((str(number), classes[number], distinct([*map(str, own)], data.path, repairs)))
     same_joints(kinds, data.path)
     names = kinds[0][2] if kinds else numbered(data.count, data.path, repairs)
-    pairs = _flip_pairs(data)
-    return Joints(names, flip_pairs=None if pairs is None else tuple(pair for pair in pairs if max(pair) < len(names)))
+    return Joints(names, flip_pairs=_flip_pairs(data, names, bool(kinds), repairs))
 
 
-def _flip_pairs(data: Data) -> Pairs | None:
+def _flip_pairs(data: Data, names: Sequence[str], is_named: bool, repairs: Repairs) -> Pairs | None:
+    """Those of flip_idx; None without one. is_named: the names are the file's own"""
     flip, joints = data.content.get('flip_idx'), range(data.count)
     if flip is None or flip == []:  # Ultralytics: no mirror joints are known
         return None
     is_permutation = isinstance(flip, list) and all(type(i) is int for i in flip) and sorted(flip) == [*joints]
     if not is_permutation or any(flip[flip[i]] != i for i in joints):
         raise data.error('flip_idx', f'name the mirror joint, from 0, of each of the {data.count}')
-    return tuple((i, j) for i, j in enumerate(flip) if i < j)
+    pairs = tuple((i, j) for i, j in enumerate(flip) if i < j < len(names))
+    by_name, _ = pairs_by_name(names)
+    for a, b in pairs:
+        if is_named and (a, b) not in by_name:
+            what = 'pairs of flip_idx that are not left and right by their names: correct it if it is wrong'
+            repairs.tell(what, f'{data.path}: {names[a]} and {names[b]}')
+    return pairs
 
 
 def image_files(data: Data, split: str, repairs: Repairs) -> Iterator[Path]:
