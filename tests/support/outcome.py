@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import math
 import re
 import warnings
 from collections import Counter
@@ -117,6 +118,13 @@ def untouched_lines(clean: dict[str, list[str]], damaged: dict[str, list[str]]) 
     return {(name, labelled(in_pixels(line, name), JOINTS)) for name, line in kept}
 
 
+def in_numbers(value: Any) -> Any:
+    """A number that is written as text is the number."""
+    with contextlib.suppress(ValueError):
+        return float(value) if isinstance(value, str) and math.isfinite(float(value)) else value
+    return value
+
+
 def in_threes(values: Sequence) -> list[tuple]:
     return [*zip(values[::3], values[1::3], values[2::3])]
 
@@ -139,7 +147,7 @@ def check_people(found: Outcome, content: Any) -> None:
         values = row.get('keypoints') if isinstance(row, dict) else None
         if isinstance(values, list) and all(isinstance(value, list) for value in values):
             values = [number for joint in values for number in joint]
-        rows.append(in_threes(values) if isinstance(values, list) else [])
+        rows.append(in_threes([*map(in_numbers, values)]) if isinstance(values, list) else [])
     _check(found, rows)
 
 

@@ -50,6 +50,8 @@ REPAIRED = [
     ((*PERSON, 'bbox'), [1e12, 5, 40, 40], 'boxes from the joints'),
     ((*PERSON, 'bbox'), [math.nan, 5, 40, 40], 'boxes from the joints'),
     ((*PERSON, 'bbox'), [5, 5, -40, 40], 'boxes from the joints'),
+    ((*PERSON, 'iscrowd'), 'false', ''),
+    ((*PERSON, 'face_kpts'), [9, 9, 2], 'face'),
     ((*PERSON, 'area'), 10**400, 'areas from the box'),
     ((*PERSON, 'area'), 1e12, 'areas from the box'),
     ((*PERSON, 'area'), 'large', 'areas from the box'),
@@ -82,7 +84,8 @@ def nameless(person: tuple) -> tuple:
 
 REFUSED = [
     ((*PERSON, 'keypoints', 0), True, ('(id 1)', 'keypoints[0]', 'True')),
-    ((*PERSON, 'keypoints', 0), '12.5', ('(id 1)', 'keypoints[0]', '12.5')),
+    ((*PERSON, 'keypoints', 0), '12,5', ('(id 1)', 'keypoints[0]', '12,5')),
+    ((*PERSON, 'keypoints', 0), 'inf', ('(id 1)', 'keypoints[0]', 'inf')),
     ((*PERSON, 'keypoints', 2), 7, ('(id 1)', 'joint 0', '7')),
     ((*PERSON, 'keypoints'), [1, 2, 2], ('(id 1)', 'keypoints', '3', '9')),
     ((*PERSON, 'bbox'), [True, 5, 40, 40], ('(id 1)', 'bbox[0]', 'True')),
@@ -99,6 +102,56 @@ REFUSED = [
 @pytest.mark.parametrize(('place', 'value', 'pieces'), REFUSED, ids=short)
 def test_a_value_that_is_refused(place, value, pieces, images, tmp_path):
     names_all(prepared(with_value(place, value), images, tmp_path).error, tmp_path / 'in.json', *pieces)
+
+
+@pytest.mark.parametrize('form', [str, lambda value: f' {value}.0' if isinstance(value, int) else str(value)])
+def test_numbers_written_as_text(form, images, tmp_path):
+    content, meant = (coco_export(count=3, joints=3, seed=0) for _ in range(2))
+    for row in content['annotations']:
+        row |= {key: [form(value) for value in row[key]] for key in ('keypoints', 'bbox')}
+    found = prepared(content, images, tmp_path)
+    assert found.people == prepared(meant, images, tmp_path / 'clean').people
+    ((count, _),) = [(count, kind) for count, kind, _ in told(found.printed) if 'as text' in kind]
+    assert count == len(meant['annotations'])
+
+
+def test_boxes_of_another_category_with_zeros_as_joints(images, tmp_path):
+    """They need no --category."""
+    content = coco_export(count=3, joints=3, seed=0)
+    meant = prepared(content, images, tmp_path / 'clean').people
+    content['categories'].append({'id': 2, 'name': 'ball'})
+    content['annotations'].append(content['annotations'][0] | {'id': 99, 'category_id': 2, 'keypoints': [0] * 9})
+    found = prepared(content, images, tmp_path)
+    assert found.people == meant and any('boxes without joints' in kind for _, kind, _ in told(found.printed))
+
+
+@pytest.mark.parametrize(('key', 'value', 'word'), [('iscrowd', 1, 'crowds'), ('keypoints', [9, 9, 0] * 3, 'labelled')])
+def test_a_file_of_which_nobody_is_left(key, value, word, images, tmp_path):
+    """The reason is the true one."""
+    content = coco_export(count=3, joints=3, seed=0)
+    for row in content['annotations']:
+        row[key] = value
+    names_all(prepared(content, images, tmp_path).error, tmp_path / 'in.json', word)
+
+
+def pairs_of(joints: int) -> dict:
+    """An export without the joints' names, x and y of each."""
+    content = coco_export(count=3, joints=2, seed=0)
+    del content['categories'][0]['keypoints']
+    for row in content['annotations']:
+        row['keypoints'] = [[i + 5, i + row['id'] + 6.5] for i in range(joints)]
+        row['bbox'] = [2, 2, 24, 28]
+    return content
+
+
+def test_pairs_of_joints_without_names(images, tmp_path):
+    """A list a joint tells how many there are; numbers in a row do not, where they could be joints of three."""
+    content = pairs_of(6)
+    found = prepared(content, images, tmp_path)
+    assert len(found.people) == len(content['annotations']) and {len(own) for _, own in found.people} == {6}
+    for row in content['annotations']:
+        row['keypoints'] = [value for pair in row['keypoints'] for value in pair]
+    names_all(prepared(content, images, tmp_path / 'flat').error, tmp_path / 'flat/in.json', 12, 'names')
 
 
 def test_two_categories_of_one_id(images, tmp_path):

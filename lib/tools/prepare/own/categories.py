@@ -111,15 +111,24 @@ def _joints(category: dict, rows: list[Row], path: Path, repairs: Repairs) -> Jo
             )
         names = distinct(list(map(str, entries)), path, repairs)
     else:
-        where, row = rows[0]
-        flat = [value for entry in row['keypoints'] for value in (entry if isinstance(entry, list) else [entry])]
-        if not flat or len(flat) % 3:
-            raise InputError(
-                f'{where}: keypoints has {len(flat)} entries, not x, y and visibility of every joint, and the '
-                'category does not name its joints: add their names to categories'
-            )
-        names = numbered(len(flat) // 3, path, repairs)
+        names = numbered(_count(rows), path, repairs)
     return Joints(names, _skeleton(category.get('skeleton'), len(names), path, repairs))
+
+
+def _count(rows: list[Row]) -> int:
+    """The number of joints of instances whose category does not name them. Raises InputError if it is unclear."""
+    where, row = rows[0]
+    values = row['keypoints']
+    if all(isinstance(entry, list) for entry in values):  # a list a joint
+        return len(values)
+    # A number of entries that 6 divides can be pairs too. Their third values are no visibilities.
+    thirds = [value for _, own in rows for value in own['keypoints'][2::3]]
+    if len(values) % 3 or (len(values) % 2 == 0 and not all(value in (None, -1, 0, 1, 2) for value in thirds)):
+        raise InputError(
+            f'{where}: keypoints has {len(values)} entries, which are not clearly x, y and visibility of every joint, '
+            'and the category does not name its joints: add their names to categories'
+        )
+    return len(values) // 3
 
 
 def numbered(count: int, path: Path, repairs: Repairs) -> tuple[str, ...]:

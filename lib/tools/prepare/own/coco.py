@@ -1,7 +1,9 @@
 """Reads COCO's keypoints json as labelling tools and research sets write it."""
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +17,11 @@ from lib.tools.prepare.own.formats import NEEDED, check_format, no_joints
 from lib.tools.prepare.own.label_studio import separate_people
 from lib.tools.prepare.own.mpii import as_coco
 from lib.tools.prepare.own.repairs import numbers
+
+# What iscrowd is of an instance that is no crowd, as text in lower case.
+NO_CROWD = {'none', '0', '0.0', 'false', ''}
+# COCO-WholeBody's joints beside `keypoints`.
+WHOLE_BODY = {'foot_kpts', 'face_kpts', 'lefthand_kpts', 'righthand_kpts'}
 
 
 def read_coco(path: Path, chosen: Sequence[str], repairs: Repairs) -> Export:
@@ -103,21 +110,45 @@ def _labelled(rows: list[Row], repairs: Repairs) -> Iterator[Row]:
     for where, row in rows:
         if row.get('iscrowd') is None:
             repairs.tell('instances without iscrowd: no crowds', where)
-        if row.get('iscrowd') not in (None, 0, False, '0'):
+        if str(row.get('iscrowd')).lower() not in NO_CROWD:
             repairs.tell('crowds left out', where)
         elif not isinstance(row.get('keypoints'), (list, type(None))):
             raise InputError(f'{where}: keypoints = {shown(row["keypoints"])} should be a list: correct or remove it')
-        elif not row.get('keypoints'):
+        elif not any(flat := _flat(row.get('keypoints') or [])):  # or all 0, as a box has them beside people
             repairs.tell('boxes without joints left out', where)
         else:
+            if WHOLE_BODY & row.keys():
+                repairs.tell('instances whose joints of feet, face and hands are not read: only keypoints is', where)
+            box = row.get('bbox')
+            if any(isinstance(value, str) for value in [*flat, *(box if isinstance(box, list) else [])]):
+                repairs.tell('instances with numbers written as text', where)
+                row = row | {'keypoints': _as_numbers(row['keypoints']), 'bbox': _as_numbers(box)}
             yield where, row
+
+
+def _flat(values: list) -> list:
+    """Without the lists that some files have for each joint."""
+    return [value for entry in values for value in (entry if isinstance(entry, list) else [entry])]
+
+
+def _as_numbers(value: Any) -> Any:
+    """A number written as text is the number, also in lists; anything else stays."""
+    if isinstance(value, list):
+        return [*map(_as_numbers, value)]
+    try:
+        number = float(value) if isinstance(value, str) else math.nan
+    except ValueError:
+        return value
+    if not math.isfinite(number):
+        return value
+    return int(number) if number % 1 == 0 and '.' not in value else number
 
 
 def _instance(row: dict, image: int, joints: int, where: str, repairs: Repairs) -> Instance:
     """An annotation as it stands, in numbers; NaN where it has none."""
     values = [*row['keypoints']]
     if all(isinstance(entry, list) for entry in values):  # a list a joint
-        values = [value for entry in values for value in entry]
+        values = _flat(values)
     if len(values) == 2 * joints:
         repairs.tell('instances whose joints have no visibility: visible, but for those at 0, 0', where)
         pairs = [*zip(values[::2], values[1::2])]

@@ -55,6 +55,8 @@ def no_joints(content: dict, path: Path) -> InputError:
         remedy = f"V7 Darwin's COCO export leaves them out: {BY_HAND}"
     elif any(isinstance(box, list) and box[2:] == [1, 1] for box in boxes):
         remedy = f'labelme2coco made a box of 1 x 1 pixels of each point: {LABELME}'
+    elif any(row.get('iscrowd') and row.get('keypoints') for row in content['annotations']):
+        remedy = 'those with joints are marked as crowds: correct iscrowd, which is 0 for single instances'
     elif not boxes:
         remedy = 'its annotations are empty (CVAT exports skeletons, but no points): label skeletons, or export again'
     return InputError(f'{path} has no instance with labelled joints: {remedy}')
