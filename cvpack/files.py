@@ -23,6 +23,8 @@ def read_json(path: Path, remedy: str = 'get it again') -> Any:
         raise InputError(f'{path} does not exist: {remedy}') from None
     except OSError as error:
         raise InputError(f'{path} cannot be read ({error.strerror}): {remedy}') from None
+    except UnicodeDecodeError:
+        raise InputError(f'{path} is not in UTF-8: save it in UTF-8, or {remedy}') from None
     except (ValueError, RecursionError) as error:
         raise InputError(f'{path} is not valid json ({error}): {remedy}') from None
 
