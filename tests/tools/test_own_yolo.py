@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.commands import names_all
-from tests.support.exports import JOINTS, PAIRS, animals
+from tests.support.exports import JOINTS, PAIRS, animals, halves
 from tests.support.exports_yolo import YOLO, one_folder, write, yolo
 from tests.support.own import check, prepared, refused
 
@@ -91,6 +91,18 @@ def test_mirror_joints_that_have_no_sides(tmp_path, monkeypatch, capsys):
     assert 'left_c and' not in printed
 
 
+def test_a_yaml_of_val_alone(tmp_path, monkeypatch, capsys):
+    """With --val, as the refusal of it alone says."""
+    train, val = halves(animals())
+    mine = one_folder(tmp_path / 'train', train, 'train: images\nkpt_shape: [6, 3]\n')
+    others = one_folder(tmp_path / 'val', val, 'val: images\nkpt_shape: [6, 3]\n')
+    for folder, own in (('train', val), ('val', train)):
+        for image in {one.image for one in own}:
+            (tmp_path / folder / 'images' / image).unlink()
+    options = *mine[:2], '--val', others[1], '--images', tmp_path
+    check(prepared(tmp_path, monkeypatch, capsys, *options)[0], animals())
+
+
 def test_a_name_of_two_joints(tmp_path, monkeypatch, capsys):
     """Each gets a name of its own, and what was made up is told."""
     yaml = 'train: images\nkpt_shape: [6, 3]\nkpt_names: {0: [a, a, b, c, d, e]}\n'
@@ -119,7 +131,8 @@ YAML = [
     ('train: data.yaml\nkpt_shape: [6, 3]\n', ('train', 'data.yaml')),
     ('train: images/ash.jpg\nkpt_shape: [6, 3]\n', ('data.yaml', 'images/ash.jpg')),
     ('train: images\nval: images\nkpt_shape: [6, 3]\n', ('val', 6, 'images')),
-    ('val: images\nkpt_shape: [6, 3]\n', ('train',)),
+    ('val: images\nkpt_shape: [6, 3]\n', ('data.yaml', 'only val', '--val', 'train')),
+    ('kpt_shape: [6, 3]\n', ('data.yaml', 'train')),
 ]
 
 

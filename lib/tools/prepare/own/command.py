@@ -106,7 +106,9 @@ def _read(
             else:
                 found = read_yolo(path, files, category, repairs)
                 if key == 'val':  # a data.yaml for val alone: what it validates on, or else all that it has
-                    found = {'val': found.get('val', found['train'])}
+                    found = {'val': found.get('val') or found['train']}
+                elif 'train' not in found:
+                    raise InputError(f'{path} has only val: name it with --val, or rename the key to train')
             for split_name, export in found.items():
                 exports.setdefault(split_name, []).append(export)
     return exports

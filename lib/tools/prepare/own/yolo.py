@@ -31,12 +31,12 @@ def is_yolo(path: Path) -> bool:
 
 
 def read_yolo(path: Path, files: ImageFiles, chosen: Sequence[str], repairs: Repairs) -> dict[str, Export]:
-    """The splits train and val that a data.yaml names; train alone if it names no val.
+    """Those of the splits train and val that a data.yaml names.
 
     files: of the images, where the yaml's own path leads nowhere
     """
     data = read_data(path, files)
-    if not data.content.get('train'):
+    if not (data.content.get('train') or data.content.get('val')):
         raise data.error('train', 'name the folder of the images to train on')
     return {split: _export(data, split, chosen, repairs) for split in ('train', 'val') if data.content.get(split)}
 
