@@ -172,6 +172,12 @@ REFUSED = {
     'labelme.json': (exports_sets.labelme(animals()[0]), ('labelme', 'X-AnyLabeling')),
     'darwin_coco.json': (exports_sets.darwin_coco(animals()), ('Darwin', 'skeleton')),
     'darwin.json': (exports_sets.darwin(animals()[0]), ('Darwin',)),
+    'via.json': ({'_via_settings': {}, '_via_img_metadata': {}}, ('VGG', 'own_data.md')),
+    'min.json': ([{'image': 'ash.jpg', 'annotation_id': 1, 'annotator': 1}], ('Label Studio', 'YOLO')),
+    'labelbox.json': ([{'data_row': {'id': 'a'}, 'projects': {}}], ('Labelbox', 'own_data.md')),
+    'labelbox1.json': ([{'ID': 'x', 'DataRow ID': 'y', 'Label': {}}], ('Labelbox', 'own_data.md')),
+    'encord.json': ([{'label_hash': 'x', 'data_units': {}}], ('Encord', 'own_data.md')),
+    'results.json': ([{'image_id': 1, 'keypoints': [9, 9, 1], 'score': 0.5}], ('detected', 'name the annotations')),
     'notes.json': (exports_sets.label_studio_notes(), ('Label Studio', 'data.yaml', 'kpt_shape')),
 }
 
@@ -191,6 +197,10 @@ def test_files_without_joints_in_cocos_form(name, tmp_path, monkeypatch, capsys)
     [
         ('export.zip', b'PK\x03\x04', ('unpack',)),
         ('annotations.xml', b'<?xml version="1.0"?><annotations/>', ('CVAT', 'COCO Keypoints')),
+        ('points.CSV', b'scorer,me', ('table', 'own_data.md')),
+        ('labels.slp', b'\x89HDF', ('table', 'own_data.md')),
+        ('animals.ndjson', b'{}\n{}', ('every line', 'data.yaml')),
+        ('latin1.json', '{"é": 1}'.encode('latin1'), ('UTF-8',)),
         ('export', None, ('folder',)),
     ],
 )
@@ -199,6 +209,12 @@ def test_what_is_no_json_or_yaml(name, content, pieces, tmp_path, monkeypatch, c
     path.write_bytes(content) if content else path.mkdir()
     options = '--annotations', path, '--images', exports.draw(tmp_path / 'images')
     names_all(refused(tmp_path, monkeypatch, capsys, *options), path, *pieces)
+
+
+@pytest.mark.parametrize('name', ['anotations.json', 'data.yaml'])
+def test_a_file_that_is_not_there(name, tmp_path, monkeypatch, capsys):
+    options = '--annotations', tmp_path / name, '--images', exports.draw(tmp_path / 'images')
+    names_all(refused(tmp_path, monkeypatch, capsys, *options), tmp_path / name, 'does not exist', 'path')
 
 
 # ---------------------------------------------------------------------------------------- from file to prediction

@@ -9,27 +9,39 @@ NEEDED = 'export it as COCO keypoints: an object with images, annotations and ca
 LABELME = (
     'X-AnyLabeling reads these files (the points of one instance need the same group_id) and exports them as COCO pose'
 )
-BY_HAND = 'write COCO keypoints from skeleton.nodes of its own json (docs/own_data.md)'
+FROM_NODES = 'write COCO keypoints from skeleton.nodes of its own json (docs/own_data.md)'
+BY_HAND = 'write COCO keypoints from it (docs/own_data.md)'
+# Suffixes -> what the file is, and what to do.
+OTHER_SUFFIXES = {
+    ('.zip', '.tar', '.gz', '.7z', '.rar'): 'is an archive: unpack it, and name the file of annotations in it',
+    ('.csv', '.h5', '.slp', '.mat', '.pkl'): f'is a table: {BY_HAND}',
+    ('.ndjson', '.jsonl'): 'has a json object in every line: export COCO keypoints, or YOLO-pose with a data.yaml',
+    ('.xml',): 'is no json: of CVAT\'s formats, export "COCO Keypoints 1.0"',
+}
 # A key at the top -> what the file is, and what to do.
 OTHER_FORMATS = {
     'shapes': ("is labelme's own", LABELME),
     'items': ("is Datumaro's own", 'convert it with `datum convert -i FOLDER -f coco_person_keypoints -o FOLDER`'),
-    '_via_img_metadata': ("is the VGG Image Annotator's own", NEEDED),
-    'item': ("is V7 Darwin's own, and its COCO export has no joints", BY_HAND),
+    '_via_img_metadata': (
+        "is the VGG Image Annotator's own, and its COCO export takes each joint for a person",
+        BY_HAND,
+    ),
+    'item': ("is V7 Darwin's own, and its COCO export has no joints", FROM_NODES),
 }
 
 
 def check_file(path: Path) -> None:
-    """Raises InputError for a folder, an archive or a format by its name, with what to do."""
+    """Raises InputError for a path that leads nowhere, a folder, or a format by its name, with what to do."""
+    if not path.exists():
+        raise InputError(f'{path} does not exist: correct the path')
     if path.is_dir():
         found = sorted([*path.rglob('*.json'), *path.rglob('*.yaml')])[:1]
         raise InputError(
             f'{path} is a folder: name the file of annotations in it{f", like {found[0]}" if found else ""}'
         )
-    if path.suffix.lower() in ('.zip', '.tar', '.gz', '.7z', '.rar'):
-        raise InputError(f'{path} is an archive: unpack it, and name the file of annotations in it')
-    if path.suffix.lower() == '.xml':
-        raise InputError(f'{path}: of CVAT\'s formats, export "COCO Keypoints 1.0"')
+    for suffixes, what in OTHER_SUFFIXES.items():
+        if path.suffix.lower() in suffixes:
+            raise InputError(f'{path} {what}')
 
 
 def check_format(content: Any, path: Path) -> None:
@@ -52,7 +64,7 @@ def no_joints(content: dict, path: Path) -> InputError:
     boxes = [row.get('bbox') for row in content['annotations']]
     remedy = 'export the keypoints, not only boxes'
     if 'tag_categories' in content:
-        remedy = f"V7 Darwin's COCO export leaves them out: {BY_HAND}"
+        remedy = f"V7 Darwin's COCO export leaves them out: {FROM_NODES}"
     elif any(isinstance(box, list) and box[2:] == [1, 1] for box in boxes):
         remedy = f'labelme2coco made a box of 1 x 1 pixels of each point: {LABELME}'
     elif any(row.get('iscrowd') and row.get('keypoints') for row in content['annotations']):

@@ -5,8 +5,19 @@ from typing import Any
 
 from cvpack.errors import InputError
 from lib.datasets.checks import shown
+from lib.tools.prepare.own.formats import BY_HAND
 
 NEEDED = 'it should have image, joints ([x, y] of each) and joints_vis'
+LABEL_STUDIO = "is Label Studio's own: export it as YOLO, which keeps people apart, or as COCO"
+# Keys of a record -> what the file is, and what to do.
+OTHER_LISTS = (
+    ({'annotations', 'data'}, LABEL_STUDIO),
+    ({'annotation_id', 'annotator'}, LABEL_STUDIO),
+    ({'data_row'}, f"is Labelbox's own: {BY_HAND}"),
+    ({'DataRow ID'}, f"is Labelbox's own: {BY_HAND}"),
+    ({'label_hash'}, f"is Encord's own: {BY_HAND}"),
+    ({'keypoints', 'score'}, 'has what a network detected: name the annotations'),
+)
 
 
 def as_coco(people: list, path: Path) -> dict[str, Any]:
@@ -18,8 +29,9 @@ def as_coco(people: list, path: Path) -> dict[str, Any]:
     annotations = []
     for number, person in enumerate(people):
         where = f'{path}: record {number}'
-        if isinstance(person, dict) and {'annotations', 'data'} <= person.keys():
-            raise InputError(f"{path} is Label Studio's own: export it as YOLO, which keeps people apart, or as COCO")
+        for keys, what in OTHER_LISTS if isinstance(person, dict) else ():
+            if keys <= person.keys():
+                raise InputError(f'{path} {what}')
         if not isinstance(person, dict) or not isinstance(person.get('image'), str):
             raise InputError(
                 f'{where}: {shown(person)}: {NEEDED}, or the file be an object with images and annotations'
