@@ -134,6 +134,15 @@ def test_a_file_of_which_nobody_is_left(key, value, word, images, tmp_path):
     names_all(prepared(content, images, tmp_path).error, tmp_path / 'in.json', word)
 
 
+def test_crowds_and_boxes_alone(images, tmp_path):
+    """COCO's crowds have zeros for all joints: they are not what lacks."""
+    content = coco_export(count=3, joints=3, seed=0)
+    for i, row in enumerate(content['annotations']):
+        row |= {'iscrowd': i % 2, 'keypoints': [0] * 9}
+    error = prepared(content, images, tmp_path).error
+    names_all(error, tmp_path / 'in.json', 'not only boxes')
+
+
 def pairs_of(joints: int) -> dict:
     """An export without the joints' names, x and y of each."""
     content = coco_export(count=3, joints=2, seed=0)

@@ -62,12 +62,13 @@ def check_format(content: Any, path: Path) -> None:
 def no_joints(content: dict, path: Path) -> InputError:
     """For a file without labelled joints."""
     boxes = [row.get('bbox') for row in content['annotations']]
+    crowds = [row.get('keypoints') for row in content['annotations'] if row.get('iscrowd')]
     remedy = 'export the keypoints, not only boxes'
     if 'tag_categories' in content:
         remedy = f"V7 Darwin's COCO export leaves them out: {FROM_NODES}"
     elif any(isinstance(box, list) and box[2:] == [1, 1] for box in boxes):
         remedy = f'labelme2coco made a box of 1 x 1 pixels of each point: {LABELME}'
-    elif any(row.get('iscrowd') and row.get('keypoints') for row in content['annotations']):
+    elif any(isinstance(joints, list) and any(joints) for joints in crowds):
         remedy = 'those with joints are marked as crowds: correct iscrowd, which is 0 for single instances'
     elif not boxes:
         remedy = 'its annotations are empty (CVAT exports skeletons, but no points): label skeletons, or export again'
