@@ -19,7 +19,7 @@ import torch
 
 from cvpack.checkpoint_order import LATEST, in_order, newest, newest_saved, samples, samples_of
 from cvpack.errors import InputError
-from cvpack.files import atomic_write, follow, point
+from cvpack.files import atomic_write, follow, point, remove_unfinished
 from cvpack.stand_ins import stand_ins_for, without_stand_ins
 
 BEST = 'iter-best.pth'
@@ -76,15 +76,14 @@ class Writer:
             one just written do not count
     report: called with a line about what went wrong; earlier checkpoints are intact then, and the next save may succeed
 
-    Temporary files of an earlier run that was killed are removed.
+    Temporary files that an earlier run left there, killed while it wrote, are removed.
     """
 
     def __init__(self, folder: Path, keep: int, report: Callable[[str], None]) -> None:
         self.folder, self.keep, self.report = folder, keep, report
         self.thread: threading.Thread | None = None
         self.failure: str | None = None
-        for unfinished in folder.glob('iter-*.pth.*tmp'):
-            unfinished.unlink()
+        remove_unfinished(folder)
 
     def save(self, iteration: int, state: dict[str, Any]) -> None:
         """Copies the state, waits for the previous checkpoint, and starts writing this one."""

@@ -60,7 +60,7 @@ def setup(device_type: str, local_rank: int | None = None, timeout: float = DEFA
     missing = [name for name in LAUNCHED if name not in os.environ]
     if missing and os.environ.get('WORLD_SIZE', '1') != '1':  # each process would train alone, in the same folder
         raise InputError(
-            f'WORLD_SIZE is {os.environ["WORLD_SIZE"]}, but the environment lacks {", ".join(missing)}: set that too'
+            f'WORLD_SIZE is {os.environ["WORLD_SIZE"]}, but the environment lacks {", ".join(missing)}: set them too'
         )
     if not missing and not torch_dist.is_initialized():
         on_gpu = device.type == 'cuda'

@@ -59,10 +59,17 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        error.filename = error.filename or str(path)
+        if error.errno is not None and error.filename in (None, str(temporary)):
+            error.filename, error.filename2 = str(path), None
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes the temporary files of writes that were killed. Nobody else may be writing in the folder."""
+    for unfinished in folder.glob('*.tmp'):
+        unfinished.unlink(missing_ok=True)
 
 
 def point(link: Path, path: Path) -> None:

@@ -37,7 +37,8 @@ class _ConsoleHandler(logging.Handler):
             tqdm.write(self.format(record), file=sys.stdout)
             sys.stdout.flush()
         except OSError as error:  # nobody reads it any more, or its disk is full
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            with open(os.devnull, 'w') as nowhere:
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
             logging.getLogger(LOGGER).error(f'the console cannot be written to ({error.strerror}): continuing without')
 
 
@@ -49,7 +50,8 @@ class _FileHandler(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         if not self.has_failed:
             self.has_failed = True
-            print(f'{self.baseFilename} cannot be written ({sys.exc_info()[1]}): continuing', file=sys.stderr)
+            with contextlib.suppress(OSError):  # which may be on the same full disk
+                print(f'{self.baseFilename} cannot be written ({sys.exc_info()[1]}): continuing', file=sys.stderr)
 
 
 def get_logger(file: Path | None = None) -> logging.Logger:
@@ -65,7 +67,7 @@ def get_logger(file: Path | None = None) -> logging.Logger:
     handlers: list[logging.Handler] = [_ConsoleHandler()]
     if file is not None and dist.is_main():
         file.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(_FileHandler(file, encoding='utf-8'))
+        handlers.append(_FileHandler(file, encoding='utf-8', errors='backslashreplace'))
     for handler in handlers:
         handler.setFormatter(logging.Formatter('%(asctime)s %(message)s', '%Y-%m-%d %H:%M:%S'))
         logger.addHandler(handler)
@@ -95,7 +97,7 @@ class TrainLog:
     """Reports a training run: a line and TensorBoard scalars every PERIOD iterations, a bar on a terminal.
 
     samples:  iteration -> how many samples all processes have seen by its end
-    replaces: TensorBoard hides what an earlier run wrote after `start`; its iterations have to be of the same size
+    replaces: TensorBoard hides what earlier runs wrote after `start`; their iterations have to be of the same size
     """
 
     def __init__(

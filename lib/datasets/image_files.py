@@ -19,7 +19,9 @@ T = TypeVar('T')
 JPEG, PNG, TIFF = b'\xff\xd8\xff', b'\x89PNG', (b'II*\0', b'MM\0*')
 END_OF_IMAGE = b'\xff\xd9'
 MIN_SIDE = 2  # pixels
-MAX_PIXELS = int(os.environ['OPENCV_IO_MAX_IMAGE_PIXELS'])  # OpenCV's limit, which lib/__init__.py sets
+# OpenCV's limit, which lib/__init__.py sets; a user's own may have a unit.
+LIMIT = os.environ['OPENCV_IO_MAX_IMAGE_PIXELS']
+MAX_PIXELS = int(LIMIT) if LIMIT.isdecimal() else 2**27
 # Factors by which the sides of a JPEG can be reduced on decoding, and OpenCV's flags for them.
 REDUCTIONS = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 # EXIF orientation -> OpenCV's flip code; those from FIRST_TURNED on are transposed first.

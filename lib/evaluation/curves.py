@@ -25,7 +25,9 @@ def read_scalars(folder: Path, names: tuple[str, ...], iteration: Callable[[int]
     iteration: number of samples seen -> iteration, in batches of the present size
     """
     logging.getLogger('tensorboard').setLevel(logging.ERROR)  # it warns about every resumed run
-    events = EventAccumulator(str(folder), size_guidance={'scalars': 0, 'images': 1}).Reload()
+    # It would drop points by their iterations, which change their meaning with the batch size; _latest drops them.
+    sizes = {'scalars': 0, 'images': 1}
+    events = EventAccumulator(str(folder), size_guidance=sizes, purge_orphaned_data=False).Reload()
     written = {name: events.Scalars(name) for name in (SAMPLES, *names) if name in events.Tags()['scalars']}
     seen = [iteration(round(event.value)) for event in written.pop(SAMPLES, [])]
     # Earlier versions did not write the number of samples.

@@ -88,4 +88,4 @@ def save_pictures(evaluator: Evaluator, keypoints: np.ndarray, scores: np.ndarra
     sheet = contact_sheet(panels)
     if not cv2.imwrite(str(file), sheet):
         height, width = sheet.shape[:2]
-        raise InputError(f'{file} cannot be written, {width}x{height} pixels: name a smaller number with --pictures')
+        raise InputError(f'{file} cannot be written ({width}x{height} pixels): draw fewer --pictures, or make room')

@@ -16,7 +16,7 @@ from easydict import EasyDict
 from cvpack import checkpoint, dist
 from cvpack.checkpoint_order import Saved, in_order
 from cvpack.errors import InputError
-from cvpack.files import atomic_write, read_json
+from cvpack.files import atomic_write, read_json, remove_unfinished
 from cvpack.logger import TrainLog
 from lib.datasets.records import Reader, Records, select
 from lib.evaluation.curves import LOSS, RATE, draw_curves, read_scalars
@@ -71,6 +71,8 @@ class Validation:
         self.output = Path(cfg.OUTPUT_DIR)
         self.folder = self.output / 'validation'
         self.folder.mkdir(parents=True, exist_ok=True)
+        if dist.is_main():
+            remove_unfinished(self.folder)
         # Rows after the checkpoint that was resumed belong to abandoned iterations.
         rows = read_rows(self.output, self.main_metrics[0], trainer.earlier_batch)
         self.rows = [row for row in rows if row['samples'] <= trainer.start_samples]

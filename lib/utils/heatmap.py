@@ -46,7 +46,7 @@ def _lines(cells: torch.Tensor, length: int, kernels: tuple[int, ...], subpixel:
     if not subpixel:
         return _profiles(length, kernels, cells.device)[:, cells.long()].transpose(0, 1).contiguous()
     distance = torch.arange(length, device=cells.device) - cells[:, None, :, None]
-    return (-0.5 * (distance / _sigmas(kernels, cells.device)) ** 2).exp()
+    return (-0.5 * (distance / _sigmas(kernels, cells.device)) ** 2).exp().float()
 
 
 def encode(

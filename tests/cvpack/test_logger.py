@@ -45,13 +45,13 @@ for number in range(3):
 """
 
 
-def log_lines(file: Path, stdout, encoding: str = 'utf-8') -> subprocess.Popen:
+def log_lines(file: Path, stdout, encoding: str = 'utf-8', errors=subprocess.PIPE) -> subprocess.Popen:
     """A process that logs three lines once it is sent one."""
     return subprocess.Popen(
         [sys.executable, '-c', LINES, str(file)],
         stdin=subprocess.PIPE,
         stdout=stdout,
-        stderr=subprocess.PIPE,
+        stderr=errors,
         text=True,
         env={**os.environ, 'PYTHONIOENCODING': encoding, 'PYTHONPATH': str(REPOSITORY)},
     )
@@ -82,6 +82,13 @@ def test_a_log_file_that_cannot_be_written_is_told_once():
     output, errors = process.communicate('go\n')
     assert process.returncode == 0 and len(output.splitlines()) == 3
     assert errors.startswith('/dev/full cannot be written ([Errno 28]') and errors.count('\n') == 1
+
+
+def test_everything_on_a_full_disk():
+    with open('/dev/full', 'w') as full:
+        process = log_lines(Path('/dev/full'), full, errors=full)
+    process.communicate('go\n')
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize('told_at', ['the next line', 'the end'])

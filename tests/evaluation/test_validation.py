@@ -270,10 +270,18 @@ def test_curves(run):
 
 
 def test_what_was_trained_anew_counts_once(tmp_path, caplog):
-    """Then half of it goes on in batches four times as large, and nothing of what was there is lost."""
-    runs = ((0, 60, 1.0, lambda i: i), (40, 80, 2.0, lambda i: i), (20, 40, 3.0, lambda i: 80 + 4 * (i - 20)))
-    for start, end, lr, samples in runs:
-        timer, replaces = type('Timer', (), {'seconds': 0.0}), lr < 3
+    """Then it goes on in batches four times as large, twice, and nothing of what was there before is lost."""
+
+    def larger(iteration: int) -> int:
+        return 80 + 4 * (iteration - 20)
+
+    for start, end, lr, samples in (
+        (0, 60, 1.0, int),
+        (40, 80, 2.0, int),
+        (20, 60, 3.0, larger),
+        (40, 60, 4.0, larger),
+    ):
+        timer, replaces = type('Timer', (), {'seconds': 0.0}), lr != 3
         log = TrainLog(logging.getLogger('quiet'), tmp_path, start, 80, samples, timer, torch.device('cpu'), replaces)
         for iteration in range(start + 1, end + 1):
             log(iteration, lr, {})
@@ -282,7 +290,7 @@ def test_what_was_trained_anew_counts_once(tmp_path, caplog):
             assert read_scalars(tmp_path, ('lr',), int) == {'lr': ([20, 40, 60, 80], [1.0, 1.0, 2.0, 2.0])}
         time.sleep(1.1)  # the names of TensorBoard's files count in seconds
     found = read_scalars(tmp_path, ('lr',), lambda samples: samples // 4)
-    assert found == {'lr': ([5, 10, 15, 20, 40], [1.0, 1.0, 2.0, 2.0, 3.0])}
+    assert found == {'lr': ([5, 10, 15, 20, 40, 60], [1.0, 1.0, 2.0, 2.0, 3.0, 4.0])}
     assert not caplog.records
 
 

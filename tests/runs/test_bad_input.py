@@ -286,7 +286,7 @@ def test_half_a_world(synthetic_coco, tmp_path, monkeypatch, capsys):
     for name, value in {'RANK': '1', 'WORLD_SIZE': '2', 'LOCAL_RANK': '1'}.items():
         monkeypatch.setenv(name, value)
     error = refused(capsys, experiment(engine.train, monkeypatch), '--set', *small(synthetic_coco, tmp_path))
-    names_all(error, 'WORLD_SIZE is 2, but the environment lacks MASTER_ADDR, MASTER_PORT: set that too')
+    names_all(error, 'WORLD_SIZE is 2, but the environment lacks MASTER_ADDR, MASTER_PORT: set them too')
 
 
 def test_port_in_use(launched, synthetic_coco, tmp_path, monkeypatch, capsys):

@@ -74,7 +74,7 @@ def _nearness(image: Path, listing: Path) -> tuple[bool, int, bool]:
     common (data sets side by side), one in a folder that its name ends with (CVAT's subsets: keypoints_Train.json).
     """
     folder, near = image.parent.resolve(), listing.parent.resolve()
-    common = len(Path(os.path.commonpath([folder, near])).parts)
+    common = _agreement(folder.parts[::-1], near.parts[::-1])
     return folder == near, common, any(plain(listing.stem).endswith(f'_{plain(part)}') for part in folder.parts)
 
 

@@ -117,14 +117,14 @@ def image_files(data: Data, split: str, repairs: Repairs) -> Iterator[Path]:
         if end not in ends[:2]:
             repairs.tell('folders or lists found by the end of their path', f'{data.path}: {entry} is {place}')
         if place.is_dir():
-            yield from sorted(file for file in place.rglob('*') if not _is_hidden(file, place) and is_image(file))
+            yield from sorted(file for file in place.rglob('*') if _is_shown(file, place) and is_image(file))
         else:
             yield from _listed(place, roots, data, split)
 
 
-def _is_hidden(file: Path, folder: Path) -> bool:
-    """Whether a file below a folder is hidden there, as ._1.jpg, which macOS adds to archives beside 1.jpg."""
-    return any(part.startswith('.') for part in file.relative_to(folder).parts)
+def _is_shown(path: Path, folder: Path) -> bool:
+    """Whether a file, not hidden below the folder as ._1.jpg is, which macOS adds to archives beside 1.jpg."""
+    return not path.is_dir() and not any(part.startswith('.') for part in path.relative_to(folder).parts)
 
 
 def _listed(place: Path, roots: list[Path], data: Data, split: str) -> Iterator[Path]:
