@@ -28,11 +28,13 @@ MIN_HEAT = 1e-10
 
 
 @functools.lru_cache(maxsize=64)
-def _profiles(length: int, kernels: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    """(kernels, length, length): OpenCV's blur of a one in each cell (sigma 0), scaled to a maximum of one."""
+def _profiles(length: int, kernels: tuple[int, ...], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """(kernels, length, length): OpenCV's blur of a one in each cell (sigma 0), scaled to a maximum of one; and
+    (kernels, 1) int64, the first index, kept on the device like them.
+    """
     blurred = np.stack([cv2.GaussianBlur(np.eye(length), (kernel, 1), 0) for kernel in kernels])
     profiles = torch.from_numpy(blurred).to(device, torch.float32)
-    return profiles / profiles.amax(dim=2, keepdim=True)
+    return profiles / profiles.amax(dim=2, keepdim=True), torch.arange(len(kernels), device=device)[:, None]
 
 
 @functools.lru_cache(maxsize=64)
@@ -44,7 +46,8 @@ def _sigmas(kernels: tuple[int, ...], device: torch.device) -> torch.Tensor:
 def _lines(cells: torch.Tensor, length: int, kernels: tuple[int, ...], subpixel: bool) -> torch.Tensor:
     """(N, kernels, K, length): the profiles along an axis of maps with joints at `cells` (N, K); peaks at 1."""
     if not subpixel:
-        return _profiles(length, kernels, cells.device)[:, cells.long()].transpose(0, 1).contiguous()
+        profiles, kernel = _profiles(length, kernels, cells.device)
+        return profiles[kernel, cells.long()[:, None]]
     distance = torch.arange(length, device=cells.device) - cells[:, None, :, None]
     return (-0.5 * (distance / _sigmas(kernels, cells.device)) ** 2).exp().float()
 
