@@ -66,7 +66,8 @@ class ImageFiles:
 def _highest(paths: list[Parts], score: Callable[[Parts], tuple]) -> list[Parts]:
     """Those with the highest score."""
     scores = [score(path) for path in paths]
-    return [path for path, own in zip(paths, scores) if own == max(scores)]
+    highest = max(scores, default=None)
+    return [path for path, own in zip(paths, scores) if own == highest]
 
 
 def _nearness(image: Path, listing: Path) -> tuple[bool, int, bool]:
