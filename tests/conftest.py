@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from cvpack.device import trim_memory
 from cvpack.preemption import SIGNALS
@@ -15,6 +16,9 @@ from lib.config import REPOSITORY
 from lib.datasets.synthetic import write_dataset
 from tests.support import commands
 from tests.support.networks import OneLayer
+
+if not torch.cuda.is_available():
+    os.environ['TRITON_INTERPRET'] = '1'  # before kernels are imported: they run on the CPU
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

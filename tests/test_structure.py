@@ -54,8 +54,8 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def test_imports_point_one_way():
-    """exps -> lib -> cvpack, and cvpack needs nothing but torch, with tensorboard and numpy, and tqdm."""
-    allowed = {*sys.stdlib_module_names, 'numpy', 'torch', 'tqdm', 'cvpack'}
+    """exps -> lib -> cvpack, and cvpack needs nothing but torch, with Triton, tensorboard and numpy, and tqdm."""
+    allowed = {*sys.stdlib_module_names, 'numpy', 'torch', 'tqdm', 'triton', 'cvpack'}
     for file in (REPOSITORY / 'cvpack').rglob('*.py'):
         assert {name.split('.')[0] for name in imports(file)} <= allowed, file
     for file in (REPOSITORY / 'lib').rglob('*.py'):

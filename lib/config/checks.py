@@ -179,8 +179,8 @@ def _check_relations(cfg: EasyDict) -> None:
     _require(odd, f'GAUSSIAN_KERNELS and TEST.GAUSSIAN_KERNEL should be odd sizes, not {kernels}')
     low, high = train.SCALE_FACTOR_LOW, train.SCALE_FACTOR_HIGH
     _require(low <= high, f'DATASET.TRAIN.SCALE_FACTOR_LOW = {low} should be at most SCALE_FACTOR_HIGH = {high}')
-    exclusive = not (cfg.SOLVER.COMPILE and cfg.RUN_EFFICIENT)
-    _require(exclusive, 'SOLVER.COMPILE and RUN_EFFICIENT exclude each other: set one of them to False')
+    exclusive = not (cfg.SOLVER.TRITON and cfg.MODEL.SYNC_BN)
+    _require(exclusive, 'SOLVER.TRITON and MODEL.SYNC_BN exclude each other: set one of them to False')
     _require(len(test.SCALES) > 0, 'TEST.SCALES is empty: set [1.0] for the unscaled box')
     if dataset.FORMAT == 'MPII':
         setting = f'TEST.NMS = {test.NMS!r}, TEST.RESCORE = {test.RESCORE!r}'

@@ -19,7 +19,7 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     Outputs change only by float32 rounding. The state dict is no longer that of a checkpoint.
     """
     for unit in model.modules():
-        if _is_plain(unit):
+        if is_plain(unit):
             unit.conv = fuse_conv_bn_eval(unit.conv, unit.bn)
             unit.add_module('bn', nn.Identity())
     return model
@@ -45,7 +45,7 @@ def drop_biases(model: nn.Module) -> list[torch.Tensor]:
     own gradient, otherwise a rounding error, is 0. Running means still include them, and eval mode uses them, so
     checkpoints keep their meaning. Raises InputError if there are none.
     """
-    units = [unit for unit in model.modules() if _is_plain(unit) and _can_drop(unit)]
+    units = [unit for unit in model.modules() if is_plain(unit) and _can_drop(unit)]
     if not units:
         raise InputError('SOLVER.DROP_BIAS: the network has no ConvBNReLU with a bias to drop: set it to False')
     for unit in units:
@@ -53,7 +53,7 @@ def drop_biases(model: nn.Module) -> list[torch.Tensor]:
     return [unit.conv.bias for unit in units if unit.conv.bias is not None]
 
 
-def _is_plain(unit: nn.Module) -> TypeGuard[ConvBNReLU]:
+def is_plain(unit: nn.Module) -> TypeGuard[ConvBNReLU]:
     """Whether a module computes exactly what ConvBNReLU does: other networks may subclass it, or replace its layers."""
     if type(unit) is not ConvBNReLU or type(unit.conv) is not nn.Conv2d or type(unit.bn) is not nn.BatchNorm2d:
         return False

@@ -59,6 +59,7 @@ class UpsampleUnit(nn.Module):
     coarsest:       there is no unit below
     feeds_next:     compute the skips for the next stage
     cross_channels: of the next stage's input, computed at the finest level; 0 at the others
+    fused_resize:   what resizes in train mode (cvpack/kernels); None: PyTorch
     """
 
     def __init__(
@@ -73,9 +74,10 @@ class UpsampleUnit(nn.Module):
     ) -> None:
         super().__init__()
         self.efficient = efficient
-        self.u_skip = ConvBNReLU(in_channels, channels, 1, relu=False)
+        self.fused_resize: Callable[..., torch.Tensor] | None = None
+        self.u_skip = ConvBNReLU(in_channels, channels, 1, relu=coarsest)
         if not coarsest:
-            self.up_conv = ConvBNReLU(channels, channels, 1, relu=False)
+            self.up_conv = ConvBNReLU(channels, channels, 1)
         self.feeds_next = feeds_next
         if feeds_next:
             self.skip1 = ConvBNReLU(in_channels, in_channels, 1)
@@ -92,10 +94,7 @@ class UpsampleUnit(nn.Module):
         level: (N, in_channels, h', w'); below: (N, channels, h'/2, w'/2), None at the coarsest level
         size:  (h, w) of the heatmaps; None if they are not wanted
         """
-        out = self._run(self.u_skip, level)
-        if below is not None:
-            out = out + self._run(self._lift, below, level.shape[-2:])
-        out = F.relu(out, inplace=True)
+        out = self._run(self._merge, level, below)
         heatmaps = self._predict(out, size) if size is not None else None
         skips = (self._run(self.skip1, level), self._run(self.skip2, out)) if self.feeds_next else None
         return UnitOutput(out, heatmaps, skips, self.cross_conv(out) if self.has_cross else None)
@@ -105,8 +104,12 @@ class UpsampleUnit(nn.Module):
         heatmaps = self._run(self._head, out)
         return _resize(heatmaps.to(torch.promote_types(heatmaps.dtype, torch.float32)), size)
 
-    def _lift(self, below: torch.Tensor, size: torch.Size) -> torch.Tensor:
-        return self.up_conv(_resize(below, size))
+    def _merge(self, level: torch.Tensor, below: torch.Tensor | None) -> torch.Tensor:
+        out = self.u_skip(level)
+        if below is None:
+            return out
+        resize = self.fused_resize if self.fused_resize is not None and self.training else _resize
+        return self.up_conv(resize(below, level.shape[-2:]), add=out)
 
     def _head(self, out: torch.Tensor) -> torch.Tensor:
         return self.res_conv2(self.res_conv1(out))

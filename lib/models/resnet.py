@@ -3,6 +3,8 @@
 Attribute names make the state-dict keys of published checkpoints and are therefore fixed.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -11,9 +13,10 @@ from lib.models.recompute import run_block
 
 
 class ConvBNReLU(nn.Module):
-    """The conv unit: convolution with bias, BatchNorm, optional ReLU. Keeps h x w at stride 1.
+    """The conv unit: convolution with bias, BatchNorm, optional addition, optional ReLU. Keeps h x w at stride 1.
 
     drops_bias: skip the bias in train mode (lib/models/conv_bn.py)
+    fused_norm: what computes all but the convolution in train mode (cvpack/kernels); None: PyTorch
     """
 
     def __init__(
@@ -24,19 +27,27 @@ class ConvBNReLU(nn.Module):
         self.bn = nn.BatchNorm2d(out_channels)
         self.relu = relu
         self.drops_bias = False
+        self.fused_norm: Callable[..., torch.Tensor] | None = None
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        drops_bias = self.drops_bias and self.training and self.bn.training  # frozen, BatchNorm does not cancel it
-        x = self._without_bias(x) if drops_bias else self.bn(self.conv(x))
+    def forward(self, x: torch.Tensor, add: torch.Tensor | None = None) -> torch.Tensor:
+        """x (N, in_channels, H, W); add, in the output's shape, before the ReLU."""
+        trains = self.training and self.bn.training  # frozen, BatchNorm does not cancel a bias
+        dropped = self.conv.bias if self.drops_bias and trains else None
+        x = self.conv(x) if dropped is None else self._without_bias(x)
+        if self.fused_norm is not None and trains:
+            return self.fused_norm(x, self.bn, add, self.relu, dropped)
+        x = self.bn(x)
+        if dropped is not None:
+            assert self.bn.running_mean is not None
+            # The bias would have shifted the mean. `data`: autograd has saved the mean, though it does not use it.
+            self.bn.running_mean.data.add_(dropped.data, alpha=self.bn.momentum)
+        if add is not None:
+            x = x + add
         return F.relu(x, inplace=True) if self.relu else x
 
     def _without_bias(self, x: torch.Tensor) -> torch.Tensor:
         conv = self.conv
-        x = self.bn(F.conv2d(x, conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups))
-        assert self.bn.running_mean is not None and conv.bias is not None
-        # The bias would have shifted the mean. `data`: autograd has saved the mean, though it does not use it.
-        self.bn.running_mean.data.add_(conv.bias.data, alpha=self.bn.momentum)
-        return x
+        return F.conv2d(x, conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
 class Bottleneck(nn.Module):
@@ -49,12 +60,12 @@ class Bottleneck(nn.Module):
         out_channels = width * self.expansion
         self.conv_bn_relu1 = ConvBNReLU(in_channels, width, 1)
         self.conv_bn_relu2 = ConvBNReLU(width, width, 3, stride)
-        self.conv_bn_relu3 = ConvBNReLU(width, out_channels, 1, relu=False)
+        self.conv_bn_relu3 = ConvBNReLU(width, out_channels, 1)
         self.downsample = _shortcut(in_channels, out_channels, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out = self.conv_bn_relu3(self.conv_bn_relu2(self.conv_bn_relu1(x)))
-        return F.relu(out + (x if self.downsample is None else self.downsample(x)), inplace=True)
+        out = self.conv_bn_relu2(self.conv_bn_relu1(x))
+        return self.conv_bn_relu3(out, add=x if self.downsample is None else self.downsample(x))
 
 
 class BasicBlock(nn.Module):
@@ -65,12 +76,12 @@ class BasicBlock(nn.Module):
     def __init__(self, in_channels: int, width: int, stride: int) -> None:
         super().__init__()
         self.conv_bn_relu1 = ConvBNReLU(in_channels, width, 3, stride)
-        self.conv_bn_relu2 = ConvBNReLU(width, width, 3, relu=False)
+        self.conv_bn_relu2 = ConvBNReLU(width, width, 3)
         self.downsample = _shortcut(in_channels, width, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out = self.conv_bn_relu2(self.conv_bn_relu1(x))
-        return F.relu(out + (x if self.downsample is None else self.downsample(x)), inplace=True)
+        out = self.conv_bn_relu1(x)
+        return self.conv_bn_relu2(out, add=x if self.downsample is None else self.downsample(x))
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> ConvBNReLU | None:

@@ -49,7 +49,7 @@ def _refusing_single_values(cfg: EasyDict) -> Iterator[None]:
     """Raises InputError where any BatchNorm of the network gets a single value per channel."""
     try:
         yield
-    except (ValueError, RuntimeError) as error:  # RuntimeError from a compiled network
+    except ValueError as error:
         if 'more than 1 value per channel' not in str(error):
             raise
         shape, images = list(cfg.INPUT_SHAPE), cfg.SOLVER.IMS_PER_GPU

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from cvpack.logger import LOGGER
 from cvpack.solver import Schedule, build_optimizer, load_optimizer, scale_schedule
 from cvpack.trainer import TrainStep
 from lib.config import git_revision, to_plain
-from lib.models.compiled import compile_blocks
 from lib.models.conv_bn import drop_biases
+from lib.models.kernels import use_kernels
 from lib.models.normalize import memory_format
 from lib.models.provenance import refuse_other_network, trained_codec
 from lib.models.weights import check_state, load_state
@@ -55,14 +56,14 @@ class Trainer:
                 raise InputError('MODEL.SYNC_BN works on CUDA devices only: set it to False on a CPU')
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.model = model.to(device).to(memory_format=memory_format(cfg)).train()
+        if _can_use(cfg, 'TRITON', 'no kernels of our own', device):
+            use_kernels(self.model)
         captures = _captures_steps(cfg, device)
         self.optimizer = build_optimizer(
             solver.OPTIMIZER, self.model.parameters(), solver.WEIGHT_DECAY, solver.MOMENTUM, capturable=captures
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=solver.PRECISION == 'fp16')
         self.ema = EMA(self.model, solver.EMA) if solver.EMA else None
-        if solver.COMPILE:
-            compile_blocks(self.model)
         stream = torch.cuda.Stream(device) if captures else None
         with on_stream(stream):  # DistributedDataParallel reduces gradients on the stream of its construction
             network = dist.parallel(self.model, device)
@@ -169,10 +170,16 @@ def _plan(schedule: Any, config: Any) -> dict[str, Any]:
 
 def _captures_steps(cfg: EasyDict, device: torch.device) -> bool:
     """Whether steps are captured as a CUDA graph; logs why not."""
-    if not cfg.SOLVER.CUDA_GRAPH:
+    changes = 'the gradient scale of fp16 changes between steps'
+    reasons = [changes] if cfg.SOLVER.PRECISION == 'fp16' else []
+    return _can_use(cfg, 'CUDA_GRAPH', 'no CUDA graph', device, reasons)
+
+
+def _can_use(cfg: EasyDict, option: str, otherwise: str, device: torch.device, reasons: Sequence[str] = ()) -> bool:
+    """Whether an option of GPUs is on and works; logs why not."""
+    if not cfg.SOLVER[option]:
         return False
-    reasons = ['there is no GPU'] if device.type != 'cuda' else []
-    reasons += ['the gradient scale of fp16 changes between steps'] if cfg.SOLVER.PRECISION == 'fp16' else []
+    reasons = [*(['there is no GPU'] if device.type != 'cuda' else []), *reasons]
     for reason in reasons:
-        logging.getLogger(LOGGER).info(f'SOLVER.CUDA_GRAPH: no CUDA graph, since {reason}')
+        logging.getLogger(LOGGER).info(f'SOLVER.{option}: {otherwise}, since {reason}')
     return not reasons

@@ -61,10 +61,10 @@ class OneLayer(torch.nn.Module):
 class Level(nn.Module):
     """A residual block and the unit of the way up at its level."""
 
-    def __init__(self) -> None:
+    def __init__(self, efficient: bool = False) -> None:
         super().__init__()
         self.block = BasicBlock(16, 32, stride=2)
-        self.unit = UpsampleUnit(32, 16, 3, coarsest=False, feeds_next=True, cross_channels=16, efficient=False)
+        self.unit = UpsampleUnit(32, 16, 3, coarsest=False, feeds_next=True, cross_channels=16, efficient=efficient)
 
     def forward(self, x: torch.Tensor) -> list[list[torch.Tensor]]:
         level = self.block(x)

@@ -1,0 +1,109 @@
+"""A network that trains with our own kernels (SOLVER.TRITON), here on the CPU by Triton's interpreter."""
+
+import copy
+import sys
+
+import pytest
+import torch
+
+from cvpack.errors import InputError
+from cvpack.logger import get_logger
+from lib.config import override
+from lib.models.conv_bn import drop_biases
+from lib.models.kernels import use_kernels
+from lib.models.mspn import build_mspn
+from lib.training import Trainer, build_schedule
+from tests.support.networks import Level, OneLayer, steps
+from tests.support.settings import load_config, tiny_settings
+
+pytest.importorskip('triton', reason='no Triton')
+DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+
+
+def networks(efficient: bool = False) -> tuple[Level, Level]:
+    """One that uses kernels, and the same without."""
+    torch.manual_seed(0)
+    plain = Level(efficient).to(DEVICE).to(memory_format=torch.channels_last)
+    ours = copy.deepcopy(plain)
+    use_kernels(ours)
+    return ours, plain
+
+
+def images() -> torch.Tensor:
+    return torch.randn(3, 16, 16, 24, device=DEVICE).to(memory_format=torch.channels_last)
+
+
+def differences(values: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> dict[str, float]:
+    """By name, relative; without the biases before BatchNorm, whose gradient is rounding alone."""
+    assert list(values) == list(expected)
+    sizes = {name: value.float().norm() + 0.01 for name, value in expected.items() if '.conv.bias' not in name}
+    return {name: ((values[name] - expected[name]).float().norm() / size).item() for name, size in sizes.items()}
+
+
+@pytest.mark.parametrize('efficient', [False, True])
+def test_a_network_with_kernels_learns_the_same(efficient):
+    """Losses, gradients, weights, running statistics and counters of several steps."""
+    (ours, plain), x = networks(efficient), images()
+    assert max(differences(steps(ours, x), steps(plain, x)).values()) < 1e-4
+    torch.testing.assert_close(ours.eval()(x)[0], plain.eval()(x)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_in_mixed_precision_kernels_are_no_less_exact():
+    (ours, plain), x = networks(), images()
+    exact = steps(copy.deepcopy(plain), x)
+    errors = [differences(steps(model, x, 'bf16'), exact) for model in (ours, plain)]
+    ours_mean, plain_mean = (sum(values.values()) / len(values) for values in errors)
+    assert 0 < ours_mean < 1.1 * plain_mean
+
+
+def test_dropped_biases_stay_in_the_running_mean():
+    (ours, plain), x = networks(), images()
+    dropped = {id(bias) for bias in drop_biases(ours)}
+    ours(x)
+    plain(x)
+    for (name, value), expected in zip(ours.named_buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5, msg=name)
+    assert dropped == {id(value) for name, value in ours.named_parameters() if name.endswith('.conv.bias')}
+
+
+def test_frozen_statistics_are_left_alone():
+    (ours, plain), x = networks(), images()
+    for model in (ours, plain):
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
+    before = {name: value.clone() for name, value in ours.named_buffers()}
+    torch.testing.assert_close(ours(x)[0], plain(x)[0], rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(value, before[name]) for name, value in ours.named_buffers())
+
+
+def settings(synthetic_coco, tmp_path, *options: str):
+    cfg = load_config('mspn.2xstg.coco')
+    override(cfg, [*tiny_settings(synthetic_coco, tmp_path), *options])
+    return cfg
+
+
+def test_a_network_without_conv_units_is_refused(synthetic_coco, tmp_path):
+    with pytest.raises(InputError, match=r'SOLVER\.TRITON: the network has no ConvBNReLU'):
+        use_kernels(OneLayer(settings(synthetic_coco, tmp_path)))
+
+
+def test_without_triton(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith(('triton', 'cvpack.kernels.'))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, 'triton', None)
+    with pytest.raises(InputError, match=r'SOLVER\.TRITON needs the package triton'):
+        use_kernels(Level())
+
+
+def test_without_a_gpu_the_log_says_so(synthetic_coco, tmp_path, capsys):
+    get_logger()
+    cfg = settings(synthetic_coco, tmp_path, 'SOLVER.TRITON=True')
+    trainer = Trainer(cfg, build_mspn(cfg), build_schedule(cfg), torch.device('cpu'))
+    assert 'SOLVER.TRITON: no kernels of our own, since there is no GPU' in capsys.readouterr().out
+    assert trainer.model.top.conv.fused_norm is None
+
+
+def test_synchronized_batch_norm_is_not_ours(synthetic_coco, tmp_path):
+    with pytest.raises(InputError, match=r'SOLVER\.TRITON and MODEL\.SYNC_BN exclude each other'):
+        settings(synthetic_coco, tmp_path, 'SOLVER.TRITON=True', 'MODEL.SYNC_BN=True')
