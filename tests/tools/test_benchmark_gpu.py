@@ -31,7 +31,7 @@ LINE = 'iter 20/40 | lr 1e-3 | total_loss 1.0 | {} img/s | data {}% | mem 2.5 GB
 
 
 def options(tmp_path, **changes) -> Options:
-    tiny = Options(tmp_path, tmp_path, CPU, stages=1, batch=2, repeats=1, compile=False, settings=TINY)
+    tiny = Options(tmp_path, tmp_path, CPU, stages=1, batch=2, repeats=1, settings=TINY)
     return Options(**{**vars(tiny), **changes})
 
 

@@ -63,11 +63,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--stages', type=positive, default=2, help='of the network (default: 2)')
     parser.add_argument('--batch', type=positive, help='images a step (default: 32 on a GPU, 8 on a CPU)')
     parser.add_argument('--repeats', type=positive, default=5, help='of each measurement (default: 5)')
-    parser.add_argument(
-        '--compile',
-        action=argparse.BooleanOptionalAction,
-        help='in step: torch.compile as well, which takes minutes (default: on a GPU)',
-    )
     parser.add_argument('--minutes', type=_minutes, default=8.0, help='that gpu takes at most (default: 8)')
     parser.add_argument('--no-tests', action='store_true', help='gpu: without the GPU tests')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the rows there as well')
@@ -103,8 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _write(args.json, rows)  # better now than after all the measuring
     print(machine(device))
     print(f'{"section":8} {"what":84} {"value":>8} {"against":>8} {"ratio":>7}  reach', flush=True)
-    compiled = device.type == 'cuda' if args.compile is None else args.compile
-    chosen = args.stages, args.batch or BATCH[args.device], args.repeats, compiled
+    chosen = args.stages, args.batch or BATCH[args.device], args.repeats
     for name in args.sections or [function.__name__ for function in DEFAULT]:
         with tempfile.TemporaryDirectory(prefix='mspn-benchmark-', ignore_cleanup_errors=True) as scratch:
             options = Options(

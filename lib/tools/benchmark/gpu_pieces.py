@@ -39,15 +39,16 @@ PRODUCT = {'bf16': 'matrix product, bf16, TFLOP/s', 'fp32': 'matrix product, TF3
 ELEMENTS, SIDE, TIMES = 2**28, 8192, 20
 
 # How a step is run.
-PLAIN, EAGER, GRAPH, LEAN, COMPILED = 'plain', 'eager', 'graph', 'graph without biases', 'compiled + graph'
+PLAIN, EAGER, GRAPH, LEAN = 'plain', 'eager', 'graph', 'graph without biases'
+FASTEST = f'{LEAN}, own kernels'
 SETTINGS = {
     PLAIN: ('SOLVER.CHANNELS_LAST=False',),
     EAGER: (),
     GRAPH: ('SOLVER.CUDA_GRAPH=True',),
     LEAN: ('SOLVER.CUDA_GRAPH=True', 'SOLVER.DROP_BIAS=True'),
-    COMPILED: ('SOLVER.CUDA_GRAPH=True', 'SOLVER.COMPILE=True'),
+    FASTEST: ('SOLVER.CUDA_GRAPH=True', 'SOLVER.DROP_BIAS=True', 'SOLVER.TRITON=True'),
 }
-# Images/s to reach with 2 stages in bf16, by batch, replayed without biases or compiled.
+# Images/s to reach with 2 stages in bf16, by batch.
 REACH = {32: '>= 1000', 128: '>= 2000'}
 READY_REACH = '<= 60'
 
@@ -151,7 +152,7 @@ def steps_of(options: Options, known: Known, kind: StepKind) -> Iterator[Row]:
 
     seconds = take_turns(STRETCHES, stretch, device=device)[0] / count
     ready = next((b for a, b in pairwise(ends) if b - a <= FULL_SPEED * seconds), ends[-1]) - ends[0]
-    has_aim = (kind.stages, kind.precision) == (2, 'bf16') and kind.how in (LEAN, COMPILED)
+    has_aim = (kind.stages, kind.precision) == (2, 'bf16') and kind.how == FASTEST
     speed = kind.batch / seconds
     yield Row('gpu', kind.speed, speed, reach=REACH.get(kind.batch, '') if has_aim else '')
     if plain := known.get(dataclasses.replace(kind, precision='fp32', how=PLAIN).speed):
@@ -166,7 +167,7 @@ def steps_of(options: Options, known: Known, kind: StepKind) -> Iterator[Row]:
             name = f'{kind}, against the {name} floor, ms; ratio: the floor to the step'
             yield Row('gpu', name, 1000 * seconds, 1000 * floor, floor / seconds)
     yield Row('gpu', f'{kind}, peak memory, GB', peak_memory_gb(device))
-    yield Row('gpu', f'{kind}, ready after, s', ready, reach=READY_REACH if kind.how == COMPILED else '')
+    yield Row('gpu', f'{kind}, ready after, s', ready, reach=READY_REACH if kind.how == FASTEST else '')
 
 
 def many_tested(
@@ -192,14 +193,14 @@ def training(options: Options, known: Known, limit: float, batch: int) -> Iterat
     options.needs_data()
     settings = [f'DATASET.ROOT={options.root}', f'OUTPUT_DIR={options.scratch / f"training-{batch}"}', 'MODEL.WEIGHT=']
     settings += [f'SOLVER.{name}={ITERATIONS}' for name in ('MAX_ITER', 'CHECKPOINT_PERIOD')]
-    settings += [f'SOLVER.IMS_PER_GPU={batch}', 'SOLVER.PRECISION=bf16', *SETTINGS[LEAN]]
+    settings += [f'SOLVER.IMS_PER_GPU={batch}', 'SOLVER.PRECISION=bf16', *SETTINGS[FASTEST]]
     settings += [f'DATALOADER.NUM_WORKERS={WORKERS}', *options.settings]
     command = [sys.executable, 'train.py', '--set', *settings]
     text, code = finish(command, REPOSITORY / 'exps' / EXPERIMENT, limit)
     lines = re.findall(r'\| ([\d.]+) img/s \| data (\d+)% \| mem ([\d.]+)', text)[LINES_LEFT_OUT:]
     if lines:
         speeds, waiting, memory = (list(map(float, column)) for column in zip(*lines))
-        what = f'training from JPEGs, bf16, {LEAN}, batch {batch}'
+        what = f'training from JPEGs, bf16, {FASTEST}, batch {batch}'
         yield Row('gpu', f'{what}, images/s', statistics.median(speeds))
         name = f'{what}, ratio of waiting for data with {WORKERS} workers'
         yield Row('gpu', name, statistics.mean(waiting) / 100, reach='<= 0.05')

@@ -29,7 +29,6 @@ class Options:
     scratch: an empty folder to work in
     stages, batch: of the network in the sections step, test and launches
     repeats: of every measurement; medians are reported
-    compile: measure torch.compile as well, which takes minutes
     settings: more of the configuration's, before a section's own
     minutes, tests: of the section gpu: how long it may take, and whether it runs the GPU tests
     """
@@ -40,7 +39,6 @@ class Options:
     stages: int
     batch: int
     repeats: int
-    compile: bool
     settings: tuple[str, ...] = ()
     minutes: float = 8.0
     tests: bool = True

@@ -27,6 +27,7 @@ from lib.tools.benchmark.measure import Options, Row, compare, take_turns
 from lib.training import Trainer, build_schedule
 
 PLAIN = ('SOLVER.PRECISION=fp32', 'SOLVER.CHANNELS_LAST=False')
+FASTEST = 'SOLVER.CUDA_GRAPH=True', 'SOLVER.DROP_BIAS=True', 'SOLVER.TRITON=True'
 # What an optimised step must reach against the plain one on a GPU.
 GPU_REACH = '>= 3'
 # With fewer images weights and optimiser would hide what the activations take.
@@ -77,8 +78,8 @@ def step(options: Options) -> Iterator[Row]:
     """Speed of each kind of step against a plain one; memory with and without activation checkpointing."""
     best = f'SOLVER.PRECISION={options.fastest}'
     variants = {'fp32, channels-last': (), f'{options.fastest}, channels-last': (best,)}
-    if options.compile:
-        variants[f'{options.fastest}, channels-last, compiled'] = (best, 'SOLVER.COMPILE=True')
+    if options.device.type == 'cuda':
+        variants[f'{options.fastest}, graph without biases, own kernels'] = (best, *FASTEST)
     runs = [Steps(options, settings) for settings in (PLAIN, *variants.values())]
     plain, *others = (options.batch / t for t in take_turns(options.repeats, *runs, device=options.device))
     what = f'{options.stages} stages, batch {options.batch}'
