@@ -9,6 +9,7 @@ OUTPUT_STRIDE = 4
 # Keys of earlier versions, and the keys that replaced them; None: none.
 FORMER = {
     'DATASET.WHOLE_JOINTS': None,
+    'SOLVER.COMPILE': None,
     'TEST.DURING_TRAINING': 'VALIDATION.PERIOD',
     'TEST.DURING_TRAINING_IMAGES': 'VALIDATION.IMAGES',
 }

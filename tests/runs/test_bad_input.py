@@ -54,6 +54,7 @@ SETTINGS = {
     'upper body beyond K': ('DATASET.KEYPOINT.UPPER_BODY_IDS=[17]', 'UPPER_BODY_IDS should be joints 0 to 16'),
     'former key': ('TEST.DURING_TRAINING=1', 'TEST.DURING_TRAINING', 'VALIDATION.PERIOD'),
     'former key, its images': ('TEST.DURING_TRAINING_IMAGES=1', 'TEST.DURING_TRAINING_IMAGES', 'VALIDATION.IMAGES'),
+    'former key without another': ('SOLVER.COMPILE=True', 'SOLVER.COMPILE, which was removed'),
     'no reference': ('SOLVER.REFERENCE_GPUS=0', 'SOLVER.REFERENCE_GPUS = 0'),
     'names for fewer joints': ('DATASET.KEYPOINT.NAMES=["a"]', 'NAMES should be 17 different names'),
     'names of other kinds': ('DATASET.KEYPOINT.NAMES=[1]', 'KEYPOINT.NAMES = [1] should be a list of strs'),

@@ -70,7 +70,8 @@ def keypoints(count: int) -> dict[str, object]:
 
 def earlier(config: dict) -> dict:
     """A plain configuration as versions wrote it that validated by TEST.DURING_TRAINING, here at every checkpoint."""
-    solver = {key: value for key, value in config['SOLVER'].items() if key != 'REFERENCE_GPUS'}
+    solver = {**config['SOLVER'], 'COMPILE': False}
+    del solver['REFERENCE_GPUS']
     test = {**config['TEST'], 'DURING_TRAINING': 1, 'DURING_TRAINING_IMAGES': 50}
     others = {key: value for key, value in config.items() if key != 'VALIDATION'}
     return {**others, 'SOLVER': solver, 'TEST': test, 'DATASET': {**config['DATASET'], 'WHOLE_JOINTS': True}}
