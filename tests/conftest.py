@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.torch_version import TorchVersion
 
 from cvpack.device import trim_memory
 from cvpack.preemption import SIGNALS
@@ -60,6 +61,14 @@ def synthetic_coco(tmp_path_factory) -> Path:
 def one_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     """`call` trains and tests this network instead of MSPN."""
     monkeypatch.setattr(commands, 'build_mspn', OneLayer)
+
+
+@pytest.fixture(scope='session')
+def triton_runs() -> None:
+    """Skips where Triton kernels cannot run. They compile in every version that a supported torch brings."""
+    triton = pytest.importorskip('triton', reason='no Triton')
+    if not torch.cuda.is_available() and TorchVersion(triton.__version__) < '3.6':
+        pytest.skip(f'the interpreter of Triton {triton.__version__} fails, or does with a new numpy')
 
 
 @pytest.fixture(autouse=True)

@@ -37,7 +37,7 @@ class _Resize(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         dx = _empty(ctx.shape, dy)
-        taps = [2 + -(-2 * (large - 1) // (small - 1)) for small, large in zip(dx.shape[2:], dy.shape[2:])]
+        taps = [1 + -(-2 * (large - 1) // (small - 1)) for small, large in zip(dx.shape[2:], dy.shape[2:])]
         _run(_gather, dy, dx, dx.shape, dy.shape, TAPS_H=taps[0], TAPS_W=taps[1])
         return dx, None, None
 

@@ -16,6 +16,7 @@ from lib.config import REPOSITORY
 triton = pytest.importorskip('triton', reason='no Triton')
 batch_norm = pytest.importorskip('cvpack.kernels.batch_norm')
 resize = pytest.importorskip('cvpack.kernels.resize')
+pytestmark = pytest.mark.usefixtures('triton_runs')
 KERNELS = REPOSITORY / 'cvpack/kernels'
 DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 # Of one rounding to the dtype.
@@ -103,12 +104,25 @@ def test_maps_in_any_memory_format():
     torch.testing.assert_close(add.grad, (y > 0) / y.numel())
 
 
+def test_an_addition_of_another_dtype():
+    """As PyTorch adds, and each input gets a gradient of its own dtype."""
+    torch.manual_seed(0)
+    x, add = random_maps(2, 5, 6, 4, dtype=torch.bfloat16).requires_grad_(), random_maps(2, 5, 6, 4).requires_grad_()
+    norm = nn.BatchNorm2d(5, device=DEVICE)
+    y = batch_norm.batch_norm_relu(x, norm, add)
+    assert_near(y, F.relu(copy.deepcopy(norm)(x.double().float()) + add).double(), 1e-6)
+    gradient = torch.randn_like(y)
+    y.backward(gradient)
+    assert x.grad.dtype == torch.bfloat16 and torch.equal(add.grad, gradient * (y > 0))
+
+
 def test_a_single_value_per_channel():
     with pytest.raises(ValueError, match='more than 1 value per channel'):
         batch_norm.batch_norm_relu(random_maps(1, 3, 1, 1), nn.BatchNorm2d(3, device=DEVICE))
 
 
-SIZES = [((4, 3), (8, 6)), ((8, 6), (16, 12)), ((5, 3), (9, 11)), ((6, 7), (3, 5)), ((2, 2), (7, 2)), ((1, 2), (2, 4))]
+SIZES = [((4, 3), (8, 6)), ((8, 6), (16, 12)), ((5, 3), (9, 11)), ((6, 7), (3, 5)), ((2, 2), (7, 2))]
+SIZES += [((1, 2), (2, 4)), ((4, 3), (1, 2))]  # without a distance between corners
 
 
 @pytest.mark.parametrize('dtype', TOLERANCES, ids=str)

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from torch import nn
 
 from cvpack.errors import InputError
 from cvpack.logger import get_logger
@@ -12,11 +13,12 @@ from lib.config import override
 from lib.models.conv_bn import drop_biases
 from lib.models.kernels import use_kernels
 from lib.models.mspn import build_mspn
+from lib.models.resnet import ConvBNReLU
 from lib.training import Trainer, build_schedule
 from tests.support.networks import Level, OneLayer, steps
 from tests.support.settings import load_config, tiny_settings
 
-pytest.importorskip('triton', reason='no Triton')
+pytestmark = pytest.mark.usefixtures('triton_runs')
 DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 
 
@@ -40,12 +42,37 @@ def differences(values: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
     return {name: ((values[name] - expected[name]).float().norm() / size).item() for name, size in sizes.items()}
 
 
+def test_who_uses_them():
+    """All units, but none of a user's that computes something else."""
+
+    class Scaled(ConvBNReLU):
+        def forward(self, x: torch.Tensor, add: torch.Tensor | None = None) -> torch.Tensor:
+            return 2 * super().forward(x, add)
+
+    networks = Level(), Scaled(3, 3, 1), ConvBNReLU(3, 3, 1)
+    networks[2].bn.momentum = None
+    use_kernels(nn.ModuleList(networks))
+    for network in networks:
+        units = [module for module in network.modules() if isinstance(module, ConvBNReLU)]
+        assert {unit.fused_norm is not None for unit in units} == {network is networks[0]}
+    assert networks[0].unit.fused_resize is not None
+
+
 @pytest.mark.parametrize('efficient', [False, True])
 def test_a_network_with_kernels_learns_the_same(efficient):
     """Losses, gradients, weights, running statistics and counters of several steps."""
     (ours, plain), x = networks(efficient), images()
     assert max(differences(steps(ours, x), steps(plain, x)).values()) < 1e-4
-    torch.testing.assert_close(ours.eval()(x)[0], plain.eval()(x)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_testing_uses_none(monkeypatch):
+    (ours, plain), x = networks(), images()
+    for module in ours.modules():
+        for name in ('fused_norm', 'fused_resize'):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, pytest.fail)
+    for one, other in zip(ours.eval()(x)[0], plain.eval()(x)[0]):
+        assert torch.equal(one, other)
 
 
 def test_in_mixed_precision_kernels_are_no_less_exact():
@@ -70,7 +97,7 @@ def test_frozen_statistics_are_left_alone():
     (ours, plain), x = networks(), images()
     for model in (ours, plain):
         for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
+            if isinstance(module, nn.BatchNorm2d):
                 module.eval()
     before = {name: value.clone() for name, value in ours.named_buffers()}
     torch.testing.assert_close(ours(x)[0], plain(x)[0], rtol=1e-4, atol=1e-5)
