@@ -123,6 +123,15 @@ def test_without_triton(monkeypatch):
         use_kernels(Level())
 
 
+def test_a_run_uses_them(synthetic_coco, tmp_path, monkeypatch):
+    """If there is a GPU."""
+    monkeypatch.setattr('lib.training.trainer._can_use', lambda cfg, option, *_: cfg.SOLVER[option])
+    cfg = settings(synthetic_coco, tmp_path, 'SOLVER.TRITON=True', 'SOLVER.EMA=0.9')
+    trainer = Trainer(cfg, build_mspn(cfg), build_schedule(cfg), torch.device('cpu'))
+    assert trainer.model.top.conv.fused_norm is not None
+    assert trainer.model.state_dict().keys() == trainer.ema.module.state_dict().keys()
+
+
 def test_without_a_gpu_the_log_says_so(synthetic_coco, tmp_path, capsys):
     get_logger()
     cfg = settings(synthetic_coco, tmp_path, 'SOLVER.TRITON=True')
