@@ -18,6 +18,7 @@ from cvpack.kernels import batch_norm_passes as passes
 class Tile(NamedTuple):
     """What a program reads at once.
 
+    rows:     of numbers of two bytes; of larger ones fewer, since a block's shared memory holds them
     programs: about how many share the maps; each loops over its part
     stages:   so many loads of a loop are under way at once
     """
@@ -41,9 +42,10 @@ def batch_norm_relu(
 ) -> torch.Tensor:
     """relu(norm(x) + add) in train mode, rounded once; updates the norm's running statistics and counter.
 
-    x, add: (N, C, H, W) on a GPU, best channels last; computed in float32
-    norm:   affine, with running statistics and a momentum
-    shift:  (C,) what the running mean gets besides x's mean: the bias that a convolution left out
+    x:     (N, C, H, W) on a GPU, best channels last; computed in float32
+    norm:  affine, with running statistics and a momentum
+    add:   of x's shape, or broadcast to it
+    shift: (C,) what the running mean gets besides x's mean: the bias that a convolution left out
 
     Raises ValueError, as the norm does, if there is a single value per channel.
     """
@@ -51,6 +53,8 @@ def batch_norm_relu(
         raise ValueError(f'Expected more than 1 value per channel when training, got input size {x.shape}')
     assert norm.num_batches_tracked is not None
     norm.num_batches_tracked.add_(1)
+    if add is not None:
+        add = add.expand_as(x)
     return _BatchNormReLU.apply(x, add, norm.weight, norm.bias, norm, relu, shift)
 
 
@@ -75,7 +79,7 @@ class _BatchNormReLU(torch.autograd.Function):
         maps.each(passes.normalize, x, add, y, statistics, weight, bias, RELU=relu)
         # Without an addition x says where the ReLU was 0.
         ctx.save_for_backward(x, y if relu and add is not None else None, statistics, weight, bias)
-        ctx.relu, ctx.add_dtype = relu, None if add is None else add.dtype
+        ctx.relu, ctx.adds = relu, add is not None
         return y
 
     @staticmethod
@@ -84,12 +88,12 @@ class _BatchNormReLU(torch.autograd.Function):
         x, y, statistics, weight, bias = ctx.saved_tensors
         maps, dy, dx = _Maps(x), _channels_last(dy), torch.empty_like(x)
         # Behind the ReLU, what is added has the gradient dz: written in the first pass, read in the second.
-        masked = None if y is None else torch.empty_like(y, dtype=ctx.add_dtype)
+        masked = None if y is None else torch.empty_like(y)
         dz, relu = dy if masked is None else masked, ctx.relu and y is None
         parts = maps.sum(passes.sum_gradients, x, dy, y, masked, statistics, weight, bias, RELU=relu)
         sums = maps.finish(passes.finish_gradients, parts)
         maps.each(passes.differentiate, x, dz, dx, sums, statistics, weight, bias, RELU=relu)
-        return dx, None if ctx.add_dtype is None else dz, sums[1], sums[0], None, None, None
+        return dx, dz if ctx.adds else None, sums[1], sums[0], None, None, None
 
 
 def _channels_last(x: torch.Tensor) -> torch.Tensor:
@@ -102,13 +106,14 @@ class _Maps:
     def __init__(self, x: torch.Tensor) -> None:
         self.device, self.channels = x.device, x.shape[1]
         self.rows = x.numel() // self.channels
+        self.tile_rows = max(1, 2 * MAPS.rows // x.element_size())
 
     def each(self, kernel: Any, *tensors: torch.Tensor | None, **constants: Any) -> None:
         """A kernel that writes to maps."""
         parts, columns, rows_a_part = self._grid()
         kernel[parts, columns](
             *tensors, self.rows, self.channels, rows_a_part,
-            **constants, ROWS=MAPS.rows, CHANNELS=MAPS.channels, STAGES=MAPS.stages,
+            **constants, ROWS=self.tile_rows, CHANNELS=MAPS.channels, STAGES=MAPS.stages,
         )  # fmt: skip
 
     def sum(self, kernel: Any, *tensors: torch.Tensor | None, **constants: Any) -> torch.Tensor:
@@ -127,6 +132,6 @@ class _Maps:
 
     def _grid(self) -> tuple[int, int, int]:
         """The parts of the rows, the tiles side by side, and the rows in a part."""
-        columns, tiles = triton.cdiv(self.channels, MAPS.channels), triton.cdiv(self.rows, MAPS.rows)
+        columns, tiles = triton.cdiv(self.channels, MAPS.channels), triton.cdiv(self.rows, self.tile_rows)
         tiles_a_part = triton.cdiv(tiles, max(1, MAPS.programs // columns))
-        return triton.cdiv(tiles, tiles_a_part), columns, tiles_a_part * MAPS.rows
+        return triton.cdiv(tiles, tiles_a_part), columns, tiles_a_part * self.tile_rows

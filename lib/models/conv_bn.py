@@ -22,6 +22,7 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
         if is_plain(unit):
             unit.conv = fuse_conv_bn_eval(unit.conv, unit.bn)
             unit.add_module('bn', nn.Identity())
+            unit.drops_bias, unit.fused_norm = False, None
     return model
 
 

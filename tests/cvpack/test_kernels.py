@@ -104,16 +104,28 @@ def test_maps_in_any_memory_format():
     torch.testing.assert_close(add.grad, (y > 0) / y.numel())
 
 
-def test_an_addition_of_another_dtype():
-    """As PyTorch adds, and each input gets a gradient of its own dtype."""
+@pytest.mark.parametrize('shape', [(2, 5, 6, 4), (2, 5, 1, 1), (1, 5, 6, 4)], ids=str)
+@pytest.mark.parametrize('dtypes', [(torch.bfloat16, torch.float32), (torch.float32, torch.bfloat16)], ids=str)
+def test_an_addition_of_another_kind(dtypes, shape):
+    """As PyTorch adds: broadcast and promoted. A gradient is as exact as its input's dtype allows."""
     torch.manual_seed(0)
-    x, add = random_maps(2, 5, 6, 4, dtype=torch.bfloat16).requires_grad_(), random_maps(2, 5, 6, 4).requires_grad_()
+    inputs = [random_maps(*of, dtype=dtype) for of, dtype in zip([(2, 5, 6, 4), shape], dtypes)]
+    exact, inputs = ([maps.requires_grad_() for maps in each] for each in ([maps.double() for maps in inputs], inputs))
     norm = nn.BatchNorm2d(5, device=DEVICE)
-    y = batch_norm.batch_norm_relu(x, norm, add)
-    assert_near(y, F.relu(copy.deepcopy(norm)(x.double().float()) + add).double(), 1e-6)
-    gradient = torch.randn_like(y)
+    z = F.relu(copy.deepcopy(norm).double()(exact[0]) + exact[1])
+    y = batch_norm.batch_norm_relu(inputs[0], norm, inputs[1])
+    assert_near(y, z, 1e-6)
+    gradient = random_maps(2, 5, 6, 4)
     y.backward(gradient)
-    assert x.grad.dtype == torch.bfloat16 and torch.equal(add.grad, gradient * (y > 0))
+    z.backward(gradient.double())
+    for maps, reference, dtype in zip(inputs, exact, dtypes):
+        assert maps.grad.dtype == dtype and maps.grad.shape == maps.shape
+        assert_near(maps.grad, reference.grad, TOLERANCES[dtype])
+
+
+def test_an_addition_of_another_shape_is_refused():
+    with pytest.raises(RuntimeError, match='must match'):
+        batch_norm.batch_norm_relu(random_maps(2, 5, 6, 4), nn.BatchNorm2d(5, device=DEVICE), random_maps(2, 5, 3, 2))
 
 
 def test_a_single_value_per_channel():

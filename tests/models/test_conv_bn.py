@@ -10,6 +10,7 @@ from lib.config import override
 from lib.loader import train_loader, train_samples
 from lib.models.conv_bn import drop_biases, fold_batch_norm, zero_gradients
 from lib.models.mspn import MSPN, build_mspn
+from lib.models.resnet import ConvBNReLU
 from lib.training import Trainer, build_schedule
 from tests.support.settings import load_config, tiny_settings
 
@@ -45,6 +46,7 @@ def test_all_but_the_biases_learn_the_same(efficient):
     images = torch.randn(3, 3, 64, 64, dtype=torch.float64)
     torch.testing.assert_close(plain.eval()(images), without.eval()(images))
     torch.testing.assert_close(fold_batch_norm(plain)(images), fold_batch_norm(without)(images))
+    assert not any(unit.drops_bias for unit in without.modules() if isinstance(unit, ConvBNReLU))  # they hold all now
 
 
 def test_frozen_statistics_need_the_bias():

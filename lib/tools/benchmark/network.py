@@ -25,8 +25,11 @@ from lib.loader import test_loader
 from lib.models.mspn import build_mspn
 from lib.tools.benchmark.measure import Options, Row, compare, take_turns
 from lib.training import Trainer, build_schedule
+from lib.training.trainer import WARM_UP
 
 PLAIN = ('SOLVER.PRECISION=fp32', 'SOLVER.CHANNELS_LAST=False')
+# Steps before a graph is replayed.
+UNTIL_REPLAY = WARM_UP + 1
 FASTEST = 'SOLVER.CUDA_GRAPH=True', 'SOLVER.DROP_BIAS=True', 'SOLVER.TRITON=True'
 # What an optimised step must reach against the plain one on a GPU.
 GPU_REACH = '>= 3'
@@ -81,6 +84,10 @@ def step(options: Options) -> Iterator[Row]:
     if options.device.type == 'cuda':
         variants[f'{options.fastest}, graph without biases, own kernels'] = (best, *FASTEST)
     runs = [Steps(options, settings) for settings in (PLAIN, *variants.values())]
+    if options.device.type == 'cuda':
+        for run in runs:
+            for _ in range(UNTIL_REPLAY):
+                run()
     plain, *others = (options.batch / t for t in take_turns(options.repeats, *runs, device=options.device))
     what = f'{options.stages} stages, batch {options.batch}'
     yield Row('step', f'{what}, fp32, eager, images/s', plain)
