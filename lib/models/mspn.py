@@ -89,7 +89,7 @@ class UpsampleUnit(nn.Module):
         self.res_conv2 = ConvBNReLU(channels, num_keypoints, 3, relu=False)
 
     def forward(self, level: torch.Tensor, below: torch.Tensor | None, size: torch.Size | None) -> UnitOutput:
-        """All of the level's outputs in one call, so that compiling fuses its elementwise work.
+        """All of the level's outputs.
 
         level: (N, in_channels, h', w'); below: (N, channels, h'/2, w'/2), None at the coarsest level
         size:  (h, w) of the heatmaps; None if they are not wanted

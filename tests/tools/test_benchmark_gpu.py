@@ -16,13 +16,13 @@ from lib.tools.benchmark.gpu_pieces import (
     Failed,
     StepKind,
     cost_of_a_sample,
-    finish,
     floors,
+    gpu_tests,
     many_tested,
     steps_of,
     training,
 )
-from lib.tools.benchmark.measure import Options, Row
+from lib.tools.benchmark.measure import Options, Row, finish
 from lib.tools.benchmark.network import COUNTERS, launches_of_a_step
 
 CPU = torch.device('cpu')
@@ -117,6 +117,17 @@ def test_a_command_is_ended_with_what_it_started(tmp_path):
     end = time.monotonic() + 5  # it is dying
     while status.exists() and status.read_text().split()[2] not in 'ZX':
         assert time.monotonic() < end
+
+
+def test_tests_that_fail_are_told(monkeypatch, tmp_path, capsys):
+    """Also when time is up before the last one."""
+    (tmp_path / 'test_it.py').write_text(
+        'import time\n\n\ndef test_bad():\n    assert 1 == 2\n\n\ndef test_long():\n    time.sleep(60)\n'
+    )
+    monkeypatch.setattr('lib.tools.benchmark.gpu_pieces.TESTS', (str(tmp_path / 'test_it.py'),))
+    (row,) = gpu_tests(options(tmp_path), {}, 15)
+    assert row.value is None and 'out of time after 15 s, 1 failed by then' in row.name
+    assert 'assert 1 == 2' in capsys.readouterr().err.partition('test_bad')[2]
 
 
 def test_what_training_logs(monkeypatch, synthetic_coco, tmp_path):

@@ -1,20 +1,16 @@
 """What the section gpu measures: the card's floors, kinds of training steps, training and testing from JPEGs, tests."""
 
-import contextlib
 import dataclasses
 import functools
+import importlib.util
 import os
 import re
-import signal
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +23,8 @@ from lib.datasets.description import COCO
 from lib.datasets.records import select
 from lib.models.cost import count_cost
 from lib.models.mspn import build_mspn
-from lib.tools.benchmark.measure import Options, Row, compare, take_turns
+from lib.tools.benchmark import failures
+from lib.tools.benchmark.measure import Options, Row, compare, finish, take_turns
 from lib.tools.benchmark.network import GPU_REACH, Steps, tester
 from lib.tools.benchmark.parts import BOXES, many_boxes
 
@@ -63,7 +60,8 @@ WARM_UP = 8  # steps until a graph is captured and replayed
 STRETCHES, STRETCH_SECONDS, STRETCH_STEPS = 3, 1.0, (5, 30)
 FULL_SPEED = 1.5  # times the median step: the first step below that ends getting ready
 
-TESTS = 'tests/test_gpu.py'
+TESTS = 'tests/test_gpu.py', 'tests/cvpack/test_kernels.py', 'tests/models/test_kernels.py'
+TEST_PROCESSES, MAX_CHARACTERS = 8, 20_000
 EXPERIMENT = 'mspn.2xstg.coco'
 WORKERS = 14
 # Of 8 GPUs' 40: one GPU trains 320, with a line every 20. The first lines are of getting ready.
@@ -211,38 +209,17 @@ def training(options: Options, known: Known, limit: float, batch: int) -> Iterat
 
 
 def gpu_tests(options: Options, known: Known, limit: float) -> Iterator[Row]:
-    """pytest's exit code and last line; of the tests that time leaves."""
-    command = [sys.executable, '-m', 'pytest', '-v', '--tb=short', '-p', 'no:cacheprovider', '-rfE', TESTS]
-    text, code = finish(command, REPOSITORY, limit)
+    """pytest's exit code and last line; of the tests that time leaves. Those that fail are told on stderr."""
+    arguments = ['-q', '--tb=short', '-p', 'no:cacheprovider', '-p', failures.__name__]
+    if importlib.util.find_spec('xdist'):
+        arguments += ['--numprocesses', str(max(1, min(TEST_PROCESSES, (os.cpu_count() or 1) // 2)))]
+    text, code = finish([sys.executable, '-m', 'pytest', *arguments, *TESTS], REPOSITORY, limit)
     if code != 0:
-        print('\n'.join(text.splitlines()[-60:]), file=sys.stderr, flush=True)
-    late = f'out of time after {limit:.0f} s: ' if code is None else ''
+        print(text[-MAX_CHARACTERS:], file=sys.stderr, flush=True)
+    failed = text.count(failures.BEGIN)
+    late = f'out of time after {limit:.0f} s, {failed} failed by then: ' if code is None else ''
     yield Row('gpu', f'GPU tests, exit code of pytest: {late}{_last_line(text)}', code, reach='<= 0')
 
 
 def _last_line(text: str) -> str:
     return text.strip().rpartition('\n')[2][:300]
-
-
-def finish(command: list[str], folder: Path, limit: float) -> tuple[str, int | None]:
-    """Runs a command to its end, or for `limit` seconds: it and what it started are ended. Its output and exit code.
-
-    The code is None if it was ended.
-    """
-    paths = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get('PYTHONPATH', ''))))
-    environment = {**os.environ, 'PYTHONPATH': paths, 'PYTHONUNBUFFERED': '1'}
-    pipe: dict[str, Any] = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace')
-    process = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **pipe)
-    try:
-        return process.communicate(timeout=limit)[0], process.returncode
-    except subprocess.TimeoutExpired:
-        return _end(process), None
-    finally:
-        if process.returncode is None:
-            _end(process)
-
-
-def _end(process: subprocess.Popen) -> str:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    return process.communicate()[0]

@@ -1,15 +1,18 @@
-"""What the sections share: options, rows of the report, functions timed in turns."""
+"""What the sections share: options, rows of the report, functions timed in turns, commands with a time limit."""
 
 import contextlib
 import multiprocessing
 import os
 import platform
+import signal
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import torch
@@ -18,7 +21,7 @@ from easydict import EasyDict
 from cvpack.device import configure_device
 from cvpack.errors import InputError
 from cvpack.precision import cpu_multiplies
-from lib.config import coco_defaults, override
+from lib.config import REPOSITORY, coco_defaults, override
 
 
 @dataclass(frozen=True)
@@ -149,3 +152,27 @@ def machine(device: torch.device) -> str:
     if device.type == 'cuda':
         names.append(torch.cuda.get_device_name(device))
     return ', '.join([*names, f'torch {torch.__version__}', f'OpenCV {cv2.__version__}'])
+
+
+def finish(command: list[str], folder: Path, limit: float) -> tuple[str, int | None]:
+    """Runs a command to its end, or for `limit` seconds: it and what it started are ended. Its output and exit code.
+
+    The code is None if it was ended.
+    """
+    paths = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get('PYTHONPATH', ''))))
+    environment = {**os.environ, 'PYTHONPATH': paths, 'PYTHONUNBUFFERED': '1'}
+    pipe: dict[str, Any] = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace')
+    process = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **pipe)
+    try:
+        return process.communicate(timeout=limit)[0], process.returncode
+    except subprocess.TimeoutExpired:
+        return _end(process), None
+    finally:
+        if process.returncode is None:
+            _end(process)
+
+
+def _end(process: subprocess.Popen) -> str:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.communicate()[0]
