@@ -67,7 +67,7 @@ def one_layer(monkeypatch: pytest.MonkeyPatch) -> None:
 def triton_runs() -> None:
     """Skips where Triton kernels cannot run. They compile in every version that a supported torch brings."""
     triton = pytest.importorskip('triton', reason='no Triton')
-    if not torch.cuda.is_available() and TorchVersion(triton.__version__) < '3.6':
+    if not torch.cuda.is_available() and TorchVersion(triton.__version__) < '3.7':
         pytest.skip(f'the interpreter of Triton {triton.__version__} fails, or does with a new numpy')
 
 

@@ -49,12 +49,12 @@ def batch_norm_relu(
 
     Raises ValueError, as the norm does, if there is a single value per channel.
     """
-    if x.numel() == x.shape[1]:
+    if x.numel() <= x.shape[1]:
         raise ValueError(f'Expected more than 1 value per channel when training, got input size {x.shape}')
     assert norm.num_batches_tracked is not None
-    norm.num_batches_tracked.add_(1)
     if add is not None:
         add = add.expand_as(x)
+    norm.num_batches_tracked.add_(1)
     return _BatchNormReLU.apply(x, add, norm.weight, norm.bias, norm, relu, shift)
 
 
@@ -100,13 +100,18 @@ def _channels_last(x: torch.Tensor) -> torch.Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
+def tile_rows(size: int) -> int:
+    """The rows of a tile of numbers of so many bytes."""
+    return 2 * MAPS.rows // size
+
+
 class _Maps:
     """Runs kernels over maps (N, C, H, W), whose rows and channels their programs share."""
 
     def __init__(self, x: torch.Tensor) -> None:
         self.device, self.channels = x.device, x.shape[1]
         self.rows = x.numel() // self.channels
-        self.tile_rows = max(1, 2 * MAPS.rows // x.element_size())
+        self.tile_rows = tile_rows(x.element_size())
 
     def each(self, kernel: Any, *tensors: torch.Tensor | None, **constants: Any) -> None:
         """A kernel that writes to maps."""

@@ -58,6 +58,8 @@ def is_plain(unit: nn.Module) -> TypeGuard[ConvBNReLU]:
     """Whether a module computes exactly what ConvBNReLU does: other networks may subclass it, or replace its layers."""
     if type(unit) is not ConvBNReLU or type(unit.conv) is not nn.Conv2d or type(unit.bn) is not nn.BatchNorm2d:
         return False
+    if any(module._forward_hooks or module._forward_pre_hooks for module in (unit.conv, unit.bn)):
+        return False
     # A weight that is computed before each call (weight_norm) is not a parameter.
     return 'weight' in unit.conv._parameters and unit.bn.affine and unit.bn.track_running_stats
 

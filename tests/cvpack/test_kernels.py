@@ -98,10 +98,10 @@ def test_maps_in_any_memory_format():
     torch.manual_seed(0)
     x, add = (torch.randn(2, 5, 6, 4, device=DEVICE).requires_grad_() for _ in range(2))
     norm = nn.BatchNorm2d(5, device=DEVICE)
-    y = batch_norm.batch_norm_relu(x, norm, add)
-    torch.testing.assert_close(y, F.relu(copy.deepcopy(norm)(x) + add), rtol=1e-5, atol=1e-5)
-    y.mean().backward()
-    torch.testing.assert_close(add.grad, (y > 0) / y.numel())
+    y, z = batch_norm.batch_norm_relu(x, norm, add), F.relu(copy.deepcopy(norm)(x) + add)
+    torch.testing.assert_close(y, z, rtol=1e-5, atol=1e-5)
+    gradients = (torch.autograd.grad(maps.square().mean(), (x, add)) for maps in (y, z))
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize('shape', [(2, 5, 6, 4), (2, 5, 1, 1), (1, 5, 6, 4)], ids=str)
@@ -152,7 +152,7 @@ def test_resize(small, size, dtype):
     assert_near(x.grad, exact.grad, TOLERANCES[dtype])
 
 
-@pytest.mark.skipif(TorchVersion(triton.__version__) < '3.4', reason='this Triton has another compiler interface')
+@pytest.mark.skipif(TorchVersion(triton.__version__) < '3.3', reason='this Triton has another compiler interface')
 @pytest.mark.skipif(sys.platform != 'linux', reason='no ptxas')
 def test_kernels_compile_for_a_gpu(monkeypatch):
     """The interpreter takes more than the compiler does."""

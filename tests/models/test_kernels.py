@@ -2,6 +2,7 @@
 
 import copy
 import sys
+from collections import Counter
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from lib.training import Trainer, build_schedule
 from tests.support.networks import Level, OneLayer, steps
 from tests.support.settings import load_config, tiny_settings
 
-pytestmark = pytest.mark.usefixtures('triton_runs')
+NEEDS_TRITON = pytest.mark.usefixtures('triton_runs')
 DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 
 
@@ -42,6 +43,25 @@ def differences(values: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
     return {name: ((values[name] - expected[name]).float().norm() / size).item() for name, size in sizes.items()}
 
 
+def count_calls(model: nn.Module) -> Counter:
+    """Counts, from now on, how often the network's modules call kernels."""
+    calls = Counter()
+
+    def counted(name: str, function):
+        def call(*arguments):
+            calls[name] += 1
+            return function(*arguments)
+
+        return call
+
+    for module in model.modules():
+        for name in ('fused_norm', 'fused_resize'):
+            if getattr(module, name, None) is not None:
+                setattr(module, name, counted(name, getattr(module, name)))
+    return calls
+
+
+@NEEDS_TRITON
 def test_who_uses_them():
     """All units, but none of a user's that computes something else."""
 
@@ -49,8 +69,9 @@ def test_who_uses_them():
         def forward(self, x: torch.Tensor, add: torch.Tensor | None = None) -> torch.Tensor:
             return 2 * super().forward(x, add)
 
-    networks = Level(), Scaled(3, 3, 1), ConvBNReLU(3, 3, 1)
+    networks = Level(), Scaled(3, 3, 1), ConvBNReLU(3, 3, 1), ConvBNReLU(3, 3, 1)
     networks[2].bn.momentum = None
+    networks[3].bn.register_forward_hook(lambda module, inputs, output: 2 * output)
     use_kernels(nn.ModuleList(networks))
     for network in networks:
         units = [module for module in network.modules() if isinstance(module, ConvBNReLU)]
@@ -58,13 +79,18 @@ def test_who_uses_them():
     assert networks[0].unit.fused_resize is not None
 
 
+@NEEDS_TRITON
 @pytest.mark.parametrize('efficient', [False, True])
 def test_a_network_with_kernels_learns_the_same(efficient):
-    """Losses, gradients, weights, running statistics and counters of several steps."""
+    """Losses, gradients, weights, running statistics and counters of three steps."""
     (ours, plain), x = networks(efficient), images()
+    calls = count_calls(ours)
     assert max(differences(steps(ours, x), steps(plain, x)).values()) < 1e-4
+    # Recomputed: all of the upsample unit's but the last, which feeds the next stage.
+    assert calls == {'fused_norm': 3 * (10 + 6 * efficient), 'fused_resize': 3 * (1 + efficient)}
 
 
+@NEEDS_TRITON
 def test_testing_uses_none(monkeypatch):
     (ours, plain), x = networks(), images()
     for module in ours.modules():
@@ -75,6 +101,7 @@ def test_testing_uses_none(monkeypatch):
         assert torch.equal(one, other)
 
 
+@NEEDS_TRITON
 def test_in_mixed_precision_kernels_are_no_less_exact():
     (ours, plain), x = networks(), images()
     exact = steps(copy.deepcopy(plain), x)
@@ -83,6 +110,7 @@ def test_in_mixed_precision_kernels_are_no_less_exact():
     assert 0 < ours_mean < 1.1 * plain_mean
 
 
+@NEEDS_TRITON
 def test_dropped_biases_stay_in_the_running_mean():
     (ours, plain), x = networks(), images()
     dropped = {id(bias) for bias in drop_biases(ours)}
@@ -93,6 +121,7 @@ def test_dropped_biases_stay_in_the_running_mean():
     assert dropped == {id(value) for name, value in ours.named_parameters() if name.endswith('.conv.bias')}
 
 
+@NEEDS_TRITON
 def test_frozen_statistics_are_left_alone():
     (ours, plain), x = networks(), images()
     for model in (ours, plain):
@@ -110,9 +139,22 @@ def settings(synthetic_coco, tmp_path, *options: str):
     return cfg
 
 
+@NEEDS_TRITON
 def test_a_network_without_conv_units_is_refused(synthetic_coco, tmp_path):
     with pytest.raises(InputError, match=r'SOLVER\.TRITON: the network has no ConvBNReLU'):
         use_kernels(OneLayer(settings(synthetic_coco, tmp_path)))
+
+
+@NEEDS_TRITON
+def test_a_triton_that_does_not_work(monkeypatch):
+    """It compiles when it is first called: better before the run than in its first step."""
+
+    def resize(*_):
+        raise RuntimeError('Failed to find C compiler.\nPlease specify via CC')
+
+    monkeypatch.setattr('cvpack.kernels.resize.resize', resize)
+    with pytest.raises(InputError, match=r'SOLVER\.TRITON: .*Failed to find C compiler\. Please specify via CC\)'):
+        use_kernels(Level())
 
 
 def test_without_triton(monkeypatch):
@@ -123,6 +165,7 @@ def test_without_triton(monkeypatch):
         use_kernels(Level())
 
 
+@NEEDS_TRITON
 def test_a_run_uses_them(synthetic_coco, tmp_path, monkeypatch):
     """If there is a GPU."""
     monkeypatch.setattr('lib.training.trainer._can_use', lambda cfg, option, *_: cfg.SOLVER[option])

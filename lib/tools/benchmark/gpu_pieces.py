@@ -25,7 +25,7 @@ from lib.models.cost import count_cost
 from lib.models.mspn import build_mspn
 from lib.tools.benchmark import failures
 from lib.tools.benchmark.measure import Options, Row, compare, finish, take_turns
-from lib.tools.benchmark.network import GPU_REACH, Steps, tester
+from lib.tools.benchmark.network import FASTEST, FASTEST_SETTINGS, GPU_REACH, Steps, tester
 from lib.tools.benchmark.parts import BOXES, many_boxes
 
 Known = dict[str, float | None]  # values of the rows so far, by name
@@ -37,13 +37,12 @@ ELEMENTS, SIDE, TIMES = 2**28, 8192, 20
 
 # How a step is run.
 PLAIN, EAGER, GRAPH, LEAN = 'plain', 'eager', 'graph', 'graph without biases'
-FASTEST = f'{LEAN}, own kernels'
 SETTINGS = {
     PLAIN: ('SOLVER.CHANNELS_LAST=False',),
     EAGER: (),
     GRAPH: ('SOLVER.CUDA_GRAPH=True',),
     LEAN: ('SOLVER.CUDA_GRAPH=True', 'SOLVER.DROP_BIAS=True'),
-    FASTEST: ('SOLVER.CUDA_GRAPH=True', 'SOLVER.DROP_BIAS=True', 'SOLVER.TRITON=True'),
+    FASTEST: FASTEST_SETTINGS,
 }
 # Images/s to reach with 2 stages in bf16, by batch.
 REACH = {32: '>= 1000', 128: '>= 2000'}

@@ -30,7 +30,8 @@ from lib.training.trainer import WARM_UP
 PLAIN = ('SOLVER.PRECISION=fp32', 'SOLVER.CHANNELS_LAST=False')
 # Steps before a graph is replayed.
 UNTIL_REPLAY = WARM_UP + 1
-FASTEST = 'SOLVER.CUDA_GRAPH=True', 'SOLVER.DROP_BIAS=True', 'SOLVER.TRITON=True'
+FASTEST = 'graph without biases, own kernels'
+FASTEST_SETTINGS = 'SOLVER.CUDA_GRAPH=True', 'SOLVER.DROP_BIAS=True', 'SOLVER.TRITON=True'
 # What an optimised step must reach against the plain one on a GPU.
 GPU_REACH = '>= 3'
 # With fewer images weights and optimiser would hide what the activations take.
@@ -82,7 +83,7 @@ def step(options: Options) -> Iterator[Row]:
     best = f'SOLVER.PRECISION={options.fastest}'
     variants = {'fp32, channels-last': (), f'{options.fastest}, channels-last': (best,)}
     if options.device.type == 'cuda':
-        variants[f'{options.fastest}, graph without biases, own kernels'] = (best, *FASTEST)
+        variants[f'{options.fastest}, {FASTEST}'] = (best, *FASTEST_SETTINGS)
     runs = [Steps(options, settings) for settings in (PLAIN, *variants.values())]
     if options.device.type == 'cuda':
         for run in runs:
