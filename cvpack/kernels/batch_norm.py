@@ -59,6 +59,8 @@ def batch_norm_relu(
 
 
 class _BatchNormReLU(torch.autograd.Function):
+    """As batch_norm_relu; x and add of one shape."""
+
     @staticmethod
     def forward(
         ctx: Any,

@@ -49,6 +49,7 @@ def normalize(
     x, add, y, statistics, weight, bias, rows, channels, rows_a_part,
     RELU: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
+    """y: x normalised, plus what is added, behind the ReLU."""
     c, exists = _channels(1, channels, CHANNELS)
     mean, _, factor, offset = _affine(statistics, weight, bias, c, exists, channels)
     start = tl.program_id(0) * rows_a_part
@@ -103,6 +104,7 @@ def differentiate(
     x, dz, dx, sums, statistics, weight, bias, rows, channels, rows_a_part,
     RELU: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
+    """dx, the gradient of x, from dz and the sums over it."""
     c, exists = _channels(1, channels, CHANNELS)
     mean, scale, factor, offset = _affine(statistics, weight, bias, c, exists, channels)
     average = tl.load(sums + c, exists, 0)[None, :] / rows

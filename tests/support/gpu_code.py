@@ -44,13 +44,12 @@ for kernel, constants in VARIANTS:
         values = {**constants, **({'ROWS': batch_norm.tile_rows(size)} if 'STAGES' in constants else {})}
         signature = {name: 'constexpr' if name in values else kind(name, dtype) for name in names}
         # As usual in a network: only then are loads under way together.
-        divisible = {(at,): [['tt.divisibility', 16]] for at, name in enumerate(names) if signature[name] == 'i32'}
-        divisible |= {(at,): [['tt.divisibility', 16]] for at, name in enumerate(names) if signature[name][0] == '*'}
+        hinted = [at for at, name in enumerate(names) if signature[name] not in ('constexpr', 'fp32')]
         source = ASTSource(
             fn=kernel,
             signature=signature,
             constexprs={(names.index(name),): value for name, value in values.items()},
-            attrs=divisible,
+            attrs={(at,): [['tt.divisibility', 16]] for at in hinted},
         )
         code = triton.compile(source, target=TARGET)
         assert '.target sm_90' in code.asm['ptx']

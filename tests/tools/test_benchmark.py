@@ -52,6 +52,7 @@ def test_functions_take_turns(monkeypatch):
     medians = take_turns(3, make('a', [100, 1, 9, 2]), make('b', [100, 5, 4, 30]))
     assert ''.join(order) == 'abababab'
     assert medians == [2, 5]  # the first turn warms up
+    assert take_turns(1, make('a', [100, 50, 9]), warm_up=2) == [9]
 
 
 def test_one_thread_gives_the_threads_back():

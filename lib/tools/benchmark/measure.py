@@ -100,20 +100,23 @@ def compare(section: str, name: str, value: float, against: float, reach: str = 
     return Row(section, name, value, against, value / against, reach)
 
 
-def take_turns(repeats: int, *functions: Callable[[], object], device: torch.device | None = None) -> list[float]:
+def take_turns(
+    repeats: int, *functions: Callable[[], object], device: torch.device | None = None, warm_up: int = 1
+) -> list[float]:
     """The median seconds of each function. They take turns, so that what else the machine does strikes all alike.
 
-    device: where the functions leave work behind; a GPU's is waited for
+    device:  where the functions leave work behind; a GPU's is waited for
+    warm_up: turns before, which do not count
     """
     wait = torch.cuda.synchronize if device is not None and device.type == 'cuda' else lambda: None
     times: list[list[float]] = [[] for _ in functions]
-    for repeat in range(repeats + 1):
+    for turn in range(warm_up + repeats):
         for function, own in zip(functions, times):
             wait()
             start = time.perf_counter()
             function()
             wait()
-            if repeat:  # the first turn warms up
+            if turn >= warm_up:
                 own.append(time.perf_counter() - start)
     return [statistics.median(own) for own in times]
 

@@ -82,14 +82,13 @@ def step(options: Options) -> Iterator[Row]:
     """Speed of each kind of step against a plain one; memory with and without activation checkpointing."""
     best = f'SOLVER.PRECISION={options.fastest}'
     variants = {'fp32, channels-last': (), f'{options.fastest}, channels-last': (best,)}
+    warm_up = 1
     if options.device.type == 'cuda':
         variants[f'{options.fastest}, {FASTEST}'] = (best, *FASTEST_SETTINGS)
+        warm_up = UNTIL_REPLAY
     runs = [Steps(options, settings) for settings in (PLAIN, *variants.values())]
-    if options.device.type == 'cuda':
-        for run in runs:
-            for _ in range(UNTIL_REPLAY):
-                run()
-    plain, *others = (options.batch / t for t in take_turns(options.repeats, *runs, device=options.device))
+    seconds = take_turns(options.repeats, *runs, device=options.device, warm_up=warm_up)
+    plain, *others = (options.batch / t for t in seconds)
     what = f'{options.stages} stages, batch {options.batch}'
     yield Row('step', f'{what}, fp32, eager, images/s', plain)
     for name, speed in zip(variants, others):
