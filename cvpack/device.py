@@ -1,11 +1,15 @@
 """The compute device's settings for this process, and the memory used."""
 
+import contextlib
 import ctypes
 import math
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
+
+from cvpack.errors import InputError
 
 try:
     import resource
@@ -16,14 +20,39 @@ except ImportError:  # Windows
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
-def configure_device(device: torch.device, spare_memory: bool = False) -> None:
-    """Settings of this process for speed; results do not depend on them.
+# How torch says that an operation cannot be repeated to the bit.
+NOT_DETERMINISTIC = ' does not have a deterministic implementation'
 
-    spare_memory: do not trade a CPU's memory for speed
+
+def configure_device(device: torch.device, spare_memory: bool = False, deterministic: bool = False) -> None:
+    """Settings of this process for speed. Results depend on them, by rounding, on a GPU alone.
+
+    spare_memory:  do not trade a CPU's memory for speed
+    deterministic: a GPU's algorithms are those that repeat to the bit, as a CPU's do anyway
     """
-    torch.backends.cudnn.benchmark = True
-    if device.type == 'cpu' and not spare_memory:
+    if device.type == 'cuda':
+        torch.backends.cudnn.benchmark = not deterministic  # which of its algorithms wins depends on the moment
+        torch.use_deterministic_algorithms(deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property
+        if deterministic:
+            os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # read when cuBLAS is first used
+    elif not spare_memory:
         keep_freed_memory()
+
+
+@contextlib.contextmanager
+def refusing_nondeterminism(option: str) -> Iterator[None]:
+    """Turns the error of an operation that has no deterministic algorithm into InputError.
+
+    option: the setting that asks for such algorithms, for the message
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        operation, found, _ = str(error).partition(NOT_DETERMINISTIC)
+        if not found:
+            raise
+        raise InputError(f'{option}: {operation} does not repeat to the bit on a GPU: set it to False') from None
 
 
 def keep_freed_memory() -> None:

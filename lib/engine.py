@@ -15,7 +15,7 @@ from easydict import EasyDict
 from cvpack import checkpoint, dist
 from cvpack.checkpoint import Writer
 from cvpack.checkpoint_order import LATEST
-from cvpack.device import configure_device
+from cvpack.device import configure_device, refusing_nondeterminism
 from cvpack.errors import InputError, Preempted, exits_cleanly
 from cvpack.files import follow
 from cvpack.logger import TrainLog, get_logger
@@ -86,13 +86,14 @@ def train(cfg: EasyDict, build_model: BuildModel) -> None:
     )
     args = parser.parse_args()
     device, logger = _start(cfg, args)
-    configure_device(device, spare_memory=cfg.RUN_EFFICIENT)
+    configure_device(device, cfg.RUN_EFFICIENT, cfg.SOLVER.DETERMINISTIC)
     for line in advice(device.type, cfg.SOLVER.PRECISION, 'SOLVER.PRECISION'):
         logger.warning(line)
     build_model = select_network(cfg, build_model, device, training=True, logger=logger)
     torch.manual_seed(cfg.SOLVER.SEED)
     peers = dist.reporting_lost_peers(f'continue the run with {RESUME}')
-    with StopRequest() as stop, peers, reporting_starved_workers(FEWER_WORKERS):
+    exact, starved = refusing_nondeterminism('SOLVER.DETERMINISTIC'), reporting_starved_workers(FEWER_WORKERS)
+    with StopRequest() as stop, peers, exact, starved:
         trainer = Trainer(cfg, build_model(cfg), build_schedule(cfg), device)
         begin(trainer, args, logger)
         samples = train_samples(cfg)

@@ -14,7 +14,7 @@ from lib.loader import train_loader, train_samples
 from lib.models.mspn import build_mspn
 from lib.training import Trainer
 from lib.training import run as training
-from tests.support.commands import call, run_script
+from tests.support.commands import call, experiment, refused, run_script
 from tests.support.ports import free_port
 from tests.support.settings import earlier, fast_settings, load_config, tiny_settings
 
@@ -58,6 +58,24 @@ def test_the_readmes_commands(synthetic_coco, tmp_path):
     assert read_json(folder / 'metrics.json')['boxes'] == people
     assert ' AP | AP50 | AP75 | APM | APL | ' in tested.stdout.replace('  ', ' ')
     assert (folder / 'predictions.jpg').stat().st_size > 10_000
+
+
+@pytest.mark.usefixtures('one_layer')
+def test_a_network_whose_gradients_do_not_repeat_is_refused(synthetic_coco, tmp_path, monkeypatch, capsys):
+    """An operation that cannot, on a GPU, says so itself."""
+    wanted = []
+    monkeypatch.setattr(engine, 'configure_device', lambda *arguments: wanted.append(arguments))
+
+    def no_algorithm(*_):
+        raise RuntimeError(
+            "grid_sampler_2d_backward_cuda does not have a deterministic implementation, but you set '..."
+        )
+
+    monkeypatch.setattr(torch.Tensor, 'backward', no_algorithm)
+    settings = *fast_settings(synthetic_coco, tmp_path), 'SOLVER.DETERMINISTIC=True'
+    error = refused(capsys, experiment(engine.train, monkeypatch), '--set', *settings)
+    assert 'SOLVER.DETERMINISTIC: grid_sampler_2d_backward_cuda does not repeat' in error
+    assert wanted == [(torch.device('cpu'), False, True)]
 
 
 def test_results_do_not_depend_on_the_number_of_processes(synthetic_coco, tmp_path, monkeypatch):

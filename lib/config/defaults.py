@@ -79,6 +79,7 @@ def coco_defaults(dataset: Description = COCO) -> EasyDict:
             CUDA_GRAPH=False,  # capture the training step and replay it, on a GPU
             DROP_BIAS=False,  # train without biases that BatchNorm cancels: faster, the same except for rounding
             TRITON=False,  # kernels for BatchNorm, ReLU and resizing, on a GPU: faster, the same except for rounding
+            DETERMINISTIC=False,  # algorithms whose results repeat to the bit, on a GPU; on a CPU all do
             EMA=0.0,  # decay of an exponential moving average of the weights; 0: none
             SEED=0,
             KEEP_CHECKPOINTS=0,  # how many, the newest; 0: all

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from cvpack import device
+from cvpack.device import refusing_nondeterminism
+from cvpack.errors import InputError
 from cvpack.logger import DataTimer, TrainLog
 
 REUSE = """
@@ -45,6 +47,36 @@ def test_a_cpu_uses_its_memory_again():
     pages = 2**26 / resource.getpagesize()
     assert new[True] < 100 and given_back[True] >= pages
     assert new[False] >= pages / 2 and given_back[False] < pages / 2
+
+
+CUDA_SETTINGS = """
+import os, torch
+from cvpack.device import configure_device
+
+for wanted in (True, False):
+    configure_device(torch.device('cuda'), deterministic=wanted)
+    print(torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark)
+print(torch.utils.deterministic.fill_uninitialized_memory, os.environ['CUBLAS_WORKSPACE_CONFIG'])
+"""
+
+
+def test_settings_of_a_gpu(monkeypatch):
+    """Algorithms that repeat to the bit are not searched for, and new memory is not filled, which would cost time."""
+    monkeypatch.delenv('CUBLAS_WORKSPACE_CONFIG', raising=False)
+    process = subprocess.run([sys.executable, '-c', CUDA_SETTINGS], capture_output=True, text=True, check=True)
+    assert process.stdout.split() == ['True', 'False', 'False', 'True', 'False', ':4096:8']
+
+
+def test_an_operation_that_does_not_repeat_is_named():
+    torch.use_deterministic_algorithms(True)
+    try:
+        line = r'^OPTION: put_ .*does not repeat to the bit on a GPU: set it to False$'
+        with pytest.raises(InputError, match=line), refusing_nondeterminism('OPTION'):
+            torch.zeros(2).put_(torch.tensor([0]), torch.ones(1))
+        with pytest.raises(RuntimeError, match='another'), refusing_nondeterminism('OPTION'):
+            raise RuntimeError('another')
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize(('platform', 'gigabytes'), [('linux', 2.048), ('darwin', 0.002)])

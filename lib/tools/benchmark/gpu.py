@@ -25,6 +25,7 @@ from cvpack.device import configure_device
 from cvpack.errors import CleanExit
 from lib.tools.benchmark.gpu_pieces import (
     EAGER,
+    EXACT,
     FASTEST,
     GRAPH,
     LEAN,
@@ -85,6 +86,7 @@ def plan(options: Options) -> list[Piece]:
         Piece('test, bf16, batch 32', 25, partial(many_tested, precision='bf16', batch=32)),
         *_of(4, 'bf16', 32, FASTEST),
         *_of(1, 'bf16', 32, FASTEST),
+        *_of(2, 'bf16', 32, EXACT),
         *_of(2, 'fp32', 32, FASTEST),
         Piece('training from JPEGs, batch 128', 60, partial(training, batch=128), command=True),
         Piece('test, bf16, batch 128', 25, partial(many_tested, precision='bf16', batch=128)),
@@ -163,13 +165,13 @@ class Worker:
 def _begin(device: torch.device, scratch: Path) -> None:
     # Compiled anew: what an earlier run left would hide how long that takes.
     os.environ['TRITON_CACHE_DIR'] = str(scratch / 'compiled')
-    configure_device(device)
     torch.zeros(1, device=device)  # memory cannot be asked about before
 
 
 def _measure(measure: Callable[[], Iterator[Row]], device: torch.device) -> tuple[list[Row], str, bool]:
     """In the worker: the rows, why there are no more or '', and whether the device still answers."""
     rows, reason = [], ''
+    configure_device(device)  # the piece before may have asked for exact algorithms
     try:
         for row in measure():
             rows.append(row)

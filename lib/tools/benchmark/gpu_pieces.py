@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cvpack.device import peak_memory_gb
+from cvpack.device import configure_device, peak_memory_gb
 from lib.config import REPOSITORY
 from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
@@ -37,12 +37,14 @@ ELEMENTS, SIDE, TIMES = 2**28, 8192, 20
 
 # How a step is run.
 PLAIN, EAGER, GRAPH, LEAN = 'plain', 'eager', 'graph', 'graph without biases'
+EXACT = f'{FASTEST}, deterministic'
 SETTINGS = {
     PLAIN: ('SOLVER.CHANNELS_LAST=False',),
     EAGER: (),
     GRAPH: ('SOLVER.CUDA_GRAPH=True',),
     LEAN: ('SOLVER.CUDA_GRAPH=True', 'SOLVER.DROP_BIAS=True'),
     FASTEST: FASTEST_SETTINGS,
+    EXACT: FASTEST_SETTINGS,
 }
 # Images/s to reach with 2 stages in bf16, by batch.
 REACH = {32: '>= 1000', 128: '>= 2000'}
@@ -130,6 +132,8 @@ def cost_of_a_sample(options: Options) -> tuple[int, int]:
 def steps_of(options: Options, known: Known, kind: StepKind) -> Iterator[Row]:
     """Speed, memory and time to get ready of a kind of step; against the plain one and the floors that are known."""
     device = options.device
+    if kind.how == EXACT:
+        configure_device(device, deterministic=True)
     if device.type == 'cuda':
         torch.cuda.reset_peak_memory_stats(device)
     own = dataclasses.replace(options, stages=kind.stages, batch=kind.batch)
