@@ -1,6 +1,7 @@
 """A function of batches on a GPU, captured once as a CUDA graph and replayed: one launch instead of thousands."""
 
 import contextlib
+import gc
 import pickle
 import random
 from collections.abc import Callable, Iterator
@@ -29,9 +30,23 @@ def capture_graph(run: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], 
     """Records what `run` launches on the current stream, which must not be the default one."""
     graph = torch.cuda.CUDAGraph()
     # Other threads, which pin a loader's memory or watch nccl, may keep calling CUDA.
-    with torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode='thread_local'):
+    recording = torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode='thread_local')
+    with _without_collector(), recording:
         output = run()
     return graph.replay, output
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keeps Python's collector from freeing an earlier graph inside, which would break a capture."""
+    gc.collect()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager

@@ -1,12 +1,17 @@
 """Steps replayed as a CUDA graph: all but the graph itself, in whose place a stand-in calls the function again."""
 
+import contextlib
+import gc
 import random
+import threading
+import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from cvpack.cuda_graph import CudaGraph
+from cvpack.cuda_graph import CudaGraph, capture_graph
 from cvpack.ema import EMA
 from cvpack.errors import InputError
 from cvpack.logger import get_logger
@@ -73,6 +78,23 @@ def test_what_cannot_be_captured_is_refused():
     with pytest.raises(InputError, match=r'SOLVER\.CUDA_GRAPH.*not permitted when stream is capturing\)') as error:
         replay(batch(2))
     assert 'advice' not in str(error.value)
+
+
+def test_the_collector_frees_nothing_inside_a_capture(monkeypatch):
+    """An earlier graph, in a cycle, goes before; a capture inside which one is freed fails."""
+    monkeypatch.setattr(torch.cuda, 'CUDAGraph', lambda: SimpleNamespace(replay=None))
+    monkeypatch.setattr(torch.cuda, 'current_stream', lambda: None)
+    monkeypatch.setattr(torch.cuda, 'graph', lambda graph, **_: contextlib.nullcontext())
+    earlier = threading.Event()
+    earlier.itself, alive = earlier, weakref.ref(earlier)
+    del earlier
+
+    def run() -> torch.Tensor:
+        assert alive() is None and not gc.isenabled()
+        return torch.zeros(())
+
+    capture_graph(run)
+    assert gc.isenabled()
 
 
 def test_replayed_training_is_eager_training():
