@@ -27,11 +27,17 @@ LAUNCHED = 'RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'
 # Seconds.
 DEFAULT_TIMEOUT = 600
 POLL = 0.5
+# Between two looks at a GPU, which is at an iteration for much longer.
+GPU_POLL = 0.0005
+# By which nccl waits longer: it ends the process without a word.
+NCCL_MARGIN = 60
 # How gloo, nccl and the store report that the other side is gone.
 LOST = re.compile(r'timed? ?out|closed by peer|connection (reset|refused|closed)|broken pipe|nccl', re.IGNORECASE)
 
 # On GPUs, whose processes use nccl: the same processes, joined by gloo.
 _host_group: torch_dist.ProcessGroup | None = None
+# Seconds to wait for another process.
+_timeout: float = DEFAULT_TIMEOUT
 
 
 def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +54,8 @@ def setup(device_type: str, local_rank: int | None = None, timeout: float = DEFA
 
     Raises InputError if the other processes cannot be reached, or the description is incomplete.
     """
-    global _host_group
+    global _host_group, _timeout
+    _timeout = timeout
     index = int(os.environ.get('LOCAL_RANK', local_rank or 0))
     device = torch.device('cuda', index) if device_type == 'cuda' else torch.device(device_type)
     if device.type == 'cuda':
@@ -66,9 +73,11 @@ def setup(device_type: str, local_rank: int | None = None, timeout: float = DEFA
         on_gpu = device.type == 'cuda'
         limit = timedelta(seconds=timeout)
         try:
-            torch_dist.init_process_group(
-                'nccl' if on_gpu else 'gloo', timeout=limit, device_id=device if on_gpu else None
-            )
+            if on_gpu:
+                longer = limit + timedelta(seconds=NCCL_MARGIN)
+                torch_dist.init_process_group('nccl', timeout=longer, device_id=device)
+            else:
+                torch_dist.init_process_group('gloo', timeout=limit)
         except (RuntimeError, ValueError) as error:
             address = f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}'
             reason = str(error).strip().partition('\n')[0][:200]
@@ -116,7 +125,7 @@ def parallel(model: nn.Module, device: torch.device) -> nn.Module:
 def barrier() -> None:
     """Waits until every process has arrived here."""
     if is_distributed():
-        torch_dist.barrier()
+        torch_dist.barrier(group=_host_group)
 
 
 def any_rank(*flags: bool) -> tuple[bool, ...]:
@@ -128,12 +137,28 @@ def any_rank(*flags: bool) -> tuple[bool, ...]:
     return tuple(map(bool, states.tolist()))
 
 
+def wait_for_gpu(event: torch.cuda.Event) -> None:
+    """Waits until this process's GPU has come to the event.
+
+    Raises RuntimeError after the timeout in a distributed run: the GPU may be waiting for that of a process that died
+    or hangs, forever in a CUDA graph, whose collectives nccl does not watch.
+    """
+    if not is_distributed():
+        event.synchronize()
+        return
+    end = time.monotonic() + _timeout
+    while not event.query():
+        if time.monotonic() > end:
+            raise RuntimeError(f'timed out: the GPU was not done after {_timeout:g} s')
+        time.sleep(GPU_POLL)
+
+
 def broadcast(value: Any) -> Any:
     """Rank 0's value, on every rank."""
     if not is_distributed():
         return value
     values = [value]
-    torch_dist.broadcast_object_list(values)
+    torch_dist.broadcast_object_list(values, group=_host_group)
     return values[0]
 
 
@@ -156,7 +181,7 @@ def gather(value: Any) -> list[Any]:
     if not is_distributed():
         return [value]
     values: list[Any] = [None] * world_size() if is_main() else []
-    torch_dist.gather_object(value, values if is_main() else None)
+    torch_dist.gather_object(value, values if is_main() else None, group=_host_group)
     return values
 
 

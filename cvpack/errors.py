@@ -9,6 +9,7 @@
 
 import errno
 import functools
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn, ParamSpec, TypeVar
@@ -25,6 +26,8 @@ class CleanExit(Exception):
     """Ends a command; the message gives the reason in one line. Bugs raise other exceptions."""
 
     exit_code = 1
+    # Whether the process may be left at once: without waiting for threads, or for work on a GPU that never ends.
+    at_once = False
 
 
 class InputError(CleanExit, ValueError):
@@ -54,6 +57,7 @@ class PeerLost(CleanExit, RuntimeError):
     """Another process of the job died or hangs."""
 
     exit_code = 4
+    at_once = True
 
 
 class Preempted(CleanExit):
@@ -79,7 +83,7 @@ def exits_cleanly(main: Callable[P, T]) -> Callable[P, T]:
         except CleanExit as error:
             # A DataLoader worker's error arrives inside that process's traceback, with the message last.
             message = str(error).rstrip().rpartition('\n')[2]
-            _exit(message.partition('InputError: ')[2] or message, error.exit_code)
+            _exit(message.partition('InputError: ')[2] or message, error.exit_code, error.at_once)
         except OSError as error:
             if error.errno not in UNUSABLE_PATHS or error.filename is None:
                 raise
@@ -90,8 +94,11 @@ def exits_cleanly(main: Callable[P, T]) -> Callable[P, T]:
     return run
 
 
-def _exit(message: str, code: int) -> NoReturn:
+def _exit(message: str, code: int, at_once: bool = False) -> NoReturn:
     # Names from files may hold terminal escape sequences: these are written out.
     text = ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in message)
     print(f'error: {text}', file=sys.stderr, flush=True)
+    if at_once:
+        sys.stdout.flush()
+        os._exit(code)
     sys.exit(code)

@@ -37,7 +37,7 @@ class Outcome:
 
     def _read(self) -> list[float]:
         if self.done is not None:
-            self.done.synchronize()
+            dist.wait_for_gpu(self.done)
         return self.values.tolist()
 
     @property

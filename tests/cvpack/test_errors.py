@@ -1,5 +1,8 @@
 """Errors that are one line and an exit code, and those that keep their traceback."""
 
+import subprocess
+import sys
+
 import pytest
 
 from cvpack.errors import InputError, exits_cleanly
@@ -14,6 +17,27 @@ def test_input_errors_are_one_line(capsys):
         main()
     assert stop.value.code == 2
     assert capsys.readouterr().err == 'error: a.json is not json: get it again\n'
+
+
+LOST = """
+import threading, time
+from cvpack.errors import PeerLost, exits_cleanly
+
+@exits_cleanly
+def main():
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    print('so far')
+    raise PeerLost('another process died')
+
+main()
+"""
+
+
+def test_nothing_is_waited_for_once_another_process_is_lost():
+    """As a GPU's driver does wait for a collective that never ends, here a thread."""
+    process = subprocess.run([sys.executable, '-c', LOST], capture_output=True, text=True, timeout=30)
+    assert process.returncode == 4
+    assert (process.stdout, process.stderr) == ('so far\n', 'error: another process died\n')
 
 
 @pytest.mark.parametrize('name', ['n' * 300, 'loop'])
