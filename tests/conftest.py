@@ -71,6 +71,12 @@ def triton_runs() -> None:
         pytest.skip(f'the interpreter of Triton {triton.__version__} fails, or does with a new numpy')
 
 
+@pytest.fixture
+def without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU's convolutions in float32. TF32 would round what differs by 1e-7 up to a thousandth apart."""
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
+
+
 @pytest.fixture(autouse=True)
 def signals_as_before() -> Iterator[None]:
     """Whatever a test does to the handlers, the next one and its child processes find them as they were.

@@ -298,6 +298,7 @@ def test_the_host_never_waits_in_a_test(synthetic_coco, tmp_path, codec, workers
     assert len(indices) == len(people) and rows.isfinite().all()
 
 
+@pytest.mark.usefixtures('without_tf32')
 def test_flips_together_are_those_one_by_one(synthetic_coco, tmp_path):
     cfg = load_config(EXPERIMENT)
     override(cfg, tiny_settings(synthetic_coco, tmp_path))
@@ -308,7 +309,7 @@ def test_flips_together_are_those_one_by_one(synthetic_coco, tmp_path):
         together, network, images = estimator.heatmaps(crops), estimator.network, estimator.normalize(crops)
         one_by_one = (network(images) + mirror(network(images.flip(-1)), estimator.permutation)) / 2
     assert sizes == [6, 3, 3]
-    torch.testing.assert_close(together, one_by_one, rtol=1e-2, atol=1e-2 * one_by_one.abs().max().item())  # TF32
+    torch.testing.assert_close(together, one_by_one, rtol=1e-3, atol=1e-3 * one_by_one.abs().max().item())
 
 
 @pytest.mark.parametrize('codec', CODECS)
@@ -344,7 +345,7 @@ def test_counters_in_a_replayed_graph():
 @pytest.mark.parametrize('options', [(), (*GRAPH, 'TEST.CUDA_GRAPH=True')], ids=['eager', 'graph'])
 @pytest.mark.parametrize('launcher', [(), NCCL], ids=['alone', 'nccl'])
 def test_train_and_test(synthetic_coco, tmp_path, launcher, options):
-    """The real commands, with SyncBN under nccl; an interrupted run goes on."""
+    """The real commands, under nccl with SyncBN's layers, though of one process; an interrupted run goes on."""
     settings = [*tiny_settings(synthetic_coco, tmp_path), 'MODEL.SYNC_BN=True', 'SOLVER.CHECKPOINT_PERIOD=1', *options]
     for arguments in (
         ('--set', 'SOLVER.MAX_ITER=2', *settings),  # 16 iterations: nccl's graph is captured after 11

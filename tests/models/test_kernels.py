@@ -19,6 +19,7 @@ from lib.training import Trainer, build_schedule
 from tests.support.networks import Level, OneLayer, steps
 from tests.support.settings import load_config, tiny_settings
 
+pytestmark = pytest.mark.usefixtures('without_tf32')
 NEEDS_TRITON = pytest.mark.usefixtures('triton_runs')
 DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 
