@@ -1,6 +1,9 @@
 """The benchmark's sections gpu and launches: each piece at a tiny size on the CPU, and how one fails."""
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -33,6 +36,16 @@ LINE = 'iter 20/40 | lr 1e-3 | total_loss 1.0 | {} img/s | data {}% | mem 2.5 GB
 def options(tmp_path, **changes) -> Options:
     tiny = Options(tmp_path, tmp_path, CPU, stages=1, batch=2, repeats=1, settings=TINY)
     return Options(**{**vars(tiny), **changes})
+
+
+def is_running(pid: str, seconds: float) -> bool:
+    """Whether a process is there, and not dying, all that time."""
+    status, end = Path(f'/proc/{pid}/stat'), time.monotonic() + seconds
+    while time.monotonic() < end:
+        if not status.exists() or status.read_text().split()[2] in 'ZX':
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def test_launches_of_a_step(tmp_path):
@@ -88,15 +101,16 @@ def bad(*_, how: str):
 
 def test_a_piece_that_fails_is_a_row(monkeypatch, tmp_path):
     """So is one whose process ends, and one that does not fit into the time; the others go on."""
-    pieces = [Piece('good', 1, good), Piece('fails', 1, partial(bad, how='fails')), Piece('good', 1, good)]
-    pieces += [Piece('ends', 1, partial(bad, how='ends')), Piece('long', 999, good), Piece('good', 1, good)]
-    monkeypatch.setattr(gpu, 'plan', lambda _: pieces)
-    first, _, failed, again, ended, long, last = gpu.gpu(options(tmp_path, minutes=5.0))
+    pieces = [Piece('good', 1, good), Piece('good', 1, good), Piece('fails', 1, partial(bad, how='fails'))]
+    pieces += [Piece('good', 1, good), Piece('ends', 1, partial(bad, how='ends')), Piece('long', 999, good)]
+    monkeypatch.setattr(gpu, 'plan', lambda _: [*pieces, Piece('good', 1, good)])
+    first, second, _, failed, third, ended, long, last = gpu.gpu(options(tmp_path, minutes=5.0))
     assert failed.name == 'fails: failed: ValueError: fails'
     assert ended.name.startswith('ends: failed: ')
     assert long.name.startswith('long: skipped, takes about 999 s')
     assert all(row.value is None for row in (failed, ended, long))
-    assert first.value == again.value != last.value  # a process is kept unless it had to be ended
+    assert first.value == second.value  # a process is kept until a piece fails
+    assert len({first.value, third.value, last.value}) == 3
 
 
 def test_a_piece_that_hangs_is_ended(tmp_path):
@@ -113,10 +127,34 @@ def test_a_piece_that_hangs_is_ended(tmp_path):
 def test_a_command_is_ended_with_what_it_started(tmp_path):
     text, code = finish(['sh', '-c', 'sleep 60 & echo $!; wait'], tmp_path, limit=0.5)
     assert code is None
-    status = Path(f'/proc/{text.strip()}/stat')
-    end = time.monotonic() + 5  # it is dying
-    while status.exists() and status.read_text().split()[2] not in 'ZX':
-        assert time.monotonic() < end
+    assert not is_running(text.strip(), seconds=5)
+
+
+ENDED = """
+import sys
+from pathlib import Path
+import torch
+from lib.tools.benchmark import gpu
+from lib.tools.benchmark.measure import Options, finish
+
+folder = Path(sys.argv[1])
+piece = gpu.Piece('long', 1, lambda *_: finish(['sh', '-c', 'echo $$ > pid; sleep 60'], folder, 60), command=True)
+gpu.plan = lambda _: [piece]
+list(gpu.gpu(Options(folder, folder, torch.device('cpu'), 1, 1, 1)))
+"""
+
+
+@pytest.mark.skipif(not Path('/proc/self/stat').exists(), reason='the system does not tell of processes')
+def test_whoever_ends_the_benchmark_ends_what_it_started(tmp_path):
+    process = subprocess.Popen([sys.executable, '-c', ENDED, str(tmp_path)])
+    pid = tmp_path / 'pid'
+    end = time.monotonic() + 60
+    while not (pid.exists() and pid.read_text().strip()):
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(10) == 128 + signal.SIGTERM
+    assert not is_running(pid.read_text().strip(), seconds=5)
 
 
 def test_tests_that_fail_are_told(monkeypatch, tmp_path, capsys):

@@ -1,7 +1,7 @@
 """Section gpu: every measurement of a GPU, the most important first, within the given minutes.
 
 A piece that fails, hangs or does not fit into the remaining time becomes a row that says so, and the next one follows.
-Pieces share a process, which saves start-up time; it is replaced if it hangs or dies, or if its GPU stops responding.
+Pieces share a process, which saves start-up time; after one that fails, hangs or dies there is a new one.
 """
 
 import contextlib
@@ -75,7 +75,7 @@ def _of(stages: int, precision: str, batch: int, *how: str) -> list[Piece]:
 
 def plan(options: Options) -> list[Piece]:
     """Everything, the most important first."""
-    tests = Piece('GPU tests', 30, gpu_tests, command=True)
+    tests = Piece('GPU tests', 45, gpu_tests, command=True)
     return [
         *([tests] if options.tests else []),
         Piece('floors', 15, floors),
@@ -103,6 +103,7 @@ def plan(options: Options) -> list[Piece]:
 def gpu(options: Options) -> Iterator[Row]:
     """The rows of a piece as soon as it is measured."""
     end = time.monotonic() + 60 * options.minutes - OTHER_SECONDS
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and so ends what it started
     known: Known = {}
     with contextlib.closing(Worker(options.device, options.scratch)) as worker:
         for piece in plan(options):
@@ -123,7 +124,7 @@ def gpu(options: Options) -> Iterator[Row]:
 
 
 class Worker:
-    """A process that measures, started when it is needed; a new one after one that hung, died or lost its GPU."""
+    """A process that measures, started when it is needed; a new one after one that failed, hung or died."""
 
     def __init__(self, device: torch.device, scratch: Path) -> None:
         self.device, self.scratch = device, scratch
@@ -139,17 +140,16 @@ class Worker:
         try:
             self.pid = self.pid or self.pool.submit(os.getpid).result(limit)
             left = limit - (time.monotonic() - start)
-            rows, reason, usable = self.pool.submit(_measure, measure, self.device).result(max(left, 0))
+            rows, reason = self.pool.submit(_measure, measure, self.device).result(max(left, 0))
         except TimeoutError:
             self.close()
             raise Failed(f'took longer than {limit:.0f} s') from None
         except BrokenProcessPool:
             self.close()
             raise Failed('its process died') from None
-        if not usable:
-            self.close()
         yield from rows
         if reason:
+            self.close()  # a failed capture, and many an error, leave a process's GPU unusable
             raise Failed(reason)
 
     def close(self) -> None:
@@ -168,8 +168,8 @@ def _begin(device: torch.device, scratch: Path) -> None:
     torch.zeros(1, device=device)  # memory cannot be asked about before
 
 
-def _measure(measure: Callable[[], Iterator[Row]], device: torch.device) -> tuple[list[Row], str, bool]:
-    """In the worker: the rows, why there are no more or '', and whether the device still answers."""
+def _measure(measure: Callable[[], Iterator[Row]], device: torch.device) -> tuple[list[Row], str]:
+    """In the worker: the rows, and why there are no more or ''."""
     rows, reason = [], ''
     configure_device(device)  # the piece before may have asked for exact algorithms
     try:
@@ -182,10 +182,6 @@ def _measure(measure: Callable[[], Iterator[Row]], device: torch.device) -> tupl
             print(traceback.format_exc()[-3000:], file=sys.stderr, flush=True)
         reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:300]
     gc.collect()
-    if device.type == 'cuda':
-        try:
-            torch.cuda.synchronize(device)
-            torch.cuda.empty_cache()
-        except RuntimeError:
-            return rows, reason, False
-    return rows, reason, True
+    if device.type == 'cuda' and not reason:
+        torch.cuda.empty_cache()
+    return rows, reason
