@@ -15,23 +15,18 @@ spread taken as the same in all settings), and a setting is only better or worse
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from cvpack.errors import exits_cleanly
 from lib.evaluation import bootstrap
-from lib.tools.arguments import positive
+from lib.tools.arguments import command_parser, positive
 from lib.tools.compare.runs import check_comparable, check_trainings, read_run
 from lib.tools.compare.tables import tables, training_tables
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        'python -m lib.tools.compare',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser('compare', __doc__)
     parser.add_argument('metrics', type=Path, nargs='+', metavar='metrics.json', help='of the tests to compare')
     parser.add_argument(
         '--versus',
@@ -69,4 +64,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

@@ -29,6 +29,7 @@ from lib.deploy.saved import load_experiment
 from lib.inference import PoseEstimator
 from lib.loader import dataset_of
 from lib.models.own import in_one_line
+from lib.tools.arguments import command_parser
 from lib.tools.export.crops import find_crops
 from lib.tools.export.formats import FORMATS, Export, Exportable, Run, exported_estimator
 
@@ -137,9 +138,7 @@ def _own_faults(cfg: EasyDict, form: str) -> Iterator[None]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        'python -m lib.tools.export', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser('export', __doc__)
     parser.add_argument('--weights', type=Path, required=True, metavar='FILE', help='a checkpoint')
     parser.add_argument('--format', required=True, metavar='FORMAT', dest='form', help=', '.join(FORMATS))
     parser.add_argument('--output', type=Path, required=True, metavar='FILE', help='what to write')
