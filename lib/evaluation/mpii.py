@@ -18,7 +18,7 @@ from lib.evaluation import page
 from lib.evaluation.cases import Case
 from lib.evaluation.evaluator import Evaluator, Resampled, Rows, evenly_spaced
 from lib.evaluation.nms import PUBLISHED, Scoring
-from lib.evaluation.pckh import COUNTED, METRICS, THRESHOLD, head_errors, pckh_metrics, pckh_of
+from lib.evaluation.pckh import COUNTED, METRICS, THRESHOLD, head_errors, pckh, pckh_metrics
 from lib.evaluation.submission import check_mpii
 
 SUBMISSION = 'pred_keypoints_mpii.mat'
@@ -68,7 +68,7 @@ class MpiiEvaluator(Evaluator):
                 f'{self.test_set.ground_truth_file} has {len(COUNTED)} joints, DATASET.KEYPOINT.NAMES {joints}: '
                 'move the file away to test without metrics'
             )
-        metrics = pckh_of(head_errors(_keypoints(rows), ground_truth))
+        metrics = pckh(head_errors(_keypoints(rows), ground_truth))
         return {name: -1.0 if np.isnan(value) else value for name, value in metrics.items()}
 
     def check_submission(self, results: Path) -> list[str]:

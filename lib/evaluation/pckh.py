@@ -4,11 +4,10 @@ Distances are relative to the size of the head (PCKh) or to the longer side of t
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from lib.datasets.mpii_json import MpiiGroundTruth, read_ground_truth
+from lib.datasets.mpii_json import MpiiGroundTruth
 from lib.datasets.records import Records
 from lib.evaluation.bootstrap import Metrics
 from lib.utils.transforms import PIXELS_PER_SCALE
@@ -33,17 +32,7 @@ BOX_THRESHOLDS = (0.1, 0.05)
 BOX_METRICS = tuple(f'PCK@{threshold}' for threshold in BOX_THRESHOLDS)
 
 
-def pckh(predictions: np.ndarray, mat_path: Path) -> dict[str, float]:
-    """METRICS in per cent.
-
-    predictions: (n, 16, 3), x, y (image pixels counted from 0) and a score that is not used
-    mat_path:    valid.mat, of the same n people in the same order. Raises InputError for another file.
-    """
-    metrics = pckh_of(head_errors(predictions[..., :2], read_ground_truth(mat_path, len(predictions))))
-    return {name: 100 * value for name, value in metrics.items()}
-
-
-def pckh_of(errors: np.ndarray) -> dict[str, float]:
+def pckh(errors: np.ndarray) -> dict[str, float]:
     """METRICS in 0 .. 1 of head_errors (n, 16)."""
     return _over_all(METRICS, pckh_metrics, errors)
 

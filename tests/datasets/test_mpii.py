@@ -11,12 +11,12 @@ from cvpack.files import read_json
 from lib.datasets.description import MPII
 from lib.datasets.mpii import MpiiReader
 from lib.evaluation.mpii import MpiiEvaluator
-from lib.evaluation.pckh import pckh
+from tests.support.evaluation import pckh_in_percent
 
 
 def test_pckh_is_the_published_one(golden):
     predictions = np.load(golden / 'pckh_preds.npz')['preds']
-    figures = pckh(predictions, golden / 'valid.mat')
+    figures = pckh_in_percent(predictions, golden / 'valid.mat')
     expected = read_json(golden / 'pckh.json')
     assert figures == pytest.approx(expected, abs=1e-9)
     assert list(figures) == list(expected)
@@ -39,13 +39,13 @@ def test_pckh_by_hand(ground_truth):
     path, positions = ground_truth
     predictions = np.zeros((10, 16, 3))
     predictions[..., :2] = positions.transpose(2, 0, 1) - 1
-    assert pckh(predictions, path)['Mean'] == 100
+    assert pckh_in_percent(predictions, path)['Mean'] == 100
     predictions[0, 10] = 1e6  # missing: not counted
     predictions[:, 6:8] = 1e6  # pelvis and thorax: not in the mean
-    assert pckh(predictions, path)['Mean'] == 100
+    assert pckh_in_percent(predictions, path)['Mean'] == 100
     predictions[:5, 0, 0] += 30.1  # half of the right ankles are out by just over 0.5
     predictions[5:, 0, 0] += 29.9
-    figures = pckh(predictions, path)
+    figures = pckh_in_percent(predictions, path)
     assert figures['Ankle'] == pytest.approx(75)
     # 14 joints of 10 people, one missing; five wrong.
     assert figures['Mean'] == pytest.approx(100 * (139 - 5) / 139)
@@ -54,7 +54,7 @@ def test_pckh_by_hand(ground_truth):
 
 def test_pckh_refuses_another_set(ground_truth):
     with pytest.raises(InputError, match=r'valid\.mat has 10 people, but valid\.json has 9'):
-        pckh(np.zeros((9, 16, 3)), ground_truth[0])
+        pckh_in_percent(np.zeros((9, 16, 3)), ground_truth[0])
 
 
 def test_the_test_split_writes_the_submission(tmp_path):

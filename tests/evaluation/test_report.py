@@ -26,11 +26,11 @@ from lib.evaluation import page
 from lib.evaluation.cases import GREY, Case, picture
 from lib.evaluation.coco import CocoEvaluator
 from lib.evaluation.mpii import MpiiEvaluator
-from lib.evaluation.pckh import head_errors, pckh, pckh_of
+from lib.evaluation.pckh import head_errors, pckh
 from lib.evaluation.report import write_report
 from lib.models.mspn import build_mspn
 from tests.support.commands import call
-from tests.support.evaluation import SIGMAS, person
+from tests.support.evaluation import SIGMAS, pckh_in_percent, person
 from tests.support.settings import load_config, tiny_settings
 
 VOID = {'meta', 'img', 'br'}
@@ -255,11 +255,11 @@ def test_mpii(tmp_path):
     truth = read_ground_truth(ground_truth, 10)
     errors = head_errors(predictions[..., :2], truth)
     assert np.isnan(errors[0, 0]) and errors[0, 10] == pytest.approx(31 / 60)
-    assert pckh(predictions, ground_truth)['Mean'] == pytest.approx(100 * (139 - 5) / 139)
+    assert pckh_in_percent(predictions, ground_truth)['Mean'] == pytest.approx(100 * (139 - 5) / 139)
 
     one_side = errors.copy()
     one_side[:, 11] = one_side[:, [0, 5]] = np.nan
-    metrics = pckh_of(one_side)
+    metrics = pckh(one_side)
     assert metrics['Elbow'] == 1 and np.isnan(metrics['Ankle'])  # of what is labelled
 
     records = Records(tmp_path, pack_paths([f'{i}.jpg' for i in range(10)]), None, None)

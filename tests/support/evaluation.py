@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 from pycocotools.cocoeval import Params
 
+from lib.datasets.mpii_json import read_ground_truth
 from lib.evaluation.ground_truth import GroundTruth, arrange
 from lib.evaluation.oks import Evaluation
+from lib.evaluation.pckh import head_errors, pckh
 
 SIGMAS: np.ndarray = Params(iouType='keypoints').kpt_oks_sigmas
 
@@ -79,3 +81,9 @@ def evaluation(people: list[tuple], detections: list[tuple], sigma: float = 0.1)
     )
     found = arrange(*(np.array(column, float if place else int) for place, column in enumerate(zip(*detections))))
     return Evaluation(ground_truth, found, np.full(joints, sigma))
+
+
+def pckh_in_percent(predictions: np.ndarray, ground_truth: Path) -> dict[str, float]:
+    """PCKh as the published code gives it. predictions: (n, 16, 3); ground_truth: a valid.mat of the same people"""
+    errors = head_errors(predictions[..., :2], read_ground_truth(ground_truth, len(predictions)))
+    return {name: 100 * value for name, value in pckh(errors).items()}

@@ -15,11 +15,10 @@ from lib.datasets.coco import CocoReader
 from lib.datasets.description import COCO
 from lib.evaluation import bootstrap, coco
 from lib.evaluation.coco import CocoEvaluator
-from lib.evaluation.pckh import pckh
 from lib.tools.compare.__main__ import main
 from lib.tools.compare.runs import read_run
 from tests.support.commands import refused
-from tests.support.evaluation import SIGMAS, person
+from tests.support.evaluation import SIGMAS, pckh_in_percent, person
 
 IMAGES = 60
 
@@ -271,7 +270,7 @@ def mpii_test(folder, seed: int, pixels: float, names=None, scale=100):
     rows = [{'image': name, 'keypoints': person.tolist()} for name, person in zip(names, found)]
     (folder / 'results.json').write_text(json.dumps(rows))
     content = {
-        'metrics': {name: value / scale for name, value in pckh(found, ground_truth).items()},
+        'metrics': {name: value / scale for name, value in pckh_in_percent(found, ground_truth).items()},
         'results': 'results.json',
         'truth': str(ground_truth),
         'sigmas': [],

@@ -9,10 +9,10 @@ import scipy.io
 
 from lib.datasets.description import MPII
 from lib.datasets.mpii import MpiiReader
-from lib.evaluation.pckh import pckh
 from lib.tools.prepare import mpii as prepare_mpii
 from lib.tools.prepare.mpii_mat import Person
 from tests.support.annotations import write_json
+from tests.support.evaluation import pckh_in_percent
 from tests.support.prepare import fail, make_mpii_json, run, snapshot
 
 EMPTY = np.zeros((0, 0))
@@ -139,7 +139,7 @@ def test_mpii_mat_is_what_the_data_set_reads(tmp_path, mpii_download, golden, ca
 
     joints = np.array([person['joints'] for person in load(target / 'gt_json/valid.json')])
     exact = np.concatenate([joints - 1, np.ones((2, 16, 1))], axis=2)
-    assert set(pckh(exact, target / 'gt_json/valid.mat').values()) == {100.0}
+    assert set(pckh_in_percent(exact, target / 'gt_json/valid.mat').values()) == {100.0}
     assert len(MpiiReader(MPII.at(target)).train_records(1)) == 3
     assert len(MpiiReader(MPII.at(target)).test_set('test', False).records) == 1
 
@@ -154,7 +154,7 @@ def test_mpii_mat_with_one_person_a_set(tmp_path, capsys):
     run(capsys, 'mpii', '--source', source, '--target', target, '--valid-images', source / 'valid.txt')
     assert load(target / 'det_json/test.json') == []
     prediction = np.array(load(target / 'gt_json/valid.json')[0]['joints'])[None]
-    assert pckh(prediction - 1, target / 'gt_json/valid.mat')['Mean'] == 100
+    assert pckh_in_percent(prediction - 1, target / 'gt_json/valid.mat')['Mean'] == 100
 
 
 def test_mpii_split_of_its_own(tmp_path, capsys):
