@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 from pycocotools import mask
 
-from lib.evaluation.ground_truth import GroundTruth
+from lib.evaluation.ground_truth import GroundTruth, grouped
 from lib.evaluation.oks import ANY_AREA, Evaluation
 from lib.evaluation.precision import tally
 
@@ -55,8 +55,8 @@ def crowding(ground_truth: GroundTruth) -> np.ndarray:
     """(n,) int64: how many other people, crowds excluded, have a box with an IoU of at least MIN_IOU with theirs."""
     count = np.zeros(len(ground_truth), np.int64)
     single = np.flatnonzero(~ground_truth.crowd)
-    starts = np.flatnonzero(np.diff(ground_truth.image[single], prepend=-1))
-    for people in np.split(single, starts[1:]):
+    for own in grouped(ground_truth.image[single]):
+        people = single[own]
         boxes = ground_truth.boxes[people]
         if len(boxes) > 1:
             overlap = mask.iou(boxes, boxes, np.zeros(len(boxes), np.uint8)) >= MIN_IOU

@@ -72,6 +72,12 @@ def ranks(groups: np.ndarray) -> np.ndarray:
     return np.arange(len(groups)) - np.repeat(first, counts)
 
 
+def grouped(numbers: np.ndarray) -> list[np.ndarray]:
+    """The indices of equal numbers (n,), rising, an array for each number."""
+    order = np.argsort(numbers, kind='stable')
+    return np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
+
+
 def arrange(image: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> Detections:
     """Sorts detections (fields as in Detections, in any order) and keeps MAX_DETECTIONS of an image."""
     order = np.lexsort([-scores, image])  # stable, like COCOeval's sort

@@ -3,7 +3,7 @@
 Similarity is that of the poses: boxes that hardly overlap may yield the same pose, and boxes that overlap two poses.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from easydict import EasyDict
 
 from cvpack.errors import InputError
 from lib.datasets.records import Records
+from lib.evaluation.ground_truth import grouped
 from lib.evaluation.oks import similarities
 from lib.utils.heatmap import SCORE_OFFSET
 from lib.utils.transforms import PIXELS_PER_SCALE
@@ -95,12 +96,6 @@ def soft_oks_nms(
     return scores
 
 
-def _images(ids: np.ndarray) -> Iterator[np.ndarray]:
-    """The indices of each image's people. ids: (n,)"""
-    order = np.argsort(ids, kind='stable')
-    return iter(np.split(order, np.flatnonzero(np.diff(ids[order])) + 1)) if len(ids) else iter(())
-
-
 def scored(
     records: Records, keypoints: np.ndarray, joint_scores: np.ndarray, scoring: Scoring
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -114,7 +109,7 @@ def scored(
         return np.flatnonzero(kept), scores
     areas = (records.scale.astype(np.float64) * PIXELS_PER_SCALE).prod(axis=1)
     sigmas = np.array(scoring.sigmas)
-    for own in _images(records.ids):
+    for own in grouped(records.ids):
         people = keypoints[own], scores[own], areas[own], sigmas, scoring.threshold
         if scoring.nms == 'oks':
             kept[own] = oks_nms(*people)

@@ -7,7 +7,9 @@ from pycocotools import mask
 
 from lib.datasets.description import COCO, Pairs
 from lib.datasets.sides import mirrors_by_name, words
+from lib.evaluation.ground_truth import grouped
 from lib.tools.prepare.own.export import Export
+from lib.utils.transforms import mirror_permutation
 
 # COCO's mean, for joints that it does not have.
 DEFAULT_SIGMA = 0.067
@@ -56,9 +58,7 @@ def upper_half(export: Export, flip_pairs: Pairs) -> tuple[tuple[int, ...], str]
     heights = (keypoints[..., 1] - boxes[:, None, 1]) / boxes[:, None, 3]
     counts = labelled.sum(axis=0)
     sums = np.where(labelled, heights, 0).sum(axis=0)
-    mirror = np.arange(len(sums))
-    for a, b in flip_pairs:
-        mirror[[a, b]] = b, a
+    mirror = mirror_permutation(len(sums), flip_pairs)
     means = (sums + sums[mirror]) / np.maximum(counts + counts[mirror], 1)
     upper = tuple(np.flatnonzero((means < 0.5) & (counts + counts[mirror] > 0)).tolist())
     if len(keypoints) < MIN_PEOPLE:
@@ -88,9 +88,7 @@ def repeated_annotations(export: Export) -> tuple[np.ndarray, np.ndarray, np.nda
     keypoints, boxes = export.keypoints, export.boxes
     squares, counts = np.zeros(keypoints.shape[1]), np.zeros(keypoints.shape[1])
     repeated = np.zeros(len(boxes), bool)
-    images = np.array([instance.image for instance in export.instances])
-    order = np.argsort(images, kind='stable')
-    for own in np.split(order, np.flatnonzero(np.diff(images[order])) + 1):
+    for own in grouped(np.array([instance.image for instance in export.instances])):
         overlaps = mask.iou(boxes[own], boxes[own], [0] * len(own))
         for i, j in np.argwhere(np.triu(overlaps >= SAME_BOX, 1)):
             a, b = own[[i, j]]
