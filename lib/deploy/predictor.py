@@ -10,11 +10,12 @@ The experiment is read from the checkpoint. `python -m lib.tools.predict` does t
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 import torch
+from easydict import EasyDict
 from numpy.typing import ArrayLike
 from torch.utils.data import default_collate
 
@@ -37,6 +38,13 @@ def whole_image(image: np.ndarray) -> np.ndarray:
     """(1, 4) float64: the image as the box x, y, w, h of one person."""
     height, width = image.shape[:2]
     return np.array([[0.0, 0.0, width, height]])
+
+
+def crop_boxes(cfg: EasyDict, image: np.ndarray, boxes: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+    """The test samples, as crop_person returns them, of boxes (n, 4) x, y, w, h in an image."""
+    extension = cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION
+    for center, scale in zip(*centers_and_scales(boxes)):
+        yield crop_person(image, center, scale, extension, cfg.INPUT_SHAPE, cfg.CODEC)
 
 
 class PosePredictor:
@@ -78,7 +86,8 @@ class PosePredictor:
         if len(given) != len(images):
             raise InputError(f'boxes: {len(given)} arrays for {len(images)} images: give one each, (0, 4) for nobody')
         checked = [_checked_boxes(own) for own in given]
-        people, parts = self._people(images, checked), [torch.empty(0, len(self.joint_names), 3, device=self.device)]
+        people = chain.from_iterable(crop_boxes(self.cfg, image, own) for image, own in zip(images, checked))
+        parts = [torch.empty(0, len(self.joint_names), 3, device=self.device)]
         while crops := list(islice(people, self.cfg.TEST.IMS_PER_GPU)):
             batch = {name: value.to(self.device) for name, value in default_collate(crops).items()}
             parts.append(self.estimator(batch['image'], batch['center'], batch['scale']))
@@ -87,13 +96,6 @@ class PosePredictor:
             raise InputError(f'{self.weights}: its network gives numbers that are not finite: take another checkpoint')
         found = np.split(rows, np.cumsum([len(own) for own in checked])[:-1]) if checked else []
         return [(own[..., :2], own[..., 2]) for own in found]
-
-    def _people(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-        """The crops of all people, image by image."""
-        extension = self.cfg.TEST.X_EXTENSION, self.cfg.TEST.Y_EXTENSION
-        for image, own in zip(images, boxes):
-            for center, scale in zip(*centers_and_scales(own)):
-                yield crop_person(image, center, scale, extension, self.cfg.INPUT_SHAPE, self.cfg.CODEC)
 
     def draw(self, image: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> None:
         """Draws people onto their image, in place: a colour per limb, fainter for lower scores.

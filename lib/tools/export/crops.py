@@ -8,10 +8,9 @@ from easydict import EasyDict
 
 from cvpack.errors import InputError
 from lib.datasets.image_files import is_image, read_image
-from lib.datasets.joints import crop_person
 from lib.datasets.synthetic import draw_image
+from lib.deploy.predictor import crop_boxes, whole_image
 from lib.loader import reader_of, test_samples
-from lib.utils.transforms import centers_and_scales
 
 
 def find_crops(cfg: EasyDict, folder: Path | None, count: int) -> tuple[np.ndarray, str]:
@@ -42,7 +41,7 @@ def _of_folder(cfg: EasyDict, folder: Path, count: int) -> tuple[np.ndarray, str
     if not files:
         raise InputError(f'--images {folder} holds no picture that OpenCV reads: name another folder')
     images = [read_image(path) for path in files]
-    crops = [_crop(cfg, image, (0, 0, image.shape[1], image.shape[0])) for image in images]
+    crops = [crop['image'] for image in images for crop in crop_boxes(cfg, image, whole_image(image))]
     return np.stack(crops), f'pictures of {folder}, each as one person'
 
 
@@ -50,12 +49,6 @@ def _synthetic(cfg: EasyDict, count: int) -> np.ndarray:
     rng, crops = np.random.default_rng(0), list[np.ndarray]()
     while len(crops) < count:
         image, people = draw_image(rng)
-        crops += [_crop(cfg, image, person['bbox']) for person in people]
+        boxes = np.array([person['bbox'] for person in people])
+        crops += [crop['image'] for crop in crop_boxes(cfg, image, boxes)]
     return np.stack(crops[:count])
-
-
-def _crop(cfg: EasyDict, image: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
-    """The crop of a box (x, y, w, h), extended as in testing."""
-    (center,), (scale,) = centers_and_scales(np.array([box], float))
-    extension = cfg.TEST.X_EXTENSION, cfg.TEST.Y_EXTENSION
-    return crop_person(image, center, scale, extension, cfg.INPUT_SHAPE, cfg.CODEC)['image']
