@@ -6,6 +6,7 @@ renamed       our network's names, with or without their prefixes: `stage0.downs
 """
 
 import re
+from collections.abc import Iterable
 
 import torch
 
@@ -14,7 +15,9 @@ State = dict[str, torch.Tensor]
 STEM = 'top.conv.conv.weight'
 TORCHVISION_KEY = re.compile(r'(conv1|bn1|layer[1-4]\.\d+\.(conv[123]|bn[123]|downsample\.[01]))\.(\w+)')
 OWN_KEY = re.compile(r'top\.|(stage\d+)\.downsample\.')
-FILE_KEY = re.compile(r'(?:(stage\d+)\.)?(?:downsample\.)?(layer\d.*)')
+# In a renamed file.
+STEM_KEY = re.compile(r'(?:top\.)?(conv\..+)')
+TRUNK_KEY = re.compile(r'(?:(?:(stage\d+)\.)?downsample\.)?(layer\d.*)')
 
 
 def _rename(key: str) -> str | None:
@@ -42,11 +45,11 @@ def torchvision_remainder(state: State) -> list[str]:
 
 
 def from_torchvision(state: State) -> State:
-    """torchvision's ResNet -> the renamed form: float32, BGR input."""
+    """torchvision's ResNet -> the renamed form: BGR input."""
     renamed = {new: value for key, value in state.items() if (new := _rename(key)) is not None}
     if STEM in renamed and renamed[STEM].ndim == 4:  # another shape is refused later, by name
         renamed[STEM] = renamed[STEM].flip(1)
-    return {key: value.float() if value.is_floating_point() else value for key, value in renamed.items()}
+    return renamed
 
 
 def to_torchvision(state: State) -> State:
@@ -84,17 +87,18 @@ def own_parts(state: State) -> dict[str, list[str]]:
     return parts
 
 
-def place(state: State, part: str, key: str) -> str | None:
-    """The name of a part's tensor in a file: the longest suffix of the network's own key that it has; else None.
+def names_in_file(state: State, stages: Iterable[str]) -> dict[str, str]:
+    """Our network's names of a renamed file's tensors -> the file's names; stem and trunks alone.
 
-    A trunk's suffixes start at a layer at the latest, the stem's at its unit.
+    stages: of the network. A trunk without a stage's name is that of every stage that has none of its own in the file.
     """
-    below = OWN_KEY.sub('', key, count=1)
-    names = [key, below] if part == 'stem' else [key, f'downsample.{below}', below]
-    return next((name for name in names if name in state), None)
-
-
-def layer_of(name: str) -> tuple[str | None, str] | None:
-    """A trunk tensor's name in a file -> its stage (None: any) and the name below that; None for other tensors."""
-    match = FILE_KEY.fullmatch(name)
-    return (match[1], match[2]) if match else None
+    own: dict[str, str] = {}
+    shared: dict[str, str] = {}
+    for name in state:
+        if stem := STEM_KEY.fullmatch(name):
+            own[f'top.{stem[1]}'] = name
+        elif (trunk := TRUNK_KEY.fullmatch(name)) and trunk[1]:
+            own[f'{trunk[1]}.downsample.{trunk[2]}'] = name
+        elif trunk:
+            shared |= {f'{stage}.downsample.{trunk[2]}': name for stage in stages}
+    return shared | own

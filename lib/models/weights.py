@@ -14,9 +14,8 @@ from lib.models.resnet_names import (
     State,
     from_torchvision,
     is_torchvision,
-    layer_of,
+    names_in_file,
     own_parts,
-    place,
     torchvision_remainder,
 )
 from lib.utils import optional
@@ -94,37 +93,31 @@ def _load_backbone(model: nn.Module, state: State, path: Path, stages: str) -> l
     if not parts:
         raise InputError(f"{path}: this network has no tensors of MSPN's stem and trunks: set MODEL.WEIGHT to ''")
     asked = [part for part in parts if part in {'first': ('stem', 'stage0'), 'stem': ('stem',)}.get(stages, parts)]
-    found = {part: {key: name for key in parts[part] if (name := place(state, part, key))} for part in asked}
-    filled = [part for part in asked if found[part]]
+    names = names_in_file(state, [part for part in parts if part != 'stem'])
+    filled = [part for part in asked if names.keys() & parts[part]]
     wanted = [key for part in filled or asked for key in parts[part]]
-    matched = {key: state[name] for names in found.values() for key, name in names.items()}
+    matched = {key: state[names[key]] for key in wanted if key in names}
     # ImageNet's ResNets have no biases before BatchNorm.
-    unbiased = [part for part in filled if not any(key.endswith('conv.bias') for key in found[part])]
-    absent = [key for part in unbiased for key in parts[part] if key.endswith('conv.bias')]
+    biases = {part: [key for key in parts[part] if key.endswith('conv.bias')] for part in filled}
+    absent = [key for own in biases.values() if not matched.keys() & own for key in own]
     zeros = {key: torch.zeros_like(model_state[key]) for key in absent}
     check_against(model_state, matched | zeros, path, wanted)
-    _check_depth([key for part in asked for key in parts[part]], state, path, asked)
+    asked_trunks = tuple(f'{part}.' for part in asked)
+    deeper = {name for key, name in names.items() if key.startswith(asked_trunks) and key not in model_state}
+    if deeper:
+        raise InputError(
+            f'{path} does not fit this model: {len(deeper)} of its tensors belong to a deeper trunk '
+            f'(first: {min(deeper)}); check MODEL.BACKBONE, and that the file is of a plain ResNet'
+        )
     model.load_state_dict(matched | zeros, strict=False)
     lines = [f'{path}: {len(matched)} of {len(wanted)} tensors of {", ".join(filled)} matched ({form} file)']
     if absent:
         lines[0] += f', the other {len(absent)} are biases that it lacks: 0'
     if left := [part for part in parts if part not in filled]:
         lines.append(f'{", ".join(left)}: nothing from this file (MODEL.WEIGHT_STAGES {stages}), initialised at random')
-    if unused := state.keys() - {name for names in found.values() for name in names.values()}:
+    if unused := state.keys() - {names[key] for key in matched}:
         lines.append(f'{path}: {len(unused)} of its tensors are not used (first: {min(unused)})')
     return lines
-
-
-def _check_depth(wanted: list[str], state: State, path: Path, asked: list[str]) -> None:
-    """Raises InputError if the file has a layer that the requested trunks lack."""
-    own = {layer[1] for key in wanted if (layer := layer_of(key))}
-    layers = {name: layer for name in state if (layer := layer_of(name)) and own}
-    deeper = [name for name, (stage, below) in layers.items() if stage in (None, *asked) and below not in own]
-    if deeper:
-        raise InputError(
-            f'{path} does not fit this model: {len(deeper)} of its tensors belong to a deeper trunk '
-            f'(first: {min(deeper)}); check MODEL.BACKBONE, and that the file is of a plain ResNet'
-        )
 
 
 def load_pretrained(model: nn.Module, path: Path, stages: str = 'all') -> str:
