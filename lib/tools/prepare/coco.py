@@ -15,8 +15,8 @@ from lib.tools.prepare.layout import Files, as_json, count_missing, place_all
 ADDRESS = 'http://images.cocodataset.org'
 # Published names of the annotation files -> the 2017 download's names of the same sets.
 SETS = {'train_val_minus_minival_2014.json': 'train2017', 'minival_2014.json': 'val2017'}
-VALIDATION_SET, VALIDATION_BOXES = 'minival_2014.json', 'det_json/minival_2014_det.json'
-TEST_SET, TEST_SPLIT, TEST_BOXES = 'test_dev.json', 'test2017', 'det_json/test_dev_det.json'
+VALIDATION_SET = 'minival_2014.json'
+TEST_SET, TEST_SPLIT = 'test_dev.json', 'test2017'
 NOT_COMPARABLE = 'AP from annotated boxes is not comparable with published results'
 
 
@@ -33,9 +33,9 @@ def prepare_coco(source: Path, target: Path, detections: Path | None, test_detec
             f'get {ADDRESS}/annotations/image_info_test2017.zip and {ADDRESS}/zips/{TEST_SPLIT}.zip'
         )
     sets = {name: _read_annotations(name, path, split) for name, (path, split) in paths.items()}
-    boxes = {VALIDATION_BOXES: _validation_boxes(sets[VALIDATION_SET], target, detections)}
+    boxes = {COCO.val_boxes: _validation_boxes(sets[VALIDATION_SET], target, detections)}
     if test_detections:
-        boxes[TEST_BOXES] = _checked_boxes(test_detections, sets[TEST_SET])
+        boxes[COCO.test_boxes] = _checked_boxes(test_detections, sets[TEST_SET])
     files = _image_folders(source, [image for data in sets.values() for image in data['images']])
     for name, data in sets.items():
         path, split = paths[name]
@@ -106,7 +106,7 @@ def _image_folders(source: Path, images: list[dict]) -> Files:
 
 def _validation_boxes(data: dict, target: Path, detections: Path | None) -> tuple[bytes, str]:
     """The validation set's boxes as json, and counts: detections given or already there, else the annotated boxes."""
-    present = target / VALIDATION_BOXES
+    present = target / COCO.val_boxes
     if detections or present.is_file():
         return _checked_boxes(detections or present, data)
     boxes = annotated_boxes(data.get('annotations', []))

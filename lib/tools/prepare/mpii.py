@@ -11,7 +11,6 @@ from lib.tools.prepare.layout import Files, as_json, count_missing, place_all
 from lib.tools.prepare.mpii_mat import ADDRESS, MATRIX, Person, evaluation_mat, read_people
 
 IMAGES = f'mpii_human_pose_v1.tar.gz from {ADDRESS}'
-GROUND_TRUTH = 'gt_json/valid.mat'
 # The widely used split: people in the validation set, and in all.
 VALIDATION_PEOPLE, ALL_PEOPLE = 2958, 25204
 
@@ -44,21 +43,21 @@ def prepare_mpii(source: Path, target: Path, valid_images: Path | None) -> None:
 
 def _from_json(folder: Path) -> tuple[Files, set[str]]:
     """The files to link, and the names of the images in them."""
-    sources = {'gt_json/train.json': folder / 'train.json', 'gt_json/valid.json': folder / 'valid.json'}
+    sources = {MPII.train_json: folder / 'train.json', MPII.val_json: folder / 'valid.json'}
     if (folder / 'test.json').is_file():
-        sources['det_json/test.json'] = folder / 'test.json'
+        sources[MPII.test_json] = folder / 'test.json'
     else:
-        print(f'{folder / "test.json"} does not exist, so no det_json/test.json: only --split test needs it')
+        print(f'{folder / "test.json"} does not exist, so no {MPII.test_json}: only --split test needs it')
     names = {
-        name: mpii_json.read_people(read_json(path), path, len(MPII.joint_names), labelled=name.startswith('gt')).names
+        name: mpii_json.read_people(read_json(path), path, len(MPII.joint_names), name != MPII.test_json).names
         for name, path in sources.items()
     }
-    matrix, evaluated = folder / 'gt_valid.mat', len(names['gt_json/valid.json'])
+    matrix, evaluated = folder / 'gt_valid.mat', len(names[MPII.val_json])
     if not matrix.is_file():
         raise InputError(f'{matrix} does not exist: get the ground truth that belongs to valid.json')
     mpii_json.read_ground_truth(matrix, evaluated)
     files: Files = {name: (path, f'{len(names[name])} people') for name, path in sources.items()}
-    files[GROUND_TRUTH] = matrix, f'{evaluated} people'
+    files[mpii_json.GROUND_TRUTH] = matrix, f'{evaluated} people'
     return files, set().union(*names.values())
 
 
@@ -84,12 +83,12 @@ def _from_matrix(matrix: Path, valid_images: Path | None) -> tuple[Files, set[st
             'name other images with --valid-images FILE'
         )
     records = {
-        'gt_json/train.json': [person.record() for person in training],
-        'gt_json/valid.json': [person.record() for person in validation],
-        'det_json/test.json': [person.test_record() for person in located],
+        MPII.train_json: [person.record() for person in training],
+        MPII.val_json: [person.record() for person in validation],
+        MPII.test_json: [person.test_record() for person in located],
     }
     files: Files = {name: (as_json(rows), f'{len(rows)} people') for name, rows in records.items()}
-    files[GROUND_TRUTH] = evaluation_mat(validation), f'{len(validation)} people'
+    files[mpii_json.GROUND_TRUTH] = evaluation_mat(validation), f'{len(validation)} people'
     return files, {person.image for person in (*training, *validation, *located)}
 
 
