@@ -27,15 +27,14 @@ class Saved(NamedTuple):
     recorded: bool  # whether `samples` is in the file
 
 
-def samples_of(state: dict[str, Any]) -> float:
-    """The samples that a checkpoint's content has seen; -1 if it does not say."""
-    return _count(state, 'samples', -1)
+def samples_of(state: dict[str, Any] | None) -> float:
+    """The samples that a checkpoint's content has seen; -1 if it does not say, infinite if it could not be read."""
+    return math.inf if state is None else _count(state, 'samples', -1)
 
 
 def samples(path: Path) -> float:
-    """The samples that a checkpoint has seen; -1 if it does not say, infinite if it cannot be read."""
-    state = _read(path)
-    return math.inf if state is None else samples_of(state)
+    """The samples that a checkpoint has seen, as samples_of."""
+    return samples_of(_read(path))
 
 
 def _count(state: dict[str, Any], key: str, absent: int) -> int:
@@ -56,13 +55,12 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def in_order(folder: Path) -> list[Saved]:
     """A folder's checkpoints, oldest first; unreadable ones last, since they may be the newest."""
-    names = ((path, PATTERN.fullmatch(path.name)) for path in folder.glob('iter-*.pth'))
     counts = []
-    for path, match in names:
-        if match and (state := _read(path)) is not None:
-            counts.append((samples_of(state), _count(state, 'samples_an_iteration', 1), int(match[1]), path))
-        elif match:
-            counts.append((math.inf, 1, int(match[1]), path))
+    for path in folder.glob('iter-*.pth'):
+        if match := PATTERN.fullmatch(path.name):
+            state = _read(path)
+            batch = _count(state or {}, 'samples_an_iteration', 1)
+            counts.append((samples_of(state), batch, int(match[1]), path))
     batch = next((batch for seen, batch, *_ in sorted(counts) if 0 <= seen < math.inf), 1)
     return sorted(
         Saved(seen if seen >= 0 else iteration * batch, iteration, path, 0 <= seen < math.inf)

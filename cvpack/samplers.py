@@ -8,6 +8,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch.utils.data import Sampler
 
@@ -63,7 +64,5 @@ def worker_by_worker(batches: Sequence[Batch], workers: int) -> list[Batch]:
 
     workers: 0 if there are none
     """
-    workers = max(workers, 1)
-    size, longer = divmod(len(batches), workers)  # the first `longer` workers get one more
-    turns = (divmod(number, workers) for number in range(len(batches)))
-    return [batches[worker * size + min(worker, longer) + turn] for turn, worker in turns]
+    parts = np.array_split(np.arange(len(batches)), max(workers, 1))  # the first ones may be longer by one
+    return [batches[part[turn]] for turn in range(len(parts[0])) for part in parts if turn < len(part)]
