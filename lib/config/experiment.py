@@ -17,7 +17,7 @@ from cvpack.errors import InputError, exits_cleanly
 FOLDER = '_folder'
 
 CONFIG = 'config.py'
-FILE = 'network.py'  # an experiment's own network (lib/models/own.py)
+NETWORK_FILE = 'network.py'  # an experiment's own network (lib/models/own.py)
 MSPN, OWN = 'mspn', 'own'  # values of cfg.NETWORK, which checkpoints hold; None: unknown, taken as MSPN
 
 P = ParamSpec('P')
@@ -78,7 +78,7 @@ def _lies_in(module: ModuleType, folder: Path) -> bool:
 
 def own_file(folder: Path | None) -> Path | None:
     """The network.py in an experiment's folder, or None."""
-    file = folder / FILE if folder is not None else None
+    file = folder / NETWORK_FILE if folder is not None else None
     return file if file is not None and file.is_file() else None
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from cvpack.errors import InputError, OtherRun
 from lib.config import coco_defaults, mpii_defaults, override, run_config
 from lib.config.defaults import FORMER
-from lib.config.experiment import FILE, OWN, folder_of, set_folder
+from lib.config.experiment import NETWORK_FILE, OWN, folder_of, set_folder
 from lib.deploy.mmpose import by_own_names
 from lib.models.mspn import build_mspn
 from lib.models.own import BuildModel, check_outputs, network_of
@@ -39,7 +39,9 @@ def load_experiment(
     except OtherRun as error:
         if is_own:
             raise
-        raise OtherRun(f"{error}; an experiment's own network needs --experiment DIR with {FILE} in it") from None
+        raise OtherRun(
+            f"{error}; an experiment's own network needs --experiment DIR with {NETWORK_FILE} in it"
+        ) from None
     if is_own:
         check_outputs(cfg, model, torch.device(device), build_model, training=False)
     return cfg, model.eval()

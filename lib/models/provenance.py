@@ -5,7 +5,7 @@ from pathlib import Path
 from easydict import EasyDict
 
 from cvpack.errors import InputError, OtherRun
-from lib.config.experiment import FILE, OWN, folder_of
+from lib.config.experiment import NETWORK_FILE, OWN, folder_of
 from lib.utils.codec import CODECS
 
 
@@ -23,12 +23,12 @@ def refuse_other_network(state: dict, cfg: EasyDict | None, path: Path) -> None:
     if is_own:
         raise OtherRun(
             f'{path} was trained as MSPN, but this experiment has a network of its own: use an experiment without '
-            f'{FILE}; a tool needs no --experiment'
+            f'{NETWORK_FILE}; a tool needs no --experiment'
         )
     where = 'name its folder with --experiment' if folder is None else f'{folder} has none: put it there'
     raise OtherRun(
         f"{path} holds a network of its experiment's own ({state['config'].get('EXPERIMENT')!r}), "
-        f'built by build_model(cfg) in the {FILE} of its folder: {where}'
+        f'built by build_model(cfg) in the {NETWORK_FILE} of its folder: {where}'
     )
 
 
