@@ -3,7 +3,6 @@
 It does not influence the training: a copy of the network is tested, and the random state is restored.
 """
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from easydict import EasyDict
 from cvpack import checkpoint, dist
 from cvpack.checkpoint_order import Saved, in_order
 from cvpack.errors import InputError
-from cvpack.files import atomic_write, read_json, remove_unfinished
+from cvpack.files import read_json, remove_unfinished, write_json
 from cvpack.logger import TrainLog
 from lib.datasets.records import Reader, Records, select
 from lib.evaluation.curves import LOSS, RATE, draw_curves, read_scalars
@@ -115,7 +114,7 @@ class Validation:
             assert metrics is not None  # __init__ has seen the ground truth
             row = {'iteration': iteration, 'samples': self.trainer.samples(iteration), 'boxes': len(self.records)}
             self.rows.append({**row, 'boxes_from': self.records.boxes_from, 'metrics': metrics})
-            self._write()
+            write_json(self.output / FILE, {'metric': self.main_metrics[0], 'rows': self.rows})
             self._mark_best()
         except OSError as error:
             reason = f'{error.strerror or error}: {error.filename or self.output}'
@@ -142,10 +141,6 @@ class Validation:
         except OSError as error:
             reason = error.strerror or error
             self.logger.error(f'{best.path} is the best, but {checkpoint.BEST} cannot be pointed at it ({reason})')
-
-    def _write(self) -> None:
-        with atomic_write(self.output / FILE) as file:
-            file.write(json.dumps({'metric': self.main_metrics[0], 'rows': self.rows}, indent=1).encode())
 
 
 def _pictured(reader: Reader, records: Records) -> Records:

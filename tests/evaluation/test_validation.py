@@ -193,10 +193,10 @@ def test_a_run_that_is_stopped_validates_when_it_goes_on(synthetic_coco, run, tm
 
 
 def test_a_full_disk_stops_no_training(synthetic_coco, tmp_path, monkeypatch, capsys):
-    def full(path):
+    def full(path, _):
         raise OSError(28, 'No space left on device', str(path))
 
-    monkeypatch.setattr(validation, 'atomic_write', full)
+    monkeypatch.setattr(validation, 'write_json', full)
     more = ['VALIDATION.PERIOD=1', 'SOLVER.MAX_ITER=1']
     call(monkeypatch, engine.train, *settings(synthetic_coco, tmp_path, *more))
     said = capsys.readouterr().out
