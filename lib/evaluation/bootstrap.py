@@ -11,12 +11,12 @@ INTERVAL = (0.025, 0.975)  # the quantiles between which 95 % of the resamples l
 Metrics = Callable[[np.ndarray], np.ndarray]
 
 
-def resample(tests: Sequence[Metrics], images: int, count: int, seed: int = 0) -> list[np.ndarray]:
+def resample(tests: Sequence[Metrics], images: int, count: int) -> list[np.ndarray]:
     """The metrics of each test, (count, m), with its images resampled with replacement `count` times.
 
     All tests share the same resamples, so their differences are paired.
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     rows = []
     for _ in tqdm(range(count), 'bootstrap', unit=' resamples', disable=None):
         weights = np.bincount(random.integers(images, size=images), minlength=images)

@@ -103,7 +103,7 @@ BACKBONES: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]
 class ResNetStem(nn.Module):
     """7x7 convolution and max-pool: (N, 3, H, W) -> (N, width, H/4, W/4)."""
 
-    def __init__(self, width: int = 64) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.conv = ConvBNReLU(3, width, 7, stride=2)
 
@@ -121,7 +121,7 @@ class ResNetTrunk(nn.Module):
     `channels` holds the levels' channels, finest first.
     """
 
-    def __init__(self, backbone: str, width: int = 64, efficient: bool = False) -> None:
+    def __init__(self, backbone: str, width: int, efficient: bool) -> None:
         super().__init__()
         block, depths = BACKBONES[backbone]
         self.efficient = efficient
