@@ -1,7 +1,7 @@
 """Progress on the console, in a file and in TensorBoard, by rank 0 alone.
 
 The line written every `PERIOD` iterations:
-    iter 2400/96000 | lr 4.000e-03 | total_loss 101.3 | 310 img/s | data 2% | mem 9.8 GB | left 11:32:10
+    iter 2400/96000 | lr 4.000e-03 | total_loss 101.3127 | 310.4 img/s | data 2% | mem 9.8 GB | left 11:32:10
 """
 
 import contextlib
