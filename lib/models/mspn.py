@@ -9,7 +9,6 @@ Attribute names make the state-dict keys of published checkpoints and are theref
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -38,27 +37,14 @@ class StageOutput:
     features: torch.Tensor | None = None
 
 
-class UnitOutput(NamedTuple):
-    """features: (N, channels, h', w'), for the unit above
-    heatmaps: (N, K, h, w); None unless requested
-    skips:    the two tensors that the next stage adds to its trunk, in the level's shape; None in the last stage
-    cross:    the next stage's input; from the finest level only
-    """
-
-    features: torch.Tensor
-    heatmaps: torch.Tensor | None
-    skips: tuple[torch.Tensor, torch.Tensor] | None
-    cross: torch.Tensor | None
-
-
 class UpsampleUnit(nn.Module):
     """One level of the upsample path: adds the trunk's features to those from below, and predicts heatmaps.
 
     in_channels:    of the trunk's features at this level
     channels:       of the upsample path
     coarsest:       there is no unit below
-    feeds_next:     compute the skips for the next stage
-    cross_channels: of the next stage's input, computed at the finest level; 0 at the others
+    feeds_next:     has the convolutions of the next stage's skips
+    cross_channels: of the next stage's input, which cross_conv makes at the finest level; 0 at the others
     fused_resize:   what resizes in train mode (cvpack/kernels); None: PyTorch
     """
 
@@ -78,31 +64,29 @@ class UpsampleUnit(nn.Module):
         self.u_skip = ConvBNReLU(in_channels, channels, 1, relu=coarsest)
         if not coarsest:
             self.up_conv = ConvBNReLU(channels, channels, 1)
-        self.feeds_next = feeds_next
         if feeds_next:
             self.skip1 = ConvBNReLU(in_channels, in_channels, 1)
             self.skip2 = ConvBNReLU(channels, in_channels, 1)
-        self.has_cross = cross_channels > 0
-        if self.has_cross:
+        if cross_channels:
             self.cross_conv = ConvBNReLU(channels, cross_channels, 1)
         self.res_conv1 = ConvBNReLU(channels, channels, 1)
         self.res_conv2 = ConvBNReLU(channels, num_keypoints, 3, relu=False)
 
-    def forward(self, level: torch.Tensor, below: torch.Tensor | None, size: torch.Size | None) -> UnitOutput:
-        """All of the level's outputs.
+    def forward(self, level: torch.Tensor, below: torch.Tensor | None) -> torch.Tensor:
+        """The level's features (N, channels, h', w').
 
         level: (N, in_channels, h', w'); below: (N, channels, h'/2, w'/2), None at the coarsest level
-        size:  (h, w) of the heatmaps; None if they are not wanted
         """
-        out = self._run(self._merge, level, below)
-        heatmaps = self._predict(out, size) if size is not None else None
-        skips = (self._run(self.skip1, level), self._run(self.skip2, out)) if self.feeds_next else None
-        return UnitOutput(out, heatmaps, skips, self.cross_conv(out) if self.has_cross else None)
+        return self._run(self._merge, level, below)
 
-    def _predict(self, out: torch.Tensor, size: torch.Size) -> torch.Tensor:
-        """The level's heatmaps, in float32 at least: loss and decoding need more than half precision."""
-        heatmaps = self._run(self._head, out)
+    def heatmaps(self, features: torch.Tensor, size: torch.Size) -> torch.Tensor:
+        """The level's heatmaps (N, K, *size), in float32 at least: loss and decoding need more than half precision."""
+        heatmaps = self._run(self._head, features)
         return _resize(heatmaps.to(torch.promote_types(heatmaps.dtype, torch.float32)), size)
+
+    def skips(self, level: torch.Tensor, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The two tensors that the next stage adds to its trunk, in the level's shape."""
+        return self._run(self.skip1, level), self._run(self.skip2, features)
 
     def _merge(self, level: torch.Tensor, below: torch.Tensor | None) -> torch.Tensor:
         out = self.u_skip(level)
@@ -151,15 +135,15 @@ class UpsamplePath(nn.Module):
         size = levels[0].shape[-2:]
         heatmaps, skips, below = [], [], None
         for i, level in enumerate(reversed(levels)):
-            wanted = all_heatmaps or (i == 3 and not self.feeds_next)
-            unit = getattr(self, f'up{i + 1}')(level, below, size if wanted else None)
-            if wanted:
-                heatmaps.append(unit.heatmaps)
-            skips.append(unit.skips)
-            below = unit.features
+            unit = getattr(self, f'up{i + 1}')
+            below = unit(level, below)
+            if all_heatmaps or (i == 3 and not self.feeds_next):
+                heatmaps.append(unit.heatmaps(below, size))
+            if self.feeds_next:
+                skips.append(unit.skips(level, below))
         if not self.feeds_next:
             return StageOutput(heatmaps)
-        return StageOutput(heatmaps, skips[::-1], unit.cross)
+        return StageOutput(heatmaps, skips[::-1], unit.cross_conv(below))
 
 
 class Stage(nn.Module):

@@ -68,8 +68,9 @@ class Level(nn.Module):
 
     def forward(self, x: torch.Tensor) -> list[list[torch.Tensor]]:
         level = self.block(x)
-        out = self.unit(level, x[..., ::4, ::4], x.shape[-2:])
-        return [[out.features, out.heatmaps, *out.skips, out.cross]]
+        features = self.unit(level, x[..., ::4, ::4])
+        heatmaps, skips = self.unit.heatmaps(features, x.shape[-2:]), self.unit.skips(level, features)
+        return [[features, heatmaps, *skips, self.unit.cross_conv(features)]]
 
 
 def steps(model: nn.Module, images: torch.Tensor, precision: str = 'fp32') -> dict[str, torch.Tensor]:
