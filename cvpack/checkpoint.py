@@ -19,7 +19,7 @@ import torch
 
 from cvpack.checkpoint_order import LATEST, in_order, newest, newest_saved, samples, samples_of
 from cvpack.errors import InputError
-from cvpack.files import atomic_write, follow, point, remove_unfinished
+from cvpack.files import atomic_write, follow, point
 from cvpack.stand_ins import stand_ins_for, without_stand_ins
 
 BEST = 'iter-best.pth'
@@ -75,15 +75,12 @@ class Writer:
     keep:   how many of the newest checkpoints stay, besides the best and unreadable ones; 0: all. Those newer than the
             one just written do not count
     report: called with a line about what went wrong; earlier checkpoints are intact then, and the next save may succeed
-
-    Temporary files that an earlier run left there, killed while it wrote, are removed.
     """
 
     def __init__(self, folder: Path, keep: int, report: Callable[[str], None]) -> None:
         self.folder, self.keep, self.report = folder, keep, report
         self.thread: threading.Thread | None = None
         self.failure: str | None = None
-        remove_unfinished(folder)
 
     def save(self, iteration: int, state: dict[str, Any]) -> None:
         """Copies the state, waits for the previous checkpoint, and starts writing this one."""

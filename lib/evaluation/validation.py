@@ -38,7 +38,7 @@ class Validation:
     each row {'iteration', 'samples', 'boxes', 'boxes_from', 'metrics'}, sorted by the number of samples seen, since
     iterations change their meaning with the batch size. validation/ holds the newest results.
 
-    log: for TensorBoard; writer: of the checkpoints, on rank 0 only
+    log: for TensorBoard; writer: of the checkpoints, used on rank 0
     Raises InputError where there is nothing to validate on, OSError where the output folder cannot be written.
     """
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cvpack import checkpoint, dist
 from cvpack.errors import InputError, NotFinite, Preempted
-from cvpack.files import write_json
+from cvpack.files import remove_unfinished, write_json
 from cvpack.logger import DataTimer, TrainLog
 from cvpack.preemption import StopRequest
 from cvpack.prefetch import Prefetch
@@ -17,8 +17,8 @@ from lib.loader import train_loader
 from lib.training.not_finite import explain
 from lib.training.trainer import Trainer
 
-# The run's log and, on rank 0, the writer of its checkpoints -> a function that validates a saved iteration.
-BuildValidation = Callable[[TrainLog, checkpoint.Writer | None], Callable[[int], None]]
+# The run's log and the writer of its checkpoints -> a function that validates a saved iteration.
+BuildValidation = Callable[[TrainLog, checkpoint.Writer], Callable[[int], None]]
 
 
 def run(
@@ -43,16 +43,16 @@ def run(
     timer = DataTimer(loader)
     with writing(cfg):
         keep_config(trainer)
+        if dist.is_main():
+            remove_unfinished(Path(cfg.OUTPUT_DIR))
         same_batch = trainer.earlier_batch == trainer.samples_an_iteration
         folder, device = Path(cfg.TENSORBOARD_DIR), trainer.device
         log = TrainLog(logger, folder, start, schedule.max_iter, trainer.samples, timer, device, replaces=same_batch)
-        writer = None
-        if dist.is_main():
-            writer = checkpoint.Writer(Path(cfg.OUTPUT_DIR), cfg.SOLVER.KEEP_CHECKPOINTS, logger.error)
+        writer = checkpoint.Writer(Path(cfg.OUTPUT_DIR), cfg.SOLVER.KEEP_CHECKPOINTS, logger.error)  # rank 0's is used
         validate = build_validation(log, writer) if build_validation else None
 
     def save(iteration: int) -> None:
-        if writer is not None:
+        if dist.is_main():
             writer.save(iteration, trainer.state(iteration))
         if validate is not None and not dist.any_rank(stop.requested)[0]:
             validate(iteration)
@@ -63,15 +63,14 @@ def run(
         batches = Prefetch(timer, trainer.device)
         train_loop(trainer.step, batches, start, schedule, log, save, accumulate, stop)
     except NotFinite as error:
-        _wait(writer)
+        dist.on_main(writer.wait)
         raise explain(trainer, error, loader) from None
     except Preempted as stopped:
         _close(writer, f'stopped after iteration {stopped.iteration} as requested, but not saved: ')
         raise
     finally:
         log.close()
-        if writer is not None:
-            writer.wait()
+        writer.wait()
         trainer.close()
     _close(writer)
 
@@ -83,12 +82,7 @@ def keep_config(trainer: Trainer) -> None:
         write_json(Path(trainer.cfg.OUTPUT_DIR) / 'config.json', content)
 
 
-def _wait(writer: checkpoint.Writer | None) -> None:
-    """Waits, on every rank, until no checkpoint is being written."""
-    dist.on_main(lambda: writer.wait() if writer is not None else None)
-
-
-def _close(writer: checkpoint.Writer | None, ending: str = '') -> None:
+def _close(writer: checkpoint.Writer, ending: str = '') -> None:
     """Waits, on every rank, for the last checkpoint; raises InputError on all if it could not be written.
 
     If a process exited before, the launcher would end the one that is still writing.
@@ -96,10 +90,9 @@ def _close(writer: checkpoint.Writer | None, ending: str = '') -> None:
 
     def close() -> None:
         try:
-            if writer is not None:
-                writer.close()
+            writer.close()
         except InputError as error:
             raise InputError(f'{ending}{error}') from None
 
-    _wait(writer)
+    dist.on_main(writer.wait)
     dist.agree(close)
