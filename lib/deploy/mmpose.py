@@ -11,19 +11,12 @@ from pathlib import Path
 
 from cvpack.errors import InputError
 from lib.models.resnet_names import STEM as OWN_STEM
-from lib.models.resnet_names import State, with_biases, without_biases
+from lib.models.resnet_names import State, rename, with_biases, without_biases
 from lib.models.weights import check_against, unwrap
 
-STEM = re.compile(r'backbone\.top\.top\.0\.(conv|bn)\.(\w+)')
-BLOCK = re.compile(r'backbone\.multi_stage_mspn\.(\d+)\.downsample\.(layer\d\.\d+)\.(conv|bn)([123])\.(\w+)')
-SHORTCUT = re.compile(
-    r'backbone\.multi_stage_mspn\.(\d+)\.downsample\.(layer\d\.\d+)\.downsample\.(conv|bn|0|1)\.(\w+)'
-)
-UP = re.compile(r'backbone\.multi_stage_mspn\.(\d+)\.upsample\.(up\d)\.(\w+)\.(conv|bn)\.(\w+)')
-HEAD = re.compile(
-    r'(?:keypoint_)?head\.predict_layers\.(\d+)\.(conv_layers\.0|conv_layers\.1|final_layer)\.(conv|bn)\.(\w+)'
-)
-
+# mmpose's names -> ours; those of the heads are in own_name.
+STAGE = r'backbone\.multi_stage_mspn\.(\d+)'
+BLOCK = rf'{STAGE}\.downsample\.(layer\d\.\d+)'
 UP_UNITS = {
     'in_skip': 'u_skip',
     'up_conv': 'up_conv',
@@ -31,6 +24,19 @@ UP_UNITS = {
     'out_skip2': 'skip2',
     'cross_conv': 'cross_conv',
 }
+NAMES = {
+    r'backbone\.top\.top\.0\.(conv|bn)\.(\w+)': r'top.conv.\1.\2',
+    rf'{BLOCK}\.(conv|bn)([123])\.(\w+)': r'stage\1.downsample.\2.conv_bn_relu\4.\3.\5',
+    rf'{BLOCK}\.downsample\.(?:conv|0)\.(\w+)': r'stage\1.downsample.\2.downsample.conv.\3',
+    rf'{BLOCK}\.downsample\.(?:bn|1)\.(\w+)': r'stage\1.downsample.\2.downsample.bn.\3',
+    **{
+        rf'{STAGE}\.upsample\.(up\d)\.{theirs}\.(conv|bn)\.(\w+)': rf'stage\1.upsample.\2.{ours}.\3.\4'
+        for theirs, ours in UP_UNITS.items()
+    },
+}
+HEAD = re.compile(
+    r'(?:keypoint_)?head\.predict_layers\.(\d+)\.(conv_layers\.0|conv_layers\.1|final_layer)\.(conv|bn)\.(\w+)'
+)
 LEVELS = 4
 # Normalisation of pictures, which is no part of the network here.
 PREPROCESSOR = 'data_preprocessor.'
@@ -54,23 +60,11 @@ def is_mmpose(weights: State) -> bool:
 
 def own_name(key: str) -> str | None:
     """mmpose's name of a tensor -> ours; None for one that is not MSPN's."""
-    if match := STEM.fullmatch(key):
-        return f'top.conv.{match[1]}.{match[2]}'
-    if match := BLOCK.fullmatch(key):
-        stage, block, kind, number, parameter = match.groups()
-        return f'stage{stage}.downsample.{block}.conv_bn_relu{number}.{kind}.{parameter}'
-    if match := SHORTCUT.fullmatch(key):
-        stage, block, kind, parameter = match.groups()
-        kind = {'0': 'conv', '1': 'bn'}.get(kind, kind)
-        return f'stage{stage}.downsample.{block}.downsample.{kind}.{parameter}'
-    if (match := UP.fullmatch(key)) and match[3] in UP_UNITS:
-        stage, up, unit, kind, parameter = match.groups()
-        return f'stage{stage}.upsample.{up}.{UP_UNITS[unit]}.{kind}.{parameter}'
     if match := HEAD.fullmatch(key):
         index, unit, kind, parameter = match.groups()
         stage, level = divmod(int(index), LEVELS)
         return f'stage{stage}.upsample.up{level + 1}.res_conv{1 if unit == "conv_layers.0" else 2}.{kind}.{parameter}'
-    return None
+    return rename(key, NAMES)
 
 
 def from_mmpose(weights: State, path: Path) -> State:

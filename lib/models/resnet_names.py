@@ -13,40 +13,38 @@ import torch
 State = dict[str, torch.Tensor]
 
 STEM = 'top.conv.conv.weight'
-TORCHVISION_KEY = re.compile(r'(conv1|bn1|layer[1-4]\.\d+\.(conv[123]|bn[123]|downsample\.[01]))\.(\w+)')
+# torchvision's names -> those of a renamed file.
+TORCHVISION = {
+    r'(conv|bn)1\.(\w+)': r'top.conv.\1.\2',
+    r'(layer[1-4]\.\d+)\.(conv|bn)([123])\.(\w+)': r'\1.conv_bn_relu\3.\2.\4',
+    r'(layer[1-4]\.\d+)\.downsample\.0\.(\w+)': r'\1.downsample.conv.\2',
+    r'(layer[1-4]\.\d+)\.downsample\.1\.(\w+)': r'\1.downsample.bn.\2',
+}
 OWN_KEY = re.compile(r'top\.|(stage\d+)\.downsample\.')
 # In a renamed file.
 STEM_KEY = re.compile(r'(?:top\.)?(conv\..+)')
 TRUNK_KEY = re.compile(r'(?:(?:(stage\d+)\.)?downsample\.)?(layer\d.*)')
 
 
-def _rename(key: str) -> str | None:
-    """torchvision's name of a tensor -> the renamed file's; None for what MSPN lacks (`fc`)."""
-    match = TORCHVISION_KEY.fullmatch(key)
-    if match is None:
-        return None
-    unit, parameter = match[1], match[3]
-    if unit in ('conv1', 'bn1'):
-        return f'top.conv.{unit[:-1]}.{parameter}'
-    prefix, name = unit.rsplit('.', 1)
-    if name in '01':
-        return f'{prefix}.{"conv" if name == "0" else "bn"}.{parameter}'
-    return f'{prefix}.conv_bn_relu{name[-1]}.{name[:-1]}.{parameter}'
+def rename(key: str, names: dict[str, str]) -> str | None:
+    """The new form of a name that a pattern matches as a whole; None if none does. names: pattern -> new form"""
+    matches = ((re.fullmatch(pattern, key), new) for pattern, new in names.items())
+    return next((match.expand(new) for match, new in matches if match), None)
 
 
 def is_torchvision(state: State) -> bool:
     """Whether any of the names is from torchvision's ResNets; the renamed form has none of them."""
-    return any(TORCHVISION_KEY.fullmatch(key) for key in state)
+    return any(rename(key, TORCHVISION) for key in state)
 
 
 def torchvision_remainder(state: State) -> list[str]:
     """torchvision's names of what MSPN lacks."""
-    return [key for key in state if _rename(key) is None]
+    return [key for key in state if rename(key, TORCHVISION) is None]
 
 
 def from_torchvision(state: State) -> State:
     """torchvision's ResNet -> the renamed form: BGR input."""
-    renamed = {new: value for key, value in state.items() if (new := _rename(key)) is not None}
+    renamed = {new: value for key, value in state.items() if (new := rename(key, TORCHVISION))}
     if STEM in renamed and renamed[STEM].ndim == 4:  # another shape is refused later, by name
         renamed[STEM] = renamed[STEM].flip(1)
     return renamed
