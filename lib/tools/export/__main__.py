@@ -29,7 +29,7 @@ from lib.deploy.saved import load_experiment
 from lib.inference import PoseEstimator
 from lib.loader import dataset_of
 from lib.models.own import in_one_line
-from lib.tools.arguments import command_parser
+from lib.tools.arguments import command_parser, writing
 from lib.tools.export.crops import find_crops
 from lib.tools.export.formats import FORMATS, Export, Exportable, Run, exported_estimator
 
@@ -164,10 +164,8 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see the top of the file."""
     options = vars(_parser().parse_args(arguments))
-    try:
+    with writing(options['output'], '--output'):
         export(**options)
-    except OSError as error:  # a full disk, a folder that may not be written
-        raise InputError(f'{error.filename or options["output"]}: {error.strerror or error}') from None
 
 
 if __name__ == '__main__':
