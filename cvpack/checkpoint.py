@@ -118,15 +118,15 @@ class Writer:
             self._prune(path)
 
     def _prune(self, written: Path) -> None:
-        order = in_order(self.folder)
-        known = order[: 1 + next((place for place, saved in enumerate(order) if saved.path == written), -1)]
+        paths = [saved.path for saved in in_order(self.folder)]
+        known = paths[: paths.index(written) + 1] if written in paths else []
         best = follow(self.folder / BEST).resolve()
         for old in known[: -self.keep]:
-            if old.path.resolve() != best:
+            if old.resolve() != best:
                 try:
-                    old.path.unlink()
+                    old.unlink()
                 except OSError as error:
-                    self.report(f'{old.path}, an old checkpoint, cannot be removed ({error.strerror or error})')
+                    self.report(f'{old}, an old checkpoint, cannot be removed ({error.strerror or error})')
 
 
 def _on_host(value: Any) -> Any:
