@@ -71,7 +71,7 @@ def name_problem(name: Any, folder: ImageFolder | None) -> str | None:
     if what is None and (folder is None or not _is_suspicious(name, folder)):
         return None
     parts = [part for part in name.replace('\\', '/').split('/') if part not in ('', '.')]
-    ends = ['/'.join(parts[i:]) for i in range(len(parts))]
+    ends = ['/'.join(parts[i:]) for i in range(len(parts))] or [name]
     found = next((end for end in ends if is_safe(end) and folder.find(end)), None) if folder else None
     if what is None and folder:
         has_own_name = len(parts) > 1 and parts[0] == folder.root.name

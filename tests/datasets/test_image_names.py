@@ -24,6 +24,7 @@ ODD = {
     'images\\a.jpg': "uses backslashes, as paths on Windows do (write 'a.jpg')",
     'sub\\b.jpg': "uses backslashes, as paths on Windows do (write 'sub/b.jpg')",
     'sub\\absent.jpg': "uses backslashes, as paths on Windows do (write 'sub/absent.jpg')",
+    '.\\\\': "uses backslashes, as paths on Windows do (write '.\\\\\\\\')",
     'images/sub/b.jpg': "begins with the images folder's own name (write 'sub/b.jpg')",
     'images/absent.jpg': "begins with the images folder's own name (write 'absent.jpg')",
     'mine/images/c.jpg': "begins with 'mine/images/', which is not in it (write 'c.jpg')",
