@@ -19,7 +19,7 @@ from lib.datasets.description import Description
 from lib.datasets.records import select
 from lib.evaluation.bootstrap import Metrics
 from lib.evaluation.cases import Case
-from lib.evaluation.evaluator import RESULTS, Evaluator, Resampled, Rows, evenly_spaced
+from lib.evaluation.evaluator import RESULTS, Evaluator, Resampled, ResultRows, evenly_spaced
 from lib.evaluation.ground_truth import GroundTruth, as_arrays, parse_detections, parse_ground_truth
 from lib.evaluation.nms import PUBLISHED, Scoring, scored
 from lib.evaluation.oks import Evaluation
@@ -54,7 +54,7 @@ class CocoEvaluator(Evaluator):
         """Paths, in the image folder, of the images of the ground truth, in the order of its image_ids."""
         return [self.test_set.paths[i] for i in self.ground_truth.image_ids.tolist()]
 
-    def rows(self, keypoints: np.ndarray, scores: np.ndarray, scoring: Scoring = PUBLISHED) -> Rows:
+    def rows(self, keypoints: np.ndarray, scores: np.ndarray, scoring: Scoring = PUBLISHED) -> ResultRows:
         records = self.records
         rows = np.concatenate([keypoints, scores], axis=2).round(4).reshape(len(records), -1)
         kept, instance_scores = scored(records, keypoints, scores[..., 0], scoring)
@@ -63,7 +63,7 @@ class CocoEvaluator(Evaluator):
             for image_id, row, score in zip(records.ids[kept], rows[kept].tolist(), instance_scores[kept])
         ]
 
-    def evaluate(self, rows: Rows) -> dict[str, float] | None:
+    def evaluate(self, rows: ResultRows) -> dict[str, float] | None:
         metrics = keypoint_metrics(self.test_set.content, rows, self.dataset.sigmas)
         if metrics is not None and self.records.joints is not None:
             keypoints = np.array([row['keypoints'] for row in rows]).reshape(len(rows), -1, 3)
@@ -73,7 +73,7 @@ class CocoEvaluator(Evaluator):
     def check_submission(self, results: Path) -> list[str]:
         return check_coco(results, self.test_set.ground_truth_file, len(self.dataset.joint_names))
 
-    def sections(self, rows: Rows) -> tuple[list[str], list[Case]]:
+    def sections(self, rows: ResultRows) -> tuple[list[str], list[Case]]:
         detections = parse_detections(rows, Path(RESULTS), self.ground_truth)
         evaluation = Evaluation(self.ground_truth, detections, np.array(self.dataset.sigmas))
         return oks_sections(evaluation, self._names, self.dataset.joint_names, self.dataset.flip_pairs)
@@ -125,7 +125,7 @@ class CocoEvaluator(Evaluator):
         )
 
 
-def _resampled_pck(rows: Rows, results: Path, ground_truth: GroundTruth) -> Metrics:
+def _resampled_pck(rows: ResultRows, results: Path, ground_truth: GroundTruth) -> Metrics:
     """PCK from results on annotated boxes: rows have one for each person, in the order of the annotations."""
     people = np.flatnonzero(~ground_truth.ignored)  # sorted by image; within an image in the order of the annotations
     if len(rows) != len(people):
@@ -162,7 +162,7 @@ def _classes(library: str) -> tuple[Any, Any]:
 
 
 def keypoint_metrics(
-    content: dict[str, Any], rows: Rows, sigmas: tuple[float, ...], library: str | None = None
+    content: dict[str, Any], rows: ResultRows, sigmas: tuple[float, ...], library: str | None = None
 ) -> dict[str, float] | None:
     """METRICS of people in 0 .. 1, -1 where there is nothing to measure; None without annotations (COCO's test-dev).
 

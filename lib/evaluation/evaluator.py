@@ -17,7 +17,7 @@ from lib.evaluation.cases import Case
 from lib.evaluation.nms import PUBLISHED, Scoring
 
 RESULTS = 'results.json'
-Rows = list[dict[str, Any]]
+ResultRows = list[dict[str, Any]]
 
 
 @dataclass
@@ -55,14 +55,14 @@ class Evaluator(ABC):
         return self.test_set.records
 
     @abstractmethod
-    def rows(self, keypoints: np.ndarray, scores: np.ndarray, scoring: Scoring = PUBLISHED) -> Rows:
+    def rows(self, keypoints: np.ndarray, scores: np.ndarray, scoring: Scoring = PUBLISHED) -> ResultRows:
         """The rows of results.json, which are also what is evaluated.
 
         keypoints (n, K, 2) in image pixels, scores (n, K, 1), of the records
         scoring: how people are scored and suppressed
         """
 
-    def write(self, rows: Rows, folder: Path) -> Path:
+    def write(self, rows: ResultRows, folder: Path) -> Path:
         """Writes results.json and, where a server takes another file, that too; returns its path. Raises OSError."""
         path = folder / RESULTS
         with atomic_write(path) as file:
@@ -70,7 +70,7 @@ class Evaluator(ABC):
         return path
 
     @abstractmethod
-    def evaluate(self, rows: Rows) -> dict[str, float] | None:
+    def evaluate(self, rows: ResultRows) -> dict[str, float] | None:
         """The metrics in 0 .. 1, -1 where there is nothing to measure; None without ground truth."""
 
     @abstractmethod
@@ -78,7 +78,7 @@ class Evaluator(ABC):
         """Raises InputError for files of `write` that a server would reject; returns warnings about the others."""
 
     @abstractmethod
-    def sections(self, rows: Rows) -> tuple[list[str], list[Case]]:
+    def sections(self, rows: ResultRows) -> tuple[list[str], list[Case]]:
         """The sections of a report as HTML, and cases to show. Needs ground truth."""
 
     @abstractmethod

@@ -16,7 +16,7 @@ from lib.datasets.mpii_json import INDICES, read_ground_truth
 from lib.datasets.records import select
 from lib.evaluation import page
 from lib.evaluation.cases import Case
-from lib.evaluation.evaluator import Evaluator, Resampled, Rows, evenly_spaced
+from lib.evaluation.evaluator import Evaluator, Resampled, ResultRows, evenly_spaced
 from lib.evaluation.nms import PUBLISHED, Scoring
 from lib.evaluation.pckh import COUNTED, METRICS, THRESHOLD, head_errors, pckh, pckh_metrics
 from lib.evaluation.submission import check_mpii
@@ -35,12 +35,12 @@ class MpiiEvaluator(Evaluator):
         super().__init__(dataset, test_set)
         self.test_set: MpiiTestSet = test_set
 
-    def rows(self, keypoints: np.ndarray, scores: np.ndarray, scoring: Scoring = PUBLISHED) -> Rows:
+    def rows(self, keypoints: np.ndarray, scores: np.ndarray, scoring: Scoring = PUBLISHED) -> ResultRows:
         """MPII wants all people, without instance scores: `scoring` is not used."""
         people = np.concatenate([keypoints, scores], axis=2).tolist()
         return [{'image': path.decode(), 'keypoints': row} for path, row in zip(self.records.paths, people)]
 
-    def write(self, rows: Rows, folder: Path) -> Path:
+    def write(self, rows: ResultRows, folder: Path) -> Path:
         """Also writes pred_keypoints_mpii.mat: a struct array `pred` with, for each person, the image, the indices in
         the official annotations (0 where the json file lacks them) and structs `point`, pixels counted from 1.
         """
@@ -58,7 +58,7 @@ class MpiiEvaluator(Evaluator):
             scipy.io.savemat(file, {'pred': people})
         return path
 
-    def evaluate(self, rows: Rows) -> dict[str, float] | None:
+    def evaluate(self, rows: ResultRows) -> dict[str, float] | None:
         ground_truth = self.test_set.ground_truth
         if ground_truth is None:
             return None
@@ -74,7 +74,7 @@ class MpiiEvaluator(Evaluator):
     def check_submission(self, results: Path) -> list[str]:
         return check_mpii(results.parent / SUBMISSION, len(self.dataset.joint_names), len(self.records))
 
-    def sections(self, rows: Rows) -> tuple[list[str], list[Case]]:
+    def sections(self, rows: ResultRows) -> tuple[list[str], list[Case]]:
         ground_truth, keypoints = self.test_set.ground_truth, _keypoints(rows)
         assert ground_truth is not None
         errors = head_errors(keypoints, ground_truth)
@@ -110,7 +110,7 @@ class MpiiEvaluator(Evaluator):
         return Resampled(METRICS, metrics, images.tolist(), (sha256(ground_truth),))
 
 
-def _keypoints(rows: Rows, joints: int = len(COUNTED)) -> np.ndarray:
+def _keypoints(rows: ResultRows, joints: int = len(COUNTED)) -> np.ndarray:
     """(n, joints, 2) float64: x and y in image pixels counted from 0."""
     keypoints = np.array([row['keypoints'] for row in rows], np.float64)
     return keypoints.reshape(len(rows), joints, 3)[..., :2]

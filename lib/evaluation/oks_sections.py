@@ -28,7 +28,7 @@ CURVES = (0.5, 0.75, 0.9)
 BEST, WORST, BACKGROUND, MISSED = 3, 5, 2, 2  # how many cases of each
 
 
-def percent(value: float) -> str:
+def _percent(value: float) -> str:
     return f'{100 * value:.1f}' if np.isfinite(value) else '-'
 
 
@@ -57,7 +57,7 @@ def oks_sections(
 def _curves(tallied: Tally) -> str:
     precision = tallied.precision()
     rows = [np.isclose(THRESHOLDS, threshold).argmax() for threshold in CURVES]
-    lines = {f'OKS {t:g}: AP {percent(precision[row].mean())}': precision[row] for t, row in zip(CURVES, rows)}
+    lines = {f'OKS {t:g}: AP {_percent(precision[row].mean())}': precision[row] for t, row in zip(CURVES, rows)}
     text = 'Precision at each recall. A line drops to 0 at the highest recall that is reached.'
     lines = {name: np.nan_to_num(line) for name, line in lines.items()}
     return page.section('Precision and recall', text, page.curves(RECALLS.tolist(), lines, ('recall', 'precision')))
@@ -69,7 +69,7 @@ def _errors(tallied: Tally, changed: dict[str, Tally], diagnosis: Diagnosis) -> 
     counts = {KINDS[kind]: f'{(known == kind).sum():,} joints' for kind in (JITTER, INVERSION, SWAP, MISS)}
     matched = int((diagnosis.person >= 0).sum())
     counts |= {'score': f'{matched:,} detections', 'background': f'{diagnosis.background.sum():,} detections'}
-    ratios = {KINDS[kind]: percent((known == kind).mean() if len(known) else np.nan) + ' %' for kind in range(5)}
+    ratios = {KINDS[kind]: _percent((known == kind).mean() if len(known) else np.nan) + ' %' for kind in range(5)}
 
     def scores(precision: np.ndarray) -> list[float]:
         return [precision.mean(), precision[0].mean(), precision[AT_75].mean()]
@@ -79,7 +79,7 @@ def _errors(tallied: Tally, changed: dict[str, Tally], diagnosis: Diagnosis) -> 
         after = scores(other.precision())
         gains[name] = 100 * np.nan_to_num(after[0] - before[0])
         differences = [_signed(b - a) for a, b in zip(before, after)]
-        rows.append([name, counts[name], ratios.get(name, ''), percent(after[0]), *differences])
+        rows.append([name, counts[name], ratios.get(name, ''), _percent(after[0]), *differences])
     text = (
         'Kinds of error of Ronchi and Perona (ICCV 2017), each corrected alone. A labelled joint of a detection that '
         f'matches a person (at OKS {MATCHED_OKS:g}) is good at a similarity of at least {GOOD_KS:g}, and jitter at '
@@ -105,8 +105,8 @@ def _joints(evaluation: Evaluation, diagnosis: Diagnosis, joint_names: Sequence[
         counts = np.bincount(kinds[known], minlength=len(KINDS))
         bars[name] = counts / max(counts.sum(), 1)
         own = errors[known, joint]
-        quantiles = [percent(value) for value in np.quantile(own, [0.5, 0.9])] if len(own) else ['-', '-']
-        rows.append([name, f'{len(own):,}', *quantiles, *map(percent, bars[name])])
+        quantiles = [_percent(value) for value in np.quantile(own, [0.5, 0.9])] if len(own) else ['-', '-']
+        rows.append([name, f'{len(own):,}', *quantiles, *map(_percent, bars[name])])
     text = (
         'Labelled joints of the people who were found. Errors are distances in per cent of the square root of the '
         "person's annotated area."
@@ -123,7 +123,7 @@ def _groups(evaluation: Evaluation) -> str:
         ('labelled joints', breakdown.by_joints(evaluation)),
         ('overlapping people', breakdown.by_crowding(evaluation)),
     ):
-        rows = [[g.name, f'{g.people:,}', percent(g.ap), percent(g.ap50), percent(g.ar)] for g in groups]
+        rows = [[g.name, f'{g.people:,}', _percent(g.ap), _percent(g.ap50), _percent(g.ar)] for g in groups]
         tables.append(page.table((title, 'people', 'AP', 'AP50', 'AR'), rows))
     text = (
         'In each group the other people are ignored. Background detections count in all groups except those by size, '

@@ -8,10 +8,10 @@ from lib.datasets.checks import Issue
 from lib.datasets.description import Description
 from lib.evaluation import page
 from lib.evaluation.cases import Case, picture
-from lib.evaluation.evaluator import Evaluator, Rows
+from lib.evaluation.evaluator import Evaluator, ResultRows
 
 
-def write_report(content: dict, metrics: dict[str, str], evaluator: Evaluator, rows: Rows, folder: Path) -> Path:
+def write_report(content: dict, metrics: dict[str, str], evaluator: Evaluator, rows: ResultRows, folder: Path) -> Path:
     """Writes report.html into the folder and returns its path. Raises OSError.
 
     content: of metrics.json; metrics: as printed, by name; rows: of results.json; the evaluator needs ground truth
