@@ -1,7 +1,6 @@
 """Requests to stop: schedulers' signals, remembered until the iteration is over."""
 
 import signal
-from types import FrameType, TracebackType
 
 # Windows has no SIGUSR1.
 SIGNALS = tuple(getattr(signal, name) for name in ('SIGTERM', 'SIGUSR1') if hasattr(signal, name))
@@ -21,9 +20,9 @@ class StopRequest:
         self.before = {number: signal.signal(number, self._remember) for number in SIGNALS}
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, signal.SIG_IGN if self.requested else handler)
 
-    def _remember(self, number: int, frame: FrameType | None) -> None:
+    def _remember(self, *_: object) -> None:
         self.requested = True

@@ -1,4 +1,4 @@
-"""Label Studio's COCO export, which has one annotation of joints per image, and boxes of people beside it."""
+"""Label Studio's COCO export: one annotation of joints per image, whatever number of people, and boxes beside it."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -9,10 +9,7 @@ from lib.tools.prepare.own.export import Repairs
 
 
 def separate_people(content: dict, path: Path, repairs: Repairs) -> None:
-    """Label Studio's COCO has one annotation of joints per image, whatever number of people, and boxes beside it.
-
-    Gives joints the box where there is one; leaves the joints of several people, which are mixed, out.
-    """
+    """Gives joints the box where there is one; leaves the joints of several people, which are mixed, out."""
     info = content.get('info')
     if not isinstance(info, dict) or info.get('contributor') != 'Label Studio':
         return
