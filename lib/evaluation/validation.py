@@ -63,10 +63,8 @@ class Validation:
         self.scoring = scoring_of(cfg, self.records)
         if not len(self.records):
             raise InputError(f'VALIDATION.IMAGES = {images}: nobody is in these images: set more, or 0 for all')
-        self.evaluator = self.people = None
-        people = dist.agree(lambda: _pictured(reader, test_set.records))
-        if dist.is_main():
-            self.evaluator, self.people = evaluator, people
+        self.evaluator = evaluator if dist.is_main() else None  # the annotations take memory
+        self.people = dist.agree(lambda: _pictured(reader, test_set.records))
         self.output = Path(cfg.OUTPUT_DIR)
         self.folder = self.output / 'validation'
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +89,7 @@ class Validation:
         with self.log.paused(), torch.random.fork_rng([device] if device.type == 'cuda' else []):
             estimator = build_estimator(self.cfg, self.trainer.network_to_test(), device)
             keypoints, scores = predict(self.cfg, [estimator], self.records, device)
-            if self.people is not None:
+            if dist.is_main():
                 sheet = sample_sheet(self.cfg, estimator, self.people, device)
                 self.log.add(iteration, {}, {'samples': np.ascontiguousarray(sheet[..., ::-1])})
             dist.on_main(lambda: self._evaluate(iteration, keypoints, scores))
