@@ -99,7 +99,7 @@ def train(cfg: EasyDict, build_model: BuildModel) -> None:
         samples = train_samples(cfg)
         check_validation(cfg)
 
-        def validation(log: TrainLog, writer: Writer | None) -> Validation:
+        def validation(log: TrainLog, writer: Writer) -> Validation:
             return Validation(cfg, trainer, log, writer, logger)
 
         try:

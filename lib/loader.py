@@ -54,7 +54,7 @@ class Loader(DataLoader):
 
 
 def _options(cfg: EasyDict) -> dict:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     workers = min(cfg.DATALOADER.NUM_WORKERS, cores)
     return dict(
         num_workers=workers,

@@ -19,7 +19,7 @@ MARGIN = 0.25  # around the joints, relative to their extent
 MIN_EXTENT = 16  # pixels
 GREY = 160
 GAP = 2  # pixels
-MAX_COORDINATE = 1e4  # pixels; OpenCV cannot draw at much larger ones
+MAX_COORDINATE = 1e4  # pixels; lines are as thick as a person is large, and would hide the picture
 
 
 @dataclass

@@ -47,7 +47,7 @@ class Validation:
         cfg: EasyDict,
         trainer: Trainer,
         log: TrainLog,
-        writer: checkpoint.Writer | None,
+        writer: checkpoint.Writer,
         logger: logging.Logger,
     ) -> None:
         self.cfg, self.trainer, self.log, self.writer, self.logger = cfg, trainer, log, writer, logger
@@ -100,7 +100,7 @@ class Validation:
 
         A full disk does not end the training: it is logged.
         """
-        assert self.writer is not None and self.evaluator is not None
+        assert self.evaluator is not None
         self.writer.wait()  # so that it logs nothing while evaluation mutes stdout
         if not (np.isfinite(keypoints).all() and np.isfinite(scores).all()):
             self.logger.error(f'validation at iteration {iteration}: predictions are not finite, so it is left out')
