@@ -9,8 +9,12 @@ from collections.abc import Iterator, Sequence
 
 from easydict import EasyDict
 
-# From a name to its mirror's: as a word; as a letter on its own, or before or after a word (l_hip, lhip, hipl, FL).
-CHANGES = (('left', 'right'), ('左', '右'), ('^l', 'r'), ('l$', 'r'))
+# From a name to its mirror's: as a word, of several languages; as a letter on its own, or before or after a word
+# (l_hip, lhip, hipl, FL).
+CHANGES = (
+    *(('left', 'right'), ('左', '右'), ('^link(?=s|e)', 'recht'), ('^gauche$', 'droite'), ('^gauche$', 'droit')),
+    *(('^izquierd', 'derech'), ('^sinistr', 'destr'), ('^esquerd', 'direit'), ('^l', 'r'), ('l$', 'r')),
+)
 # Word boundaries in camel case: kneeL, LHip, FLPaw.
 CAMEL = re.compile(r'(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])')
 

@@ -20,7 +20,7 @@ from lib.datasets.records import select
 from lib.evaluation.bootstrap import Metrics
 from lib.evaluation.cases import Case
 from lib.evaluation.evaluator import RESULTS, Evaluator, Resampled, ResultRows, evenly_spaced
-from lib.evaluation.ground_truth import GroundTruth, as_arrays, parse_detections, parse_ground_truth
+from lib.evaluation.ground_truth import MAX_DETECTIONS, GroundTruth, as_arrays, parse_detections, parse_ground_truth
 from lib.evaluation.nms import PUBLISHED, Scoring, scored
 from lib.evaluation.oks import Evaluation
 from lib.evaluation.oks_sections import oks_sections
@@ -69,6 +69,13 @@ class CocoEvaluator(Evaluator):
             keypoints = np.array([row['keypoints'] for row in rows]).reshape(len(rows), -1, 3)
             metrics |= pck(keypoints, self.records)
         return metrics
+
+    def caveats(self) -> list[str]:
+        people = np.bincount(self.ground_truth.image[~self.ground_truth.ignored])
+        crowded, most = int((people > MAX_DETECTIONS).sum()), people.max(initial=0)
+        counted = f'AP and AR count {MAX_DETECTIONS} detections an image, as for COCO, and cannot reach 100'
+        what = f'images with more than {MAX_DETECTIONS} people: {crowded:,}, up to {most}; {counted}'
+        return [what] if crowded else []
 
     def check_submission(self, results: Path) -> list[str]:
         return check_coco(results, self.test_set.ground_truth_file, len(self.dataset.joint_names))

@@ -73,6 +73,10 @@ class Evaluator(ABC):
     def evaluate(self, rows: ResultRows) -> dict[str, float] | None:
         """The metrics in 0 .. 1, -1 where there is nothing to measure; None without ground truth."""
 
+    def caveats(self) -> list[str]:
+        """What to know of the metrics, a line each."""
+        return []
+
     @abstractmethod
     def check_submission(self, results: Path) -> list[str]:
         """Raises InputError for files of `write` that a server would reject; returns warnings about the others."""

@@ -59,6 +59,8 @@ def write_results(
         return
     if records.boxes_from == 'annotation' and dataset.val_boxes:
         logger.info('tested on annotated boxes: not comparable with published metrics')
+    for caveat in evaluator.caveats():
+        logger.warning(f'warning: {caveat}')
     table = format_metrics(metrics)
     widths = [max(len(name), len(value)) for name, value in table.items()]
     logger.info(' | '.join(name.rjust(width) for name, width in zip(table, widths)))

@@ -31,6 +31,13 @@ SPELLINGS = (
     ('Hip.L', 'Hip.R'),
     ('LeftEye', 'right_eye'),
     ('左肩', '右肩'),
+    ('Hüfte links', 'Hüfte rechts'),
+    ('linkes Knie', 'rechtes Knie'),
+    ('hanche_gauche', 'hanche_droite'),
+    ('genou gauche', 'genou droit'),
+    ('cadera_izquierda', 'cadera_derecha'),
+    ('gomito_sinistro', 'gomito_destro'),
+    ('joelhoEsquerdo', 'joelhoDireito'),
 )
 
 

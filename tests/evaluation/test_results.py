@@ -57,6 +57,18 @@ def tests(synthetic_coco, tmp_path, monkeypatch, one_layer):
     return Trials(coco_with(synthetic_coco, tmp_path / 'COCO', {}), tmp_path, monkeypatch)
 
 
+def test_more_people_in_an_image_than_count(tests, capsys):
+    """AP cannot reach 100: said beside it. Not of the usual."""
+    tests.run('--weights', tests.save('a'))
+    assert 'warning' not in capsys.readouterr().out
+    file = tests.folder / 'COCO' / COCO.val_json
+    content = read_json(file)
+    many = [{**content['annotations'][0], 'id': 10_000 + number} for number in range(21)]
+    write_json(file, content | {'annotations': [*content['annotations'], *many]})
+    tests.run('--weights', tests.save('b'), '--name', 'many')
+    assert 'warning: images with more than 20 people: 1, up to 2' in capsys.readouterr().out
+
+
 def moved_truth(tests: Trials) -> None:
     file = tests.folder / 'COCO' / COCO.val_json
     write_json(file, change_all('annotations', area=123.0)(read_json(file)))

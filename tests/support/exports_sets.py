@@ -133,3 +133,21 @@ def label_studio_notes() -> dict[str, Any]:
         'categories': [{'id': 0, 'name': 'animal', 'keypoints': list(JOINTS)}],
         'info': {'year': 2026, 'version': '1.0', 'contributor': 'Label Studio'},
     }
+
+
+def via_coco() -> dict[str, Any]:
+    """The VGG Image Annotator's export to COCO: an annotation for each point."""
+    about = (
+        'VIA project exported to COCO format using VGG Image Annotator (http://www.robots.ox.ac.uk/~vgg/software/via/)'
+    )
+    point = {
+        'id': 1,
+        'image_id': 1,
+        'category_id': 1,
+        'segmentation': [],
+        'area': 0,
+        'bbox': [9, 9, 0, 0],
+        'iscrowd': 0,
+    }
+    images = [{'id': 1, 'width': 160, 'height': 120, 'file_name': 'ash.jpg'}]
+    return {'info': {'description': about}, 'images': images, 'annotations': [point], 'categories': []}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lib.loader import reader_of
@@ -94,6 +95,21 @@ def test_categories_with_other_joints(tmp_path, monkeypatch, capsys):
     names_all(printed, 'dot')
 
 
+def test_categories_by_their_supercategory(tmp_path, monkeypatch, capsys):
+    """SuperAnnotate's annotations name the class, which is the supercategory of its template."""
+    content, images = exports.coco(animals()), exports.draw(tmp_path / 'images')
+    content['categories'][0] |= {'id': 1, 'supercategory': 5031}
+    content['categories'].append({'id': 2, 'supercategory': 77, 'name': 'dot', 'keypoints': ['p'], 'skeleton': []})
+    for row in content['annotations']:
+        row['category_id'] = 5031
+    content['annotations'].append(content['annotations'][0] | {'id': 99, 'category_id': 77, 'keypoints': [5, 5, 2]})
+    options = '--annotations', write_json(tmp_path / 'sa.json', content), '--images', images, '--category', 'animal'
+    cfg, printed = prepared(tmp_path, monkeypatch, capsys, *options)
+    check(cfg, animals())
+    assert [*JOINTS] == cfg.DATASET.KEYPOINT.NAMES
+    names_all(printed, 'supercategory', 'dot')
+
+
 def test_categories_of_one_name(tmp_path, monkeypatch, capsys):
     """They are told apart by their joints all the same."""
     content, images = exports.coco(animals()), exports.draw(tmp_path / 'images')
@@ -151,6 +167,18 @@ def test_supervisely_at_an_edge(tmp_path, monkeypatch, capsys):
     assert all(box[1] > 0 for _, _, _, box in read(cfg))
 
 
+@pytest.mark.parametrize('place', [0, -1])
+def test_boxes_that_reach_to_missing_joints(place, tmp_path, monkeypatch, capsys):
+    """Which are at 0, 0 or -1, -1: the box is that of the others."""
+    content, images = exports.coco(animals()), exports.draw(tmp_path / 'images')
+    for row, one in zip(content['annotations'], animals()):
+        points = np.where(one.labelled[:, None], one.keypoints, [place, place, 0])
+        row |= {'keypoints': points.flatten().tolist()}
+        row['bbox'] = [place, place, *(points[:, :2].max(axis=0) - place).tolist()]
+    options = '--annotations', write_json(tmp_path / 'in.json', content), '--images', images
+    check(prepared(tmp_path, monkeypatch, capsys, *options)[0], animals(), around=True)
+
+
 def test_boxes_around_the_joints_alone(tmp_path, monkeypatch, capsys):
     """Without rectangles CVAT and Datumaro write them: kept as they are, and what adds a margin is told."""
     content, images = exports.coco(animals()), exports.draw(tmp_path / 'images')
@@ -173,6 +201,7 @@ REFUSED = {
     'darwin_coco.json': (exports_sets.darwin_coco(animals()), ('Darwin', 'skeleton')),
     'darwin.json': (exports_sets.darwin(animals()[0]), ('Darwin',)),
     'via.json': ({'_via_settings': {}, '_via_img_metadata': {}}, ('VGG', 'own_data.md')),
+    'via_coco.json': (exports_sets.via_coco(), ('VGG', 'own_data.md')),
     'min.json': ([{'image': 'ash.jpg', 'annotation_id': 1, 'annotator': 1}], ('Label Studio', 'YOLO')),
     'labelbox.json': ([{'data_row': {'id': 'a'}, 'projects': {}}], ('Labelbox', 'own_data.md')),
     'labelbox1.json': ([{'ID': 'x', 'DataRow ID': 'y', 'Label': {}}], ('Labelbox', 'own_data.md')),
@@ -201,6 +230,8 @@ def test_files_without_joints_in_cocos_form(name, tmp_path, monkeypatch, capsys)
         ('labels.slp', b'\x89HDF', ('table', 'own_data.md')),
         ('animals.ndjson', b'{}\n{}', ('every line', 'data.yaml')),
         ('latin1.json', '{"é": 1}'.encode('latin1'), ('UTF-8',)),
+        ('latin1.yaml', 'path: é\nkpt_shape: [6, 3]'.encode('latin1'), ('UTF-8',)),
+        ('pose.yaml', b'classes: {cat: [nose]}', ('no kpt_shape', 'write one')),
         ('export', None, ('folder',)),
     ],
 )
@@ -209,6 +240,14 @@ def test_what_is_no_json_or_yaml(name, content, pieces, tmp_path, monkeypatch, c
     path.write_bytes(content) if content else path.mkdir()
     options = '--annotations', path, '--images', exports.draw(tmp_path / 'images')
     names_all(refused(tmp_path, monkeypatch, capsys, *options), path, *pieces)
+
+
+def test_a_folder_of_splits(tmp_path, monkeypatch, capsys):
+    """The file of the one to train on is named."""
+    for split in ('test', 'train', 'valid'):
+        write_json(tmp_path / split / '_annotations.coco.json', {})
+    error = refused(tmp_path, monkeypatch, capsys, '--annotations', tmp_path)
+    names_all(error, f'like {tmp_path / "train/_annotations.coco.json"}')
 
 
 @pytest.mark.parametrize('name', ['anotations.json', 'data.yaml'])

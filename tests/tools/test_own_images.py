@@ -45,6 +45,9 @@ def test_a_name_as_it_stands_comes_first(tmp_path, monkeypatch, capsys):
 PLACES = [
     ('images/{}', 'annotations/person_keypoints_{}.json', ('Train', 'Validation')),
     ('{}/images', '{}/annotations/keypoints.json', ('ds1', 'ds2')),
+    ('images/{}', 'annotations/{}.json', ('train', 'val')),
+    ('images/{}', 'annotations/keypoints-{}.json', ('train2017', 'val2017')),
+    ('{}', '{}_annotations.json', ('my-train', 'my-val')),
 ]
 
 

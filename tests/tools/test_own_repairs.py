@@ -93,6 +93,67 @@ def test_boxes_and_areas_that_are_lost(images, tmp_path):
         assert row['area'] == pytest.approx(area)
 
 
+@pytest.mark.parametrize('area', [lambda box: 1.5 * box, lambda box: 0.0005 * box, lambda box: -box])
+def test_areas_that_cannot_be_in_their_box(area, images, tmp_path):
+    """As where the missing joints are taken to be at 0, 0 (Supervisely), or ratios of the image."""
+    content = clean()
+    row = people(content)[1]
+    row['area'] = area(math.prod(row['bbox'][2:]))
+    found = prepared(content, images, tmp_path)
+    ((count, _, example),) = [one for one in told(found.printed) if 'areas from the box' in one[1]]
+    assert count == 1 and f'(id {row["id"]})' in example
+    meant = {own['id']: own['area'] for own in clean()['annotations']}
+    meant[row['id']] = AREA_RATIO * math.prod(row['bbox'][2:])
+    areas = {own.get('original_id', own['id']): own['area'] for own in written(tmp_path)['annotations']}
+    assert areas == pytest.approx(meant)
+
+
+def test_sizes_and_areas_written_as_text(undamaged, images, tmp_path):
+    """They count as numbers do: an image of another size is told."""
+    content = clean()
+    for row in content['annotations']:
+        row |= {key: str(row[key]) for key in ('area', 'num_keypoints')}
+    for row in content['images']:
+        row |= {key: str(row[key]) for key in ('width', 'height')}
+    found = prepared(content, images, tmp_path / 'text')
+    assert found.people == undamaged.people and [kind for _, kind, _ in told(found.printed)] == [
+        'instances with numbers written as text'
+    ]
+    prepared(clean(), images, tmp_path / 'numbers')
+    assert written(tmp_path / 'text') == written(tmp_path / 'numbers')
+
+
+@pytest.mark.parametrize(
+    ('change', 'remedy'),
+    [
+        (lambda width, height: (2 * width, 2 * height), 'give the images that were labelled'),
+        (lambda width, height: (width, 2 * height), 'give the images that were labelled'),
+        (lambda width, height: (height, width), 'exiftool'),
+    ],
+)
+def test_images_of_another_size_than_the_labelled_ones(change, remedy, undamaged, images, tmp_path):
+    """Resized, stretched or padded, or turned by EXIF: the joints would be elsewhere."""
+    content = clean()
+    for row in content['images']:
+        row['width'], row['height'] = change(row['width'], row['height'])
+    names_all(prepared(content, images, tmp_path).error, tmp_path / 'in.json', remedy, 'remove', 'width and height')
+    for row in content['images']:
+        del row['width'], row['height']
+    assert prepared(content, images, tmp_path / 'told').people == undamaged.people
+
+
+def test_more_people_in_an_image_than_ap_counts(images, tmp_path):
+    content = clean()
+    for image in content['images']:
+        first = next(row for row in people(content) if row['image_id'] == image['id'])
+        for number in range(21):
+            moved = [value + number / 64 * (i % 3 == 0 and value > 0) for i, value in enumerate(first['keypoints'])]
+            ids = {'id': 100 * image['id'] + number, 'keypoints': moved}
+            content['annotations'].append(first | ids)
+    ((count, _, example),) = [one for one in told(prepared(content, images, tmp_path).printed) if 'AP' in one[1]]
+    assert count == 1 and 'image ' in example
+
+
 def test_ids_of_any_type_are_kept_aside(images, tmp_path):
     content = clean()
     for image in content['images']:

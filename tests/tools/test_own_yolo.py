@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.commands import names_all
-from tests.support.exports import JOINTS, PAIRS, animals, halves
+from tests.support.exports import IMAGES, JOINTS, PAIRS, animals, draw, halves
 from tests.support.exports_yolo import YOLO, one_folder, write, yolo
 from tests.support.own import check, prepared, refused
 
@@ -34,6 +34,53 @@ def test_labels_beside_images_in_a_folder_named_images(tmp_path, monkeypatch, ca
     for file in (tmp_path / 'labels').iterdir():
         file.rename(tmp_path / 'images' / file.name)
     check(prepared(tmp_path, monkeypatch, capsys, *options)[0], animals())
+
+
+def test_images_and_labels_side_by_side(tmp_path, monkeypatch, capsys):
+    """In a folder of any name, as X-AnyLabeling leaves them; and in capitals."""
+    for images, labels in (('pics', 'labels'), ('Images', 'Labels')):
+        folder = tmp_path / images
+        options = one_folder(folder, animals(), f'train: {images}\nkpt_shape: [6, 3]\n')
+        (folder / 'images').rename(folder / images)
+        (folder / 'labels').rename(folder / labels)
+        check(prepared(folder, monkeypatch, capsys, *options)[0], animals())
+
+
+def test_images_that_were_not_exported(tmp_path, monkeypatch, capsys):
+    """CVAT leaves them out by default: the labels are beside the places that its lists name."""
+    options = yolo(tmp_path / 'zip', animals(), YOLO['cvat'])
+    (tmp_path / 'zip/images').rename(tmp_path / 'pictures')
+    cfg, _ = prepared(tmp_path, monkeypatch, capsys, *options[:2], '--images', tmp_path / 'pictures')
+    check(cfg, animals())
+
+
+def test_splits_in_any_case(tmp_path, monkeypatch, capsys):
+    """CVAT names them as its subsets, such as Validation."""
+    options = yolo(tmp_path, animals(), YOLO['cvat'])
+    options[1].write_text(YOLO['cvat'].yaml.replace('train: ', 'Train: ').replace('val: ', 'Validation: '))
+    cfg, printed = prepared(tmp_path, monkeypatch, capsys, *options)
+    check(cfg, animals())
+    assert f'val: {options[1]}' in printed
+
+
+def test_a_val_that_is_not_there(tmp_path, monkeypatch, capsys):
+    """As in Roboflow's data.yaml, whatever folders there are; or without labels: what can be done is said."""
+    text = 'train: images\nval: {}\nkpt_shape: [6, 3]\n'
+    for val in ('../valid/photos', 'more'):
+        options = one_folder(tmp_path / val[-4:], animals(), text.format(val))
+        draw(tmp_path / val[-4:] / 'more', {IMAGES[0]: 'none.jpg'})
+        error = refused(tmp_path, monkeypatch, capsys, *options)
+        names_all(error, options[1], f"val = '{val}'", 'or remove it: --val-share')
+
+
+def test_a_path_below_the_folder_of_the_images(tmp_path, monkeypatch, capsys):
+    """As `path: coco8-pose` is meant below the folder of all data sets."""
+    options = one_folder(tmp_path / 'datasets/farm', animals(), 'path: farm\ntrain: images\nkpt_shape: [6, 3]\n')
+    yaml = tmp_path / 'configs/deep/farm.yaml'
+    write(yaml, options[1].read_text())
+    check(
+        prepared(tmp_path, monkeypatch, capsys, '--annotations', yaml, '--images', tmp_path / 'datasets')[0], animals()
+    )
 
 
 def test_roboflow_beside_another_export(tmp_path, monkeypatch, capsys):

@@ -90,8 +90,18 @@ def _by_key(listed: Any, path: Path) -> dict[str, dict]:
 
 
 def _adopt(categories: dict[str, dict], groups: dict[str, list[Row]], others: set[str], repairs: Repairs) -> None:
-    """Takes instances of one category that is not listed as of the one that names joints, if nothing else is."""
+    """Takes instances of a category that is not listed as of the one whose supercategory has the id, as SuperAnnotate
+    writes it; or, if nothing else is there, as of the one that names joints.
+    """
     named = [key for key, category in categories.items() if category.get('keypoints')]
+    for id_ in [*others]:
+        above = [key for key in named if str(categories[key].get('supercategory') or '') == id_]
+        if len(above) == 1:
+            others.remove(id_)
+            categories[id_] = categories[above[0]]
+            repairs.tell('instances whose category is a supercategory', groups[id_][0][0], len(groups[id_]))
+    if not others:
+        return
     if len(named) == len(groups) == 1:
         key = others.pop()
         categories[key] = categories[named[0]]

@@ -20,6 +20,8 @@ from lib.tools.prepare.own.repairs import numbers
 
 # What iscrowd is of an instance that is no crowd, as text in lower case.
 NO_CROWD = {'none', '0', '0.0', 'false', ''}
+# What holds numbers in an annotation.
+NUMBERS = {'keypoints', 'bbox', 'area', 'num_keypoints'}
 # COCO-WholeBody's joints beside `keypoints`.
 WHOLE_BODY = {'foot_kpts', 'face_kpts', 'lefthand_kpts', 'righthand_kpts'}
 
@@ -99,9 +101,9 @@ def _name(row: dict) -> str | None:
 
 
 def _size(row: dict) -> Size | None:
-    width, height = row.get('width'), row.get('height')
+    width, height = _as_numbers([row.get('width'), row.get('height')])
     if all(isinstance(side, (int, float)) and 0 < side < 1e9 for side in (width, height)):
-        return int(width), int(height)  # type: ignore[arg-type]
+        return int(width), int(height)
     return None
 
 
@@ -114,16 +116,15 @@ def _labelled(rows: list[Row], repairs: Repairs) -> Iterator[Row]:
             repairs.tell('crowds left out', where)
         elif not isinstance(row.get('keypoints'), (list, type(None))):
             raise InputError(f'{where}: keypoints = {shown(row["keypoints"])} should be a list: correct or remove it')
-        elif not any(flat := _flat(row.get('keypoints') or [])):  # or all 0, as a box has them beside people
+        elif not any(_flat(row.get('keypoints') or [])):  # or all 0, as a box has them beside people
             repairs.tell('boxes without joints left out', where)
         else:
             if WHOLE_BODY & row.keys():
                 repairs.tell('instances whose joints of feet, face and hands are not read: only keypoints is', where)
-            box = row.get('bbox')
-            if any(isinstance(value, str) for value in [*flat, *(box if isinstance(box, list) else [])]):
+            read = {key: _as_numbers(row[key]) for key in NUMBERS & row.keys()}
+            if any(read[key] != row[key] for key in read):
                 repairs.tell('instances with numbers written as text', where)
-                row = row | {'keypoints': _as_numbers(row['keypoints']), 'bbox': _as_numbers(box)}
-            yield where, row
+            yield where, row | read
 
 
 def _flat(values: list) -> list:

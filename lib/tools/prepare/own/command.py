@@ -19,7 +19,7 @@ from lib.tools.check_data.__main__ import check
 from lib.tools.check_data.people import draw_sheet
 from lib.tools.prepare.layout import Files, as_json, place, place_all, refuse_others
 from lib.tools.prepare.own.coco import read_coco
-from lib.tools.prepare.own.dataset import JSON, SPLITS, drop_unused_joints, merge, split, tell_new_ids, to_json
+from lib.tools.prepare.own.dataset import JSON, SPLITS, drop_unused_joints, merge, split, tell_ids_and_crowds, to_json
 from lib.tools.prepare.own.describe import check_pretrained, describe
 from lib.tools.prepare.own.experiment import SCRIPTS, Experiment, experiment_files
 from lib.tools.prepare.own.export import Export, Repairs
@@ -68,7 +68,7 @@ def prepare_own(
     merged = {key: merge(own, repairs) for key, own in exports.items()}
     splits, how = split(merged['train'], merged.get('val'), val_share, files)
     drop_unused_joints(splits, repairs)
-    tell_new_ids(splits, repairs)
+    tell_ids_and_crowds(splits, repairs)
     experiment = describe(splits, name, target, sigmas, pretrained, device, repairs)
     taken = check_pretrained(experiment) if pretrained else ''
     _say(splits, how, experiment, repairs)

@@ -8,6 +8,7 @@ import numpy as np
 
 from cvpack.errors import InputError
 from lib.datasets.coco_categories import PERSON, plain_name
+from lib.evaluation.ground_truth import MAX_DETECTIONS
 from lib.tools.prepare.own.export import Export, Instance, Joints, ListedImage, Repairs
 from lib.tools.prepare.own.images import ImageFiles
 from lib.tools.prepare.own.split import choose_val
@@ -119,11 +120,20 @@ def drop_unused_joints(splits: dict[str, Export], repairs: Repairs) -> None:
             instance.keypoints = instance.keypoints[used]
 
 
-def tell_new_ids(splits: dict[str, Export], repairs: Repairs) -> None:
-    """Images and instances get new ids; tells those of other types, and 0, which the evaluation takes for none."""
+def tell_ids_and_crowds(splits: dict[str, Export], repairs: Repairs) -> None:
+    """Images and instances get new ids: tells those of other types, and 0, which the evaluation takes for none. Tells
+    images of val with more instances than AP counts.
+    """
     for export in splits.values():
         _tell_new_ids(export.images, repairs, 'images')
         _tell_new_ids(export.instances, repairs, 'instances')
+    val = splits['val']
+    counts = np.bincount([instance.image for instance in val.instances])
+    for number in np.flatnonzero(counts > MAX_DETECTIONS):
+        what = (
+            f'images of val with more than {MAX_DETECTIONS} instances: AP counts {MAX_DETECTIONS} detections an image'
+        )
+        repairs.tell(what, val.images[number].where)
 
 
 def _tell_new_ids(rows: Sequence[ListedImage | Instance], repairs: Repairs, what: str) -> None:

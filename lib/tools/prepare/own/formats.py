@@ -35,7 +35,9 @@ def check_file(path: Path) -> None:
     if not path.exists():
         raise InputError(f'{path} does not exist: correct the path')
     if path.is_dir():
-        found = sorted([*path.rglob('*.json'), *path.rglob('*.yaml')])[:1]
+        found = sorted(
+            [*path.rglob('*.json'), *path.rglob('*.yaml')], key=lambda file: ('train' not in str(file), file)
+        )
         raise InputError(
             f'{path} is a folder: name the file of annotations in it{f", like {found[0]}" if found else ""}'
         )
@@ -70,6 +72,8 @@ def no_joints(content: dict, path: Path) -> InputError:
         remedy = f'labelme2coco made a box of 1 x 1 pixels of each point: {LABELME}'
     elif any(isinstance(joints, list) and any(joints) for joints in crowds):
         remedy = 'those with joints are marked as crowds: correct iscrowd, which is 0 for single instances'
+    elif 'software/via' in str(content.get('info')):
+        remedy = f"the VGG Image Annotator's COCO export takes each joint for a person: {BY_HAND}"
     elif not boxes:
         remedy = 'its annotations are empty (CVAT exports skeletons, but no points): label skeletons, or export again'
     return InputError(f'{path} has no instance with labelled joints: {remedy}')

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from cvpack.errors import InputError
 from lib.datasets.checks import Issue
 from lib.datasets.image_names import image_path, is_safe
+from lib.datasets.sides import words
 from lib.tools.check_data.images import read_images
 from lib.tools.check_data.records import Listing
 from lib.tools.prepare.own.export import Export, ListedImage, Repairs
@@ -60,7 +61,7 @@ class ImageFiles:
             return [parts]
         candidates = self.by_name.get(plain(parts[-1]), [])
         best = _highest(candidates, lambda path: (_agreement(parts, path), parts[-1] == path[-1]))
-        return _highest(best, lambda path: _nearness(self.folder.joinpath(*path), listing)) if len(best) > 1 else best
+        return _highest(best, lambda path: _nearness(self.folder, path, listing)) if len(best) > 1 else best
 
 
 def _highest(paths: list[Parts], score: Callable[[Parts], tuple]) -> list[Parts]:
@@ -70,13 +71,18 @@ def _highest(paths: list[Parts], score: Callable[[Parts], tuple]) -> list[Parts]
     return [path for path, own in zip(paths, scores) if own == highest]
 
 
-def _nearness(image: Path, listing: Path) -> tuple[bool, int, bool]:
+def _nearness(images: Path, path: Parts, listing: Path) -> tuple[bool, int, bool]:
     """Higher for what is meant by a file of annotations: an image beside it, one with more of the folders above in
-    common (data sets side by side), one in a folder that its name ends with (CVAT's subsets: keypoints_Train.json).
+    common (data sets side by side), one in a folder that its name has as words (train.json, keypoints_Train.json).
     """
-    folder, near = image.parent.resolve(), listing.parent.resolve()
+    folder, near = images.joinpath(*path[:-1]).resolve(), listing.parent.resolve()
     common = _agreement(folder.parts[::-1], near.parts[::-1])
-    return folder == near, common, any(plain(listing.stem).endswith(f'_{plain(part)}') for part in folder.parts)
+    return folder == near, common, any(_words(part) in _words(listing.stem) for part in path[:-1])
+
+
+def _words(name: str) -> str:
+    """The words of a name, each between underscores."""
+    return f'_{"_".join(words(plain(name)))}_'
 
 
 def plain(name: str) -> str:

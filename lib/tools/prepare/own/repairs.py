@@ -13,8 +13,9 @@ from lib.tools.prepare.own.export import Export, Instance, Repairs, Size
 
 BOXES = ('xywh', 'xyxy', 'joints')
 MARGIN = 0.15  # of a box from the joints, on every side, over its longer side
-# A person's area over that of the box, on average in COCO.
+# A person's area over that of the box, on average in COCO; and what it can be at most and at least.
 AREA_RATIO = 0.53
+AREA_RANGE = 0.001, 1.1
 # From this ratio of instances on, a file is taken to mean it so.
 MOST = 0.5
 # Larger numbers are no ratios of the image.
@@ -123,18 +124,23 @@ def place_in_pixels(export: Export, is_ratios: bool, reading: str | None) -> Non
 
 
 def _refuse_resized(export: Export) -> None:
-    """Raises InputError if most images are of another size than the file says, by one factor for both sides."""
+    """Raises InputError if most images are of another size than the file says."""
     images = [export.images[instance.image] for instance in export.instances]
     told = np.array([image.told or image.size for image in images], float).reshape(-1, 2)
     sizes = np.array([image.size for image in images], float).reshape(-1, 2)
-    factors = told / sizes
-    resized = (np.abs(factors[:, 0] / factors[:, 1] - 1) < SAME_FACTOR) & (np.abs(factors[:, 0] - 1) > SAME_FACTOR)
+    resized = (np.abs(told / sizes - 1) > SAME_FACTOR).any(axis=1)
     if resized.sum() > MOST * len(resized):
         i = int(resized.argmax())
         (width, height), (w, h) = told[i], sizes[i]
+        remedy = 'give the images that were labelled; if only width and height are wrong, remove them'
+        if (told[resized] == sizes[resized][:, ::-1]).all():
+            remedy = (
+                'their EXIF orientation turns them. If the joints are those of the stored pixels, remove it (exiftool '
+                '-Orientation= DIR); if of the upright ones, remove width and height'
+            )
         raise InputError(
             f'{images[i].where}: {width:g} x {height:g} pixels, but {images[i].name!r} has {w:g} x {h:g}, like most: '
-            'give the images that were labelled, or correct width and height'
+            f'{remedy}'
         )
 
 
@@ -156,13 +162,24 @@ def repair_boxes(export: Export, reading: str | None, repairs: Repairs) -> None:
         if problem or reading == 'joints':
             _box_from_joints(instance, export.images[instance.image].size, problem, repairs)
         if not (instance.box[2:] > 0).all():
-            repairs.tell('instances without a box whose joints lie in one point left out', instance.where)
+            repairs.tell(
+                'instances without a box whose joints lie in one point left out: give them a box', instance.where
+            )
             continue
-        if not 0 < instance.area < MAX_NUMBER:
-            instance.area = float(AREA_RATIO * instance.box[2:].prod())
-            repairs.tell(f'areas from the box (times {AREA_RATIO}), on which AP by size depends', instance.where)
+        _repair_area(instance, repairs)
         kept.append(instance)
     export.instances = kept
+
+
+def _repair_area(instance: Instance, repairs: Repairs) -> None:
+    """An area that is missing, or that cannot be one in the box, comes from the box."""
+    box, (least, most) = float(instance.box[2:].prod()), AREA_RANGE
+    if least * box <= instance.area <= most * box:
+        return
+    wrong = np.isfinite(instance.area) and instance.area != 0
+    why = 'where they were larger than the box, or next to nothing' if wrong else 'where there was none'
+    repairs.tell(f'areas from the box (times {AREA_RATIO}), on which OKS and AP by size depend, {why}', instance.where)
+    instance.area = AREA_RATIO * box
 
 
 def _box_from_joints(instance: Instance, size: Size, problem: str, repairs: Repairs) -> None:
@@ -185,8 +202,8 @@ def _problem(instance: Instance, repairs: Repairs) -> str:
         return 'where there was none, or one without a size'
     low, high = points.min(axis=0), points.max(axis=0)
     touches_high = np.abs(box[:2] + box[2:] - high).max() <= ROUNDING
-    if touches_high and (box[:2] == 0).all() and low.max() > ROUNDING and not instance.labelled.all():
-        return 'where it reached to 0, 0, as if joints that are not labelled were there'
+    if touches_high and np.isin(box[:2], (0, -1)).all() and low.max() > ROUNDING and not instance.labelled.all():
+        return 'where it reached to 0, 0 or -1, -1, as if joints that are not labelled were there'
     if touches_high and np.abs(box[:2] - low).max() <= ROUNDING:
         repairs.tell('boxes that end at the outer joints, kept: --boxes joints adds a margin', instance.where)
     return ''

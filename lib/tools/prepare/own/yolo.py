@@ -17,7 +17,7 @@ from lib.tools.prepare.own.categories import chosen_categories
 from lib.tools.prepare.own.export import Export, Instance, ListedImage, Repairs
 from lib.tools.prepare.own.images import ImageFiles
 from lib.tools.prepare.own.repairs import MAX_RATIO, MOST, without_place
-from lib.tools.prepare.own.yolo_data import Data, class_names, image_files, joints_of, read_data
+from lib.tools.prepare.own.yolo_data import OTHERWISE, Data, class_names, image_files, joints_of, read_data
 
 BOX = 5  # numbers of a row before the joints
 # Keys that Supervisely alone writes.
@@ -64,8 +64,9 @@ def _labelled_images(data: Data, split: str, repairs: Repairs) -> tuple[list[Lis
     files = [*image_files(data, split, repairs)]
     images: list[ListedImage] = []
     rows: list[LabelRow] = []
-    for file in files:
-        labels = _label_file(file)
+    for file, places in files:
+        candidates = (labels for place in (file, *places) for labels in _label_files(place))
+        labels = next(filter(Path.is_file, candidates), None)
         if labels is None:
             what = 'images without a label file left out' if file.is_file() else 'images that are not there, left out'
             repairs.tell(what, str(file))
@@ -73,10 +74,10 @@ def _labelled_images(data: Data, split: str, repairs: Repairs) -> tuple[list[Lis
         rows += [(len(images), where, row) for where, row in _rows(labels, data, repairs)]
         images.append(ListedImage(_below(file, data.files.folder), str(labels)))
     if not rows:
-        raise InputError(
-            f'{data.path}: {split} = {shown(data.content[split])} has {len(files):,} images, {len(images):,} label '
-            'files and no labelled joints: export the keypoints (labels/x.txt belongs to images/x.jpg)'
-        )
+        have = f'{len(files):,} images, {len(images):,} label files and no labelled joints'
+        remedy = 'export the keypoints' if images else 'put labels/x.txt beside images/x.jpg'
+        what = f'{data.path}: {split} = {shown(data.content[split])} has {have}'
+        raise InputError(f'{what}: {remedy}{OTHERWISE[split]}')
     return images, rows
 
 
@@ -99,14 +100,18 @@ def _below(file: Path, folder: Path) -> str:
     return str(whole.relative_to(folder.absolute()) if whole.is_relative_to(folder.absolute()) else whole)
 
 
-def _label_file(image: Path) -> Path | None:
-    """By Ultralytics' rule: the last folder `images` is `labels`; or beside the image. None if there is none."""
+def _label_files(image: Path) -> Iterator[Path]:
+    """Where an image's labels may be: by Ultralytics' rule the last folder `images` is `labels`, in any case; beside
+    the image; in a folder `labels` beside the image's (X-AnyLabeling).
+    """
     parts = [*image.parts]
     for i in reversed(range(len(parts) - 1)):
-        if parts[i] == 'images':
-            parts[i] = 'labels'
+        if parts[i].lower() == 'images':
+            for name in ('labels', 'Labels'):
+                yield Path(*parts[:i], name, *parts[i + 1 :]).with_suffix('.txt')
             break
-    return next((file for path in (Path(*parts), image) if (file := path.with_suffix('.txt')).is_file()), None)
+    yield image.with_suffix('.txt')
+    yield image.parent.parent / 'labels' / f'{image.stem}.txt'
 
 
 def _rows(labels: Path, data: Data, repairs: Repairs) -> Iterator[tuple[str, np.ndarray]]:

@@ -16,6 +16,11 @@ from lib.tools.prepare.own.export import Joints, Repairs
 from lib.tools.prepare.own.images import ImageFiles
 from lib.tools.prepare.own.joints import pairs_by_name
 
+# Keys of the splits; CVAT writes its subsets' names, in any case.
+SPLIT_KEYS = {'train': ('train', 'training'), 'val': ('val', 'valid', 'validation')}
+# What else to do about a split without images or labels.
+OTHERWISE = {'train': '', 'val': ', or remove it: --val-share then chooses'}
+
 
 @dataclass(frozen=True)
 class Data:
@@ -31,9 +36,10 @@ class Data:
     count: int
     values: int
 
-    def error(self, key: str, should: str) -> InputError:
-        """For a key with a wrong value."""
-        return InputError(f'{self.path}: {key} = {shown(self.content.get(key))} should {should}: correct it')
+    def error(self, key: str, should: str, otherwise: str = '') -> InputError:
+        """For a key with a wrong value. otherwise: what else to do"""
+        value = shown(self.content.get(key))
+        return InputError(f'{self.path}: {key} = {value} should {should}: correct it{otherwise}')
 
 
 def read_data(path: Path, files: ImageFiles) -> Data:
@@ -42,10 +48,18 @@ def read_data(path: Path, files: ImageFiles) -> Data:
         content = yaml.safe_load(path.read_text(encoding='utf-8-sig'))
     except OSError as error:
         raise InputError(f'{path} cannot be read ({error.strerror}): name a data.yaml or a json file') from None
+    except UnicodeDecodeError:
+        raise InputError(f'{path} is no text in UTF-8: save it as that') from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f'{path} is not valid yaml ({" ".join(str(error).split())}): export it again') from None
     if not isinstance(content, dict) or 'kpt_shape' not in content:
-        raise InputError(f'{path} has no kpt_shape, so it is not YOLO-pose: export the keypoints, not only the boxes')
+        raise InputError(
+            f'{path} has no kpt_shape, so it is no data.yaml of YOLO-pose: export the keypoints, not only boxes; or '
+            'write one, with train, names and kpt_shape: [K, 3]'
+        )
+    for split, keys in SPLIT_KEYS.items():
+        named = [value for key, value in content.items() if str(key).lower() in keys and value]
+        content |= {split: named[0]} if named else {}
     shape = content['kpt_shape']
     if not (isinstance(shape, list) and [*map(type, shape)] == [int, int] and shape[0] > 0 and shape[1] in (2, 3)):
         raise Data(path, files, content, 0, 0).error('kpt_shape', 'be [K, 2] or [K, 3]')
@@ -101,11 +115,14 @@ def _flip_pairs(data: Data, names: Sequence[str], is_named: bool, repairs: Repai
     return pairs
 
 
-def image_files(data: Data, split: str, repairs: Repairs) -> Iterator[Path]:
-    """The image files of a split: of folders, or of lists in text files."""
+def image_files(data: Data, split: str, repairs: Repairs) -> Iterator[tuple[Path, list[Path]]]:
+    """The image files of a split, of folders or of lists in text files; and the places where the list may mean each,
+    beside which its labels are, though the image is elsewhere (CVAT exports without images).
+    """
     value, above = data.content[split], data.path.parent
     # Ultralytics takes `path` from a folder of its settings; exports are usually moved as a whole.
-    roots = [above / str(data.content.get('path') or ''), above, above.parent, data.files.folder]
+    inside = str(data.content.get('path') or '')
+    roots = [above / inside, above, above.parent, data.files.folder, data.files.folder / inside]
     for entry in map(str, value if isinstance(value, list) else [value]):
         parts = [part for part in entry.replace('\\', '/').split('/') if part not in ('', '.', '..')]
         # Roboflow writes ../train/images for a folder beside data.yaml. The last tries are for paths of other machines.
@@ -113,11 +130,13 @@ def image_files(data: Data, split: str, repairs: Repairs) -> Iterator[Path]:
         tries = ((end, root / end) for end in ends for root in roots)
         end, place = next(((end, found) for end, found in tries if found.exists()), ('', None))
         if place is None:
-            raise data.error(split, f'name a folder, or a list of images, below {above} or below {data.files.folder}')
+            should = f'name a folder, or a list of images, below {above} or below {data.files.folder}'
+            raise data.error(split, should, OTHERWISE[split])
         if end not in ends[:2]:
             repairs.tell('folders or lists found by the end of their path', f'{data.path}: {entry} is {place}')
         if place.is_dir():
-            yield from sorted(file for file in place.rglob('*') if _is_shown(file, place) and is_image(file))
+            found = sorted(file for file in place.rglob('*') if _is_shown(file, place) and is_image(file))
+            yield from ((file, [file]) for file in found)
         else:
             yield from _listed(place, roots, data, split)
 
@@ -127,12 +146,15 @@ def _is_shown(path: Path, folder: Path) -> bool:
     return not path.is_dir() and not any(part.startswith('.') for part in path.relative_to(folder).parts)
 
 
-def _listed(place: Path, roots: list[Path], data: Data, split: str) -> Iterator[Path]:
-    """The images that a text file lists, from its own folder or the data set's, or found by the end of their names."""
+def _listed(place: Path, roots: list[Path], data: Data, split: str) -> Iterator[tuple[Path, list[Path]]]:
+    """The images that a text file lists, from its own folder or the data set's, or found by the end of their names; and
+    where they may be meant to be.
+    """
     try:
         lines = place.read_text(encoding='utf-8-sig').splitlines()
     except (OSError, UnicodeDecodeError):
         raise data.error(split, 'name a folder of images, or a text file that lists them') from None
     for line in filter(None, map(str.strip, lines)):
-        file = next((found for root in (place.parent, *roots) if (found := root / line).is_file()), None)
-        yield file or data.files.folder.joinpath(*(data.files.find(line, place) or [line]))
+        places = [root / line.replace('\\', '/') for root in (place.parent, *roots)]
+        file = next(filter(Path.is_file, places), None)
+        yield file or data.files.folder.joinpath(*(data.files.find(line, place) or [line])), places
