@@ -20,6 +20,8 @@ except ImportError:  # Windows
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
+# Configurations of cuBLAS whose results repeat.
+CUBLAS_REPEATS = ':4096:8', ':16:8'
 # How torch says that an operation cannot be repeated to the bit.
 NOT_DETERMINISTIC = ' does not have a deterministic implementation'
 
@@ -32,23 +34,24 @@ def configure_device(device: torch.device, spare_memory: bool = False, determini
     """
     if device.type == 'cuda':
         torch.backends.cudnn.benchmark = not deterministic  # which of its algorithms wins depends on the moment
-        torch.use_deterministic_algorithms(deterministic)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property
         if deterministic:
-            os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # read when cuBLAS is first used
+            torch.use_deterministic_algorithms(True)
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property
+            if os.environ.get('CUBLAS_WORKSPACE_CONFIG') not in CUBLAS_REPEATS:
+                os.environ['CUBLAS_WORKSPACE_CONFIG'] = CUBLAS_REPEATS[0]  # read when cuBLAS is first used
     elif not spare_memory:
         keep_freed_memory()
 
 
 @contextlib.contextmanager
 def refusing_nondeterminism(option: str) -> Iterator[None]:
-    """Turns the error of an operation that has no deterministic algorithm into InputError.
+    """Turns the error of an operation that has no deterministic algorithm, however wrapped, into InputError.
 
     option: the setting that asks for such algorithms, for the message
     """
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, InputError) as error:
         operation, found, _ = str(error).partition(NOT_DETERMINISTIC)
         if not found:
             raise

@@ -97,8 +97,10 @@ def exits_cleanly(main: Callable[P, T]) -> Callable[P, T]:
 def _exit(message: str, code: int, at_once: bool = False) -> NoReturn:
     # Names from files may hold terminal escape sequences: these are written out.
     text = ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in message)
-    print(f'error: {text}', file=sys.stderr, flush=True)
-    if at_once:
+    try:
+        print(f'error: {text}', file=sys.stderr, flush=True)
         sys.stdout.flush()
-        os._exit(code)
+    finally:  # whether or not there still is a console
+        if at_once:
+            os._exit(code)
     sys.exit(code)

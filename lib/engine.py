@@ -89,11 +89,11 @@ def train(cfg: EasyDict, build_model: BuildModel) -> None:
     configure_device(device, cfg.RUN_EFFICIENT, cfg.SOLVER.DETERMINISTIC)
     for line in advice(device.type, cfg.SOLVER.PRECISION, 'SOLVER.PRECISION'):
         logger.warning(line)
-    build_model = select_network(cfg, build_model, device, training=True, logger=logger)
-    torch.manual_seed(cfg.SOLVER.SEED)
     peers = dist.reporting_lost_peers(f'continue the run with {RESUME}')
     exact, starved = refusing_nondeterminism('SOLVER.DETERMINISTIC'), reporting_starved_workers(FEWER_WORKERS)
     with StopRequest() as stop, peers, exact, starved:
+        build_model = select_network(cfg, build_model, device, training=True, logger=logger)
+        torch.manual_seed(cfg.SOLVER.SEED)  # whatever trying an own network drew
         trainer = Trainer(cfg, build_model(cfg), build_schedule(cfg), device)
         begin(trainer, args, logger)
         samples = train_samples(cfg)

@@ -142,7 +142,7 @@ def deterministic():
     benchmark = torch.backends.cudnn.benchmark
     configure_device(torch.device('cuda'), deterministic=True)
     yield
-    configure_device(torch.device('cuda'))
+    torch.use_deterministic_algorithms(False)
     torch.backends.cudnn.benchmark = benchmark
 
 

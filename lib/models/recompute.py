@@ -20,8 +20,6 @@ def run_block(block: Callable[..., torch.Tensor], *inputs: object, owner: nn.Mod
         block,
         *inputs,
         use_reentrant=False,
-        # The blocks draw no random numbers, and torch before 2.10 cannot ask for a GPU's state in a CUDA graph.
-        preserve_rng_state=False,
         context_fn=lambda: (contextlib.nullcontext(), _frozen_statistics(owner)),
     )
 

@@ -97,14 +97,19 @@ def test_every_parameter_gets_a_gradient():
     assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
 
 
-def test_efficient_is_the_same_step():
-    """RUN_EFFICIENT: same outputs, same gradients, statistics updated once."""
+@pytest.mark.parametrize('draws', [False, True])
+def test_efficient_is_the_same_step(draws):
+    """RUN_EFFICIENT: same outputs, same gradients, statistics updated once; of a network with dropout too."""
     images = torch.randn(4, 3, 64, 64).double()
     models = [small(efficient=efficient) for efficient in (False, True)]
     for model in models:
+        if draws:
+            unit = model.stage0.upsample.up2
+            unit.res_conv1 = torch.nn.Sequential(unit.res_conv1, torch.nn.Dropout2d(0.2))
+        torch.manual_seed(0)
         sum(level.square().mean() for levels in model(images) for level in levels).backward()
     plain, efficient = models
-    for (name, a), b in zip(plain.named_parameters(), efficient.parameters()):
+    for (name, a), b in zip(plain.named_parameters(), efficient.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-9, atol=1e-12, msg=name)
     for (name, a), b in zip(plain.named_buffers(), efficient.buffers()):
         torch.testing.assert_close(a, b, rtol=0, atol=0, msg=name)

@@ -42,7 +42,10 @@ def is_running(pid: str, seconds: float) -> bool:
     """Whether a process is there, and not dying, all that time."""
     status, end = Path(f'/proc/{pid}/stat'), time.monotonic() + seconds
     while time.monotonic() < end:
-        if not status.exists() or status.read_text().split()[2] in 'ZX':
+        try:
+            if status.read_text().split()[2] in 'ZX':
+                return False
+        except (FileNotFoundError, ProcessLookupError):
             return False
         time.sleep(0.02)
     return True

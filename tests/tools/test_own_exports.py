@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cvpack.files import read_json
 from lib.loader import reader_of
 from lib.tools.predict.__main__ import main as predict
 from tests.support import exports, exports_sets
@@ -177,6 +178,20 @@ def test_boxes_that_reach_to_missing_joints(place, tmp_path, monkeypatch, capsys
         row['bbox'] = [place, place, *(points[:, :2].max(axis=0) - place).tolist()]
     options = '--annotations', write_json(tmp_path / 'in.json', content), '--images', images
     check(prepared(tmp_path, monkeypatch, capsys, *options)[0], animals(), around=True)
+
+
+def test_areas_that_reach_to_missing_joints(tmp_path, monkeypatch, capsys):
+    """Of boxes that do not (Supervisely's application): from the box."""
+    content, images = exports.coco(animals()), exports.draw(tmp_path / 'images')
+    for row, one in zip(content['annotations'], animals()):
+        high = one.keypoints[one.labelled, :2].max(axis=0)
+        row |= {'bbox': one.hull, 'area': int(high.prod())}
+    options = '--annotations', write_json(tmp_path / 'in.json', content), '--images', images
+    _, printed = prepared(tmp_path, monkeypatch, capsys, *options)
+    names_all(printed, f'{len(animals()):>9}  areas from the box', 'reached to 0, 0')
+    for part in ('train', 'val'):
+        for row in read_json(tmp_path / f'home/dataset/farm/person_keypoints_{part}.json')['annotations']:
+            assert row['area'] == pytest.approx(0.53 * row['bbox'][2] * row['bbox'][3])
 
 
 def test_boxes_around_the_joints_alone(tmp_path, monkeypatch, capsys):

@@ -67,6 +67,18 @@ def test_images_of_one_name_in_several_parts(folder, file, parts, as_val, tmp_pa
     check(prepared(tmp_path, monkeypatch, capsys, *options)[0], animals())
 
 
+@pytest.mark.parametrize(
+    ('folders', 'file'),
+    [(('images', 'annotations'), 'annotations.json'), (('01', '02'), 'project-3-at-2024-01.json')],
+)
+def test_words_that_tell_nothing(folders, file, tmp_path, monkeypatch, capsys):
+    """Of images of one name in two folders: refused."""
+    for folder in folders:
+        draw(tmp_path / folder)
+    options = '--annotations', write_json(tmp_path / file, coco(animals())), '--images', tmp_path
+    names_all(refused(tmp_path, monkeypatch, capsys, *options), *folders, 'write the folder too')
+
+
 def test_images_that_are_there_but_none(tmp_path, monkeypatch, capsys):
     """As Git LFS leaves them where the files themselves were not fetched."""
     images = draw(tmp_path / 'images')

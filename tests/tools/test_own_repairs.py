@@ -93,7 +93,7 @@ def test_boxes_and_areas_that_are_lost(images, tmp_path):
         assert row['area'] == pytest.approx(area)
 
 
-@pytest.mark.parametrize('area', [lambda box: 1.5 * box, lambda box: 0.0005 * box, lambda box: -box])
+@pytest.mark.parametrize('area', [lambda box: 1.5 * box, lambda box: 0.0001 * box, lambda box: -box])
 def test_areas_that_cannot_be_in_their_box(area, images, tmp_path):
     """As where the missing joints are taken to be at 0, 0 (Supervisely), or ratios of the image."""
     content = clean()
@@ -108,11 +108,31 @@ def test_areas_that_cannot_be_in_their_box(area, images, tmp_path):
     assert areas == pytest.approx(meant)
 
 
+@pytest.mark.parametrize('given', ['no box', 'a box of the joints', '--boxes joints'])
+def test_areas_of_masks_are_kept(given, images, tmp_path):
+    """Larger than a box around the joints, and true: the joints are in a part of the body."""
+    content = clean()
+    for row in content['annotations']:
+        points = np.reshape(row['keypoints'], (-1, 3))
+        low, high = (getattr(points[points[:, 2] > 0, :2], end)(axis=0) for end in ('min', 'max'))
+        tight = [*low.tolist(), *(high - low).tolist()]
+        whole = 0.95 * math.prod(row['bbox'][2:])
+        boxes = {'no box': (None, 1800), 'a box of the joints': (tight, 1800), '--boxes joints': (row['bbox'], whole)}
+        row['bbox'], row['area'] = boxes[given]
+    prepared(content, images, tmp_path, *(given.split() if given.startswith('--') else ()))
+    meant = {row['id']: row['area'] for row in content['annotations']}
+    found = {row.get('original_id', row['id']): row['area'] for row in written(tmp_path)['annotations']}
+    assert found == pytest.approx(meant)
+
+
 def test_sizes_and_areas_written_as_text(undamaged, images, tmp_path):
     """They count as numbers do: an image of another size is told."""
     content = clean()
     for row in content['annotations']:
         row |= {key: str(row[key]) for key in ('area', 'num_keypoints')}
+    nothing = clean()
+    nothing['annotations'][0]['area'] = math.nan
+    assert not any('as text' in kind for _, kind, _ in told(prepared(nothing, images, tmp_path / 'nan').printed))
     for row in content['images']:
         row |= {key: str(row[key]) for key in ('width', 'height')}
     found = prepared(content, images, tmp_path / 'text')

@@ -1,5 +1,7 @@
 """prepare own: YOLO-pose as Ultralytics and labelling tools write it, from data.yaml to what is trained on."""
 
+import shutil
+
 import pytest
 
 from tests.support.commands import names_all
@@ -52,6 +54,38 @@ def test_images_that_were_not_exported(tmp_path, monkeypatch, capsys):
     (tmp_path / 'zip/images').rename(tmp_path / 'pictures')
     cfg, _ = prepared(tmp_path, monkeypatch, capsys, *options[:2], '--images', tmp_path / 'pictures')
     check(cfg, animals())
+
+
+@pytest.mark.parametrize('exported', [False, True])
+def test_other_labels_of_the_same_names(exported, tmp_path, monkeypatch, capsys):
+    """Those of the export count, whatever is beside the images, or in a set beside the export."""
+    options = yolo(tmp_path / 'sets/mine', animals(), YOLO['cvat'])
+    others = tmp_path / ('sets' if exported else 'pictures')
+    yolo(others, animals(complete=True), YOLO['cvat'])
+    gone = next((tmp_path / 'sets/mine/labels/train').iterdir())
+    gone.unlink()
+    if not exported:
+        shutil.rmtree(tmp_path / 'sets/mine/images')
+        (others / 'labels/train' / gone.name).unlink()
+        options[3] = others
+    cfg, _ = prepared(tmp_path, monkeypatch, capsys, *options)
+    check(cfg, [one for one in animals() if one.image[:-4] != gone.stem])
+
+
+def test_labels_of_two_images(tmp_path, monkeypatch, capsys):
+    """In one folder beside those of the images: nobody knows whose they are."""
+    options = one_folder(tmp_path, animals(), 'train: a\nval: b\nkpt_shape: [6, 3]\n')
+    shutil.copytree(tmp_path / 'images', tmp_path / 'a')
+    (tmp_path / 'images').rename(tmp_path / 'b')
+    error = refused(tmp_path, monkeypatch, capsys, *options)
+    names_all(error, tmp_path / 'labels', tmp_path / 'a', tmp_path / 'b', 'put each beside its image')
+
+
+def test_a_key_as_it_should_be_comes_first(tmp_path, monkeypatch, capsys):
+    """Before its other spellings, and settings of training that others write there."""
+    options = yolo(tmp_path, animals(), YOLO['cvat'])
+    options[1].write_text('training: true\nValid: nowhere\nTrain: nowhere\nvalidation: 0.2\n' + YOLO['cvat'].yaml)
+    check(prepared(tmp_path, monkeypatch, capsys, *options)[0], animals())
 
 
 def test_splits_in_any_case(tmp_path, monkeypatch, capsys):

@@ -171,7 +171,8 @@ def _begin(device: torch.device, scratch: Path) -> None:
 def _measure(measure: Callable[[], Iterator[Row]], device: torch.device) -> tuple[list[Row], str]:
     """In the worker: the rows, and why there are no more or ''."""
     rows, reason = [], ''
-    configure_device(device)  # the piece before may have asked for exact algorithms
+    torch.use_deterministic_algorithms(False)  # the piece before may have asked for them
+    configure_device(device)
     try:
         for row in measure():
             rows.append(row)

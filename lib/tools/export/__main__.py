@@ -120,7 +120,7 @@ def export(
         raise InputError(
             f'{output} is not written: they differ too much; try {"without --half" if half else "another format"}'
         )
-    with atomic_write(output) as file:
+    with writing(output, '--output'), atomic_write(output) as file:
         file.write(content)
     print(f'{output}: {form}, {len(content) / 1e6:.1f} MB, weights in {metadata["precision"]}')
     if form != 'safetensors':
@@ -164,8 +164,10 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see the top of the file."""
     options = vars(_parser().parse_args(arguments))
-    with writing(options['output'], '--output'):
+    try:
         export(**options)
+    except OSError as error:  # a file that cannot be read
+        raise InputError(f'{error.filename or options["weights"]}: {error.strerror or error}') from None
 
 
 if __name__ == '__main__':

@@ -102,7 +102,7 @@ def _name(row: dict) -> str | None:
 
 def _size(row: dict) -> Size | None:
     width, height = _as_numbers([row.get('width'), row.get('height')])
-    if all(isinstance(side, (int, float)) and 0 < side < 1e9 for side in (width, height)):
+    if all(isinstance(side, (int, float)) and 1 < side < 1e9 for side in (width, height)):
         return int(width), int(height)
     return None
 
@@ -122,7 +122,7 @@ def _labelled(rows: list[Row], repairs: Repairs) -> Iterator[Row]:
             if WHOLE_BODY & row.keys():
                 repairs.tell('instances whose joints of feet, face and hands are not read: only keypoints is', where)
             read = {key: _as_numbers(row[key]) for key in NUMBERS & row.keys()}
-            if any(read[key] != row[key] for key in read):
+            if any([read[key]] != [row[key]] for key in read):  # in lists, in which NaN is itself
                 repairs.tell('instances with numbers written as text', where)
             yield where, row | read
 

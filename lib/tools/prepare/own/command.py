@@ -18,6 +18,7 @@ from lib.tools.arguments import writing
 from lib.tools.check_data.__main__ import check
 from lib.tools.check_data.people import draw_sheet
 from lib.tools.prepare.layout import Files, as_json, place, place_all, refuse_others
+from lib.tools.prepare.own.boxes import BOXES, repair_boxes
 from lib.tools.prepare.own.coco import read_coco
 from lib.tools.prepare.own.dataset import JSON, SPLITS, drop_unused_joints, merge, split, tell_ids_and_crowds, to_json
 from lib.tools.prepare.own.describe import check_pretrained, describe
@@ -25,7 +26,7 @@ from lib.tools.prepare.own.experiment import SCRIPTS, Experiment, experiment_fil
 from lib.tools.prepare.own.export import Export, Repairs
 from lib.tools.prepare.own.formats import check_file
 from lib.tools.prepare.own.images import ImageFiles, resolve_images
-from lib.tools.prepare.own.repairs import BOXES, place_in_pixels, repair_boxes, repair_joints
+from lib.tools.prepare.own.repairs import place_in_pixels, repair_joints
 from lib.tools.prepare.own.yolo import is_yolo, read_yolo
 
 NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.-]*')

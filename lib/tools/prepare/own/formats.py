@@ -36,7 +36,8 @@ def check_file(path: Path) -> None:
         raise InputError(f'{path} does not exist: correct the path')
     if path.is_dir():
         found = sorted(
-            [*path.rglob('*.json'), *path.rglob('*.yaml')], key=lambda file: ('train' not in str(file), file)
+            [*path.rglob('*.json'), *path.rglob('*.yaml')],
+            key=lambda file: ('train' not in str(file.relative_to(path)), file),
         )
         raise InputError(
             f'{path} is a folder: name the file of annotations in it{f", like {found[0]}" if found else ""}'

@@ -17,6 +17,8 @@ from lib.tools.check_data.records import Listing
 from lib.tools.prepare.own.export import Export, ListedImage, Repairs
 
 Parts = tuple[str, ...]  # of a path
+# Words of folders and of files of annotations that tell nothing of which images are meant.
+GENERIC = {'images', 'annotations', 'labels', 'keypoints', 'coco', 'data'}
 
 
 class ImageFiles:
@@ -73,16 +75,15 @@ def _highest(paths: list[Parts], score: Callable[[Parts], tuple]) -> list[Parts]
 
 def _nearness(images: Path, path: Parts, listing: Path) -> tuple[bool, int, bool]:
     """Higher for what is meant by a file of annotations: an image beside it, one with more of the folders above in
-    common (data sets side by side), one in a folder that its name has as words (train.json, keypoints_Train.json).
+    common (data sets side by side), one in a folder that its name begins or ends with (train.json, CVAT's
+    keypoints_Train.json).
     """
     folder, near = images.joinpath(*path[:-1]).resolve(), listing.parent.resolve()
     common = _agreement(folder.parts[::-1], near.parts[::-1])
-    return folder == near, common, any(_words(part) in _words(listing.stem) for part in path[:-1])
-
-
-def _words(name: str) -> str:
-    """The words of a name, each between underscores."""
-    return f'_{"_".join(words(plain(name)))}_'
+    named = words(plain(listing.stem))
+    parts = [words(plain(part)) for part in path[:-1]]
+    telling = [own for own in parts if any(word not in GENERIC and not word.isdecimal() for word in own)]
+    return folder == near, common, any(own in (named[: len(own)], named[-len(own) :]) for own in telling)
 
 
 def plain(name: str) -> str:

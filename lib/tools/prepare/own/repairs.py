@@ -1,4 +1,4 @@
-"""What is repaired in instances, each kind counted; and what is not, because it could be meant in more than one way."""
+"""What is repaired in joints, each kind counted; and what is not, because it could be meant in more than one way."""
 
 import math
 from collections.abc import Sequence
@@ -8,22 +8,15 @@ import numpy as np
 
 from cvpack.errors import InputError
 from lib.datasets.checks import MAX_NUMBER, shown
-from lib.tools.check_data.labels import corners, unit_boxes, unit_joints
-from lib.tools.prepare.own.export import Export, Instance, Repairs, Size
+from lib.tools.check_data.labels import unit_joints
+from lib.tools.prepare.own.export import Export, Instance, Repairs
 
-BOXES = ('xywh', 'xyxy', 'joints')
-MARGIN = 0.15  # of a box from the joints, on every side, over its longer side
-# A person's area over that of the box, on average in COCO; and what it can be at most and at least.
-AREA_RATIO = 0.53
-AREA_RANGE = 0.001, 1.1
 # From this ratio of instances on, a file is taken to mean it so.
 MOST = 0.5
 # Larger numbers are no ratios of the image.
 MAX_RATIO = 1.5
 # Tolerance for factors between sizes, of images scaled to whole pixels.
 SAME_FACTOR = 0.02
-# Boxes that are the joints' extent: tolerance in pixels, for tools that round.
-ROUNDING = 1
 
 
 def numbers(values: Sequence[Any], field: str, where: str) -> np.ndarray:
@@ -102,20 +95,20 @@ def _count(instance: Instance, repairs: Repairs) -> None:
 def place_in_pixels(export: Export, is_ratios: bool, reading: str | None) -> None:
     """Coordinates that are ratios of the image become pixels.
 
-    is_ratios: they are, as the user says; reading: of the boxes, one of BOXES or None
+    is_ratios: they are, as the user says; reading: of the boxes, as for repair_boxes
     Raises InputError where most look otherwise, or where they seem to be pixels of images of another size.
     """
     points, labelled = export.keypoints[..., :2], export.keypoints[..., 2] > 0
     if not (is_ratios or export.is_ratios):
         like_ratios = unit_joints(points, labelled)
-        _refuse_most(export, like_ratios, 'joints that look like ratios of the image', 'add --normalised')
+        refuse_most(export, like_ratios, 'joints that look like ratios of the image', 'add --normalised')
         _refuse_resized(export)
         return
     like_pixels = np.any(labelled & (points > MAX_RATIO).any(axis=2), axis=1)
-    _refuse_most(export, like_pixels, 'joints that look like pixels', 'leave out --normalised')
+    refuse_most(export, like_pixels, 'joints that look like pixels', 'leave out --normalised')
     if reading != 'joints':
         like_pixels = np.any(np.nan_to_num(export.boxes) > MAX_RATIO, axis=1)
-        _refuse_most(export, like_pixels, 'boxes that look like pixels, beside ratios', 'add --boxes joints')
+        refuse_most(export, like_pixels, 'boxes that look like pixels, beside ratios', 'add --boxes joints')
     for instance in export.instances:
         size = export.images[instance.image].size
         instance.keypoints[:, :2] *= size
@@ -135,8 +128,8 @@ def _refuse_resized(export: Export) -> None:
         remedy = 'give the images that were labelled; if only width and height are wrong, remove them'
         if (told[resized] == sizes[resized][:, ::-1]).all():
             remedy = (
-                'their EXIF orientation turns them. If the joints are those of the stored pixels, remove it (exiftool '
-                '-Orientation= DIR); if of the upright ones, remove width and height'
+                'if an EXIF orientation turns them and the joints are those of the stored pixels, remove it (exiftool '
+                '-r -Orientation= DIR); if only width and height are exchanged, remove them'
             )
         raise InputError(
             f'{images[i].where}: {width:g} x {height:g} pixels, but {images[i].name!r} has {w:g} x {h:g}, like most: '
@@ -144,93 +137,7 @@ def _refuse_resized(export: Export) -> None:
         )
 
 
-def repair_boxes(export: Export, reading: str | None, repairs: Repairs) -> None:
-    """Boxes as x, y, width, height, and areas; from the joints or the box where they are missing.
-
-    reading: one of BOXES; None: xywh, refused where most look like xyxy
-    """
-    if reading == 'xyxy':
-        inverted = (export.boxes[:, 2:] <= export.boxes[:, :2]).any(axis=1) & (export.boxes != 0).any(axis=1)
-        _refuse_most(export, inverted, 'boxes that cannot be x1, y1, x2, y2', 'leave out --boxes xyxy')
-        for instance in export.instances:
-            instance.box[2:] -= instance.box[:2]
-    if not reading:
-        _refuse_unclear_boxes(export)
-    kept = []
-    for instance in export.instances:
-        problem = _problem(instance, repairs)
-        if problem or reading == 'joints':
-            _box_from_joints(instance, export.images[instance.image].size, problem, repairs)
-        if not (instance.box[2:] > 0).all():
-            repairs.tell(
-                'instances without a box whose joints lie in one point left out: give them a box', instance.where
-            )
-            continue
-        _repair_area(instance, repairs)
-        kept.append(instance)
-    export.instances = kept
-
-
-def _repair_area(instance: Instance, repairs: Repairs) -> None:
-    """An area that is missing, or that cannot be one in the box, comes from the box."""
-    box, (least, most) = float(instance.box[2:].prod()), AREA_RANGE
-    if least * box <= instance.area <= most * box:
-        return
-    wrong = np.isfinite(instance.area) and instance.area != 0
-    why = 'where they were larger than the box, or next to nothing' if wrong else 'where there was none'
-    repairs.tell(f'areas from the box (times {AREA_RATIO}), on which OKS and AP by size depend, {why}', instance.where)
-    instance.area = AREA_RATIO * box
-
-
-def _box_from_joints(instance: Instance, size: Size, problem: str, repairs: Repairs) -> None:
-    """problem: of the box; '': it is only asked for, and stays where the joints lie in one point"""
-    box = box_of_joints(instance.keypoints[instance.labelled, :2], np.array(size))
-    if not problem and not (box[2:] > 0).all():
-        repairs.tell('boxes kept, since the joints lie in one point', instance.where)
-        return
-    if np.isclose(instance.area, instance.box[2:].prod(), atol=1):
-        instance.area = math.nan  # it was that of the box
-    instance.box = box
-    why = problem or 'as asked for'
-    repairs.tell(f'boxes from the joints, {why}; margin: {MARGIN:.0%} of the longer side', instance.where)
-
-
-def _problem(instance: Instance, repairs: Repairs) -> str:
-    """Why a box cannot be taken as it is; '': it can."""
-    box, points = instance.box, instance.keypoints[instance.labelled, :2]
-    if not np.isfinite(box).all() or (np.abs(box) >= MAX_NUMBER).any() or not (box[2:] > 0).all():
-        return 'where there was none, or one without a size'
-    low, high = points.min(axis=0), points.max(axis=0)
-    touches_high = np.abs(box[:2] + box[2:] - high).max() <= ROUNDING
-    if touches_high and np.isin(box[:2], (0, -1)).all() and low.max() > ROUNDING and not instance.labelled.all():
-        return 'where it reached to 0, 0 or -1, -1, as if joints that are not labelled were there'
-    if touches_high and np.abs(box[:2] - low).max() <= ROUNDING:
-        repairs.tell('boxes that end at the outer joints, kept: --boxes joints adds a margin', instance.where)
-    return ''
-
-
-def box_of_joints(points: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """(4,) x, y, width, height around points (n, 2), with a margin, inside an image of size (width, height).
-
-    Points outside the image stay inside the box. Without an extent the box is empty.
-    """
-    low, high = points.min(axis=0), points.max(axis=0)
-    margin = MARGIN * (high - low).max()
-    low, high = np.minimum(low, np.maximum(low - margin, 0)), np.maximum(high, np.minimum(high + margin, size))
-    return np.concatenate([low, high - low])
-
-
-def _refuse_unclear_boxes(export: Export) -> None:
-    boxes, points, labelled = export.boxes, export.keypoints[..., :2], export.keypoints[..., 2] > 0
-    sizes = np.array([export.images[instance.image].size for instance in export.instances]).reshape(-1, 2)
-    given = np.isfinite(boxes).all(axis=1) & (boxes != 0).any(axis=1)
-    is_ratio, is_corners = unit_boxes(boxes), corners(np.nan_to_num(boxes), points, labelled, sizes)
-    _refuse_most(export, is_ratio, 'boxes that look like ratios of the image', 'add --boxes joints', given)
-    remedy = 'add --boxes xyxy if they are, --boxes xywh if not'
-    _refuse_most(export, is_corners, 'boxes that look like x1, y1, x2, y2', remedy, given)
-
-
-def _refuse_most(export: Export, mask: np.ndarray, what: str, remedy: str, among: np.ndarray | None = None) -> None:
+def refuse_most(export: Export, mask: np.ndarray, what: str, remedy: str, among: np.ndarray | None = None) -> None:
     """Raises InputError if a mask (n,) holds for most instances, or most of those in the mask `among`."""
     among = np.ones(len(mask), bool) if among is None else among
     if (mask & among).sum() > MOST * among.sum():

@@ -38,12 +38,14 @@ def read_yolo(path: Path, files: ImageFiles, chosen: Sequence[str], repairs: Rep
     data = read_data(path, files)
     if not (data.content.get('train') or data.content.get('val')):
         raise data.error('train', 'name the folder of the images to train on')
-    return {split: _export(data, split, chosen, repairs) for split in ('train', 'val') if data.content.get(split)}
+    used: dict[Path, Path] = {}
+    splits = [split for split in ('train', 'val') if data.content.get(split)]
+    return {split: _export(data, split, chosen, used, repairs) for split in splits}
 
 
-def _export(data: Data, split: str, chosen: Sequence[str], repairs: Repairs) -> Export:
-    """A split. Coordinates stay ratios of the images."""
-    images, rows = _labelled_images(data, split, repairs)
+def _export(data: Data, split: str, chosen: Sequence[str], used: dict[Path, Path], repairs: Repairs) -> Export:
+    """A split. Coordinates stay ratios of the images. used: as for _labelled_images"""
+    images, rows = _labelled_images(data, split, used, repairs)
     _refuse_unclear(rows, data)
     names = class_names(data)
     classes = {number: names.get(number, str(number)) for number in sorted({int(row[0]) for _, _, row in rows})}
@@ -59,18 +61,25 @@ def _export(data: Data, split: str, chosen: Sequence[str], repairs: Repairs) -> 
     return Export(data.path, images, instances, joints, tuple(dict.fromkeys(selected.values())), is_ratios=True)
 
 
-def _labelled_images(data: Data, split: str, repairs: Repairs) -> tuple[list[ListedImage], list[LabelRow]]:
-    """The images of a split that have label files, and these files' rows with joints. Raises InputError if none has."""
+def _labelled_images(
+    data: Data, split: str, used: dict[Path, Path], repairs: Repairs
+) -> tuple[list[ListedImage], list[LabelRow]]:
+    """The images of a split that have label files, and these files' rows with joints. Raises InputError if none has.
+
+    used: label file -> its image, of all splits
+    """
     files = [*image_files(data, split, repairs)]
     images: list[ListedImage] = []
     rows: list[LabelRow] = []
     for file, places in files:
-        candidates = (labels for place in (file, *places) for labels in _label_files(place))
-        labels = next(filter(Path.is_file, candidates), None)
+        labels = next(filter(Path.is_file, (labels for place in places for labels in _label_files(place))), None)
         if labels is None:
             what = 'images without a label file left out' if file.is_file() else 'images that are not there, left out'
             repairs.tell(what, str(file))
             continue
+        other = used.setdefault(labels, file)
+        if other.parent != file.parent:
+            raise InputError(f'{labels} would be the labels of {other} and of {file}: put each beside its image')
         rows += [(len(images), where, row) for where, row in _rows(labels, data, repairs)]
         images.append(ListedImage(_below(file, data.files.folder), str(labels)))
     if not rows:
@@ -101,15 +110,14 @@ def _below(file: Path, folder: Path) -> str:
 
 
 def _label_files(image: Path) -> Iterator[Path]:
-    """Where an image's labels may be: by Ultralytics' rule the last folder `images` is `labels`, in any case; beside
-    the image; in a folder `labels` beside the image's (X-AnyLabeling).
+    """Where an image's labels may be: by Ultralytics' rule the last folder `images` is `labels`; beside the image; in
+    a folder `labels` beside the image's (X-AnyLabeling).
     """
-    parts = [*image.parts]
-    for i in reversed(range(len(parts) - 1)):
-        if parts[i].lower() == 'images':
-            for name in ('labels', 'Labels'):
-                yield Path(*parts[:i], name, *parts[i + 1 :]).with_suffix('.txt')
-            break
+    parts = image.parts
+    for images, labels in (('images', 'labels'), ('Images', 'Labels'), ('Images', 'labels')):
+        if images in parts[:-1]:
+            i = len(parts) - 2 - parts[-2::-1].index(images)
+            yield Path(*parts[:i], labels, *parts[i + 1 :]).with_suffix('.txt')
     yield image.with_suffix('.txt')
     yield image.parent.parent / 'labels' / f'{image.stem}.txt'
 

@@ -58,8 +58,9 @@ def read_data(path: Path, files: ImageFiles) -> Data:
             'write one, with train, names and kpt_shape: [K, 3]'
         )
     for split, keys in SPLIT_KEYS.items():
-        named = [value for key, value in content.items() if str(key).lower() in keys and value]
-        content |= {split: named[0]} if named else {}
+        others = [content[key] for key in content if str(key).lower() in keys and isinstance(content[key], (str, list))]
+        if not content.get(split) and others:
+            content[split] = others[0]
     shape = content['kpt_shape']
     if not (isinstance(shape, list) and [*map(type, shape)] == [int, int] and shape[0] > 0 and shape[1] in (2, 3)):
         raise Data(path, files, content, 0, 0).error('kpt_shape', 'be [K, 2] or [K, 3]')
@@ -116,8 +117,8 @@ def _flip_pairs(data: Data, names: Sequence[str], is_named: bool, repairs: Repai
 
 
 def image_files(data: Data, split: str, repairs: Repairs) -> Iterator[tuple[Path, list[Path]]]:
-    """The image files of a split, of folders or of lists in text files; and the places where the list may mean each,
-    beside which its labels are, though the image is elsewhere (CVAT exports without images).
+    """The image files of a split, of folders or of lists in text files; and the places beside which the labels of each
+    may be: those where a list means it to be, though it is elsewhere (CVAT exports without images), and its own.
     """
     value, above = data.content[split], data.path.parent
     # Ultralytics takes `path` from a folder of its settings; exports are usually moved as a whole.
@@ -138,7 +139,7 @@ def image_files(data: Data, split: str, repairs: Repairs) -> Iterator[tuple[Path
             found = sorted(file for file in place.rglob('*') if _is_shown(file, place) and is_image(file))
             yield from ((file, [file]) for file in found)
         else:
-            yield from _listed(place, roots, data, split)
+            yield from _listed(place, roots, above, data, split)
 
 
 def _is_shown(path: Path, folder: Path) -> bool:
@@ -146,9 +147,11 @@ def _is_shown(path: Path, folder: Path) -> bool:
     return not path.is_dir() and not any(part.startswith('.') for part in path.relative_to(folder).parts)
 
 
-def _listed(place: Path, roots: list[Path], data: Data, split: str) -> Iterator[tuple[Path, list[Path]]]:
+def _listed(place: Path, roots: list[Path], above: Path, data: Data, split: str) -> Iterator[tuple[Path, list[Path]]]:
     """The images that a text file lists, from its own folder or the data set's, or found by the end of their names; and
-    where they may be meant to be.
+    the places of their labels, as image_files has them.
+
+    above: the export's folder
     """
     try:
         lines = place.read_text(encoding='utf-8-sig').splitlines()
@@ -157,4 +160,7 @@ def _listed(place: Path, roots: list[Path], data: Data, split: str) -> Iterator[
     for line in filter(None, map(str.strip, lines)):
         places = [root / line.replace('\\', '/') for root in (place.parent, *roots)]
         file = next(filter(Path.is_file, places), None)
-        yield file or data.files.folder.joinpath(*(data.files.find(line, place) or [line])), places
+        meant = places[: places.index(file)] if file else places
+        file = file or data.files.folder.joinpath(*(data.files.find(line, place) or [line]))
+        # A set of the same names may be beside this one.
+        yield file, [*(path for path in meant if path.resolve().is_relative_to(above.resolve())), file]
