@@ -65,6 +65,8 @@ def test_other_labels_of_the_same_names(exported, tmp_path, monkeypatch, capsys)
     gone = next((tmp_path / 'sets/mine/labels/train').iterdir())
     gone.unlink()
     if not exported:
+        lists = tmp_path / 'sets/mine/train.txt'
+        lists.write_text(lists.read_text().replace('images/', 'data/images/'))
         shutil.rmtree(tmp_path / 'sets/mine/images')
         (others / 'labels/train' / gone.name).unlink()
         options[3] = others

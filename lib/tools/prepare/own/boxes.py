@@ -59,14 +59,16 @@ def _area_problem(instance: Instance, is_box_good: bool, size: Size) -> str:
     if not 0 < area < MAX_NUMBER:
         return 'where there was none'
     low, high = points.min(axis=0), points.max(axis=0)
+    least, most = AREA_RANGE
+    if area < least * (high - low).prod():
+        return 'where they were next to nothing'
+    if is_box_good and area <= most * instance.box[2:].prod():
+        return ''
     if not instance.labelled.all() and low.max() > ROUNDING and np.isclose(area, high.prod(), rtol=SAME_AREA):
         return 'where they reached to 0, 0, as if joints that are not labelled were there'
-    # The area of a mask may be larger than a box around the joints.
+    # A mask may be larger than a box around the joints.
     is_whole = is_box_good and not _is_tight(instance)
-    least, most = AREA_RANGE
-    if area > (most * instance.box[2:].prod() if is_whole else math.prod(size)):
-        return 'where they were larger than the box or image'
-    return '' if area >= least * (high - low).prod() else 'where they were next to nothing'
+    return 'where they were larger than the box or image' if is_whole or area > math.prod(size) else ''
 
 
 def _box_from_joints(instance: Instance, size: Size, problem: str, repairs: Repairs) -> None:

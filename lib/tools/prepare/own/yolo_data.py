@@ -158,9 +158,12 @@ def _listed(place: Path, roots: list[Path], above: Path, data: Data, split: str)
     except (OSError, UnicodeDecodeError):
         raise data.error(split, 'name a folder of images, or a text file that lists them') from None
     for line in filter(None, map(str.strip, lines)):
-        places = [root / line.replace('\\', '/') for root in (place.parent, *roots)]
-        file = next(filter(Path.is_file, places), None)
-        meant = places[: places.index(file)] if file else places
+        listed = line.replace('\\', '/')
+        file = next((found for root in (place.parent, *roots) if (found := root / listed).is_file()), None)
         file = file or data.files.folder.joinpath(*(data.files.find(line, place) or [line]))
-        # A set of the same names may be beside this one.
-        yield file, [*(path for path in meant if path.resolve().is_relative_to(above.resolve())), file]
+        if file.resolve().is_relative_to(above.resolve()):
+            yield file, [file]
+        else:  # CVAT lists data/images/train/x.jpg, of which it writes labels/train/x.txt
+            parts = [part for part in listed.split('/') if part not in ('', '.', '..')]
+            ends = ['/'.join(parts[i:]) for i in range(len(parts) - 1)]
+            yield file, [*(root / end for end in ends for root in (place.parent, above)), file]
