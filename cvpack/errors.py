@@ -7,6 +7,7 @@
 75  stopped by SIGTERM or SIGUSR1 after saving; start it again (EX_TEMPFAIL)
 """
 
+import contextlib
 import errno
 import functools
 import os
@@ -97,10 +98,9 @@ def exits_cleanly(main: Callable[P, T]) -> Callable[P, T]:
 def _exit(message: str, code: int, at_once: bool = False) -> NoReturn:
     # Names from files may hold terminal escape sequences: these are written out.
     text = ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in message)
-    try:
+    with contextlib.suppress(OSError):  # whether or not there still is a console
         print(f'error: {text}', file=sys.stderr, flush=True)
         sys.stdout.flush()
-    finally:  # whether or not there still is a console
-        if at_once:
-            os._exit(code)
+    if at_once:
+        os._exit(code)
     sys.exit(code)

@@ -14,7 +14,8 @@ from lib.loader import train_loader, train_samples
 from lib.models.mspn import build_mspn
 from lib.training import Trainer
 from lib.training import run as training
-from tests.support.commands import call, experiment, refused, run_script
+from tests.support.commands import call, experiment, names_all, refused, run_script
+from tests.support.networks import OneLayer
 from tests.support.ports import free_port
 from tests.support.settings import earlier, fast_settings, load_config, tiny_settings
 
@@ -61,7 +62,8 @@ def test_the_readmes_commands(synthetic_coco, tmp_path):
 
 
 @pytest.mark.usefixtures('one_layer')
-def test_a_network_whose_gradients_do_not_repeat_is_refused(synthetic_coco, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize('step', [(OneLayer, 'forward'), (torch.Tensor, 'backward')], ids=['forward', 'backward'])
+def test_a_network_that_does_not_repeat_is_refused(step, synthetic_coco, tmp_path, monkeypatch, capsys):
     """An operation that cannot, on a GPU, says so itself."""
     wanted = []
     monkeypatch.setattr(engine, 'configure_device', lambda *arguments: wanted.append(arguments))
@@ -71,10 +73,10 @@ def test_a_network_whose_gradients_do_not_repeat_is_refused(synthetic_coco, tmp_
             "grid_sampler_2d_backward_cuda does not have a deterministic implementation, but you set '..."
         )
 
-    monkeypatch.setattr(torch.Tensor, 'backward', no_algorithm)
+    monkeypatch.setattr(*step, no_algorithm)
     settings = *fast_settings(synthetic_coco, tmp_path), 'SOLVER.DETERMINISTIC=True'
     error = refused(capsys, experiment(engine.train, monkeypatch), '--set', *settings)
-    assert 'SOLVER.DETERMINISTIC: grid_sampler_2d_backward_cuda does not repeat' in error
+    names_all(error, 'SOLVER.DETERMINISTIC: ', 'grid_sampler_2d_backward_cuda does not repeat', 'set it to False')
     assert wanted == [(torch.device('cpu'), False, True)]
 
 

@@ -1,5 +1,6 @@
 """Errors that are one line and an exit code, and those that keep their traceback."""
 
+import os
 import subprocess
 import sys
 
@@ -38,6 +39,17 @@ def test_nothing_is_waited_for_once_another_process_is_lost():
     process = subprocess.run([sys.executable, '-c', LOST], capture_output=True, text=True, timeout=30)
     assert process.returncode == 4
     assert (process.stdout, process.stderr) == ('so far\n', 'error: another process died\n')
+
+
+@pytest.mark.parametrize(('what', 'seconds', 'exit_code'), [('PeerLost', 60, 4), ('InputError', 0, 2)])
+def test_the_exit_code_needs_no_console(what, seconds, exit_code):
+    """As behind a pipe whose reader is gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = LOST.replace('PeerLost', what).replace('60', str(seconds)).replace("    print('so far')\n", '')
+    process = subprocess.Popen([sys.executable, '-c', code], stderr=writer)
+    os.close(writer)
+    assert process.wait(30) == exit_code
 
 
 @pytest.mark.parametrize('name', ['n' * 300, 'loop'])
