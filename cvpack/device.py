@@ -18,8 +18,6 @@ except ImportError:  # Windows
 
 # glibc's malloc.h
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-
-
 # Configurations of cuBLAS whose results repeat.
 CUBLAS_REPEATS = ':4096:8', ':16:8'
 # How torch says that an operation cannot be repeated to the bit.

@@ -136,8 +136,10 @@ def _as_numbers(value: Any) -> Any:
     """A number written as text is the number, also in lists; anything else stays."""
     if isinstance(value, list):
         return [*map(_as_numbers, value)]
+    if not isinstance(value, str):
+        return value
     try:
-        number = float(value) if isinstance(value, str) else math.nan
+        number = float(value)
     except ValueError:
         return value
     if not math.isfinite(number):

@@ -125,9 +125,8 @@ def image_files(data: Data, split: str, repairs: Repairs) -> Iterator[tuple[Path
     inside = str(data.content.get('path') or '')
     roots = [above / inside, above, above.parent, data.files.folder, data.files.folder / inside]
     for entry in map(str, value if isinstance(value, list) else [value]):
-        parts = [part for part in entry.replace('\\', '/').split('/') if part not in ('', '.', '..')]
         # Roboflow writes ../train/images for a folder beside data.yaml. The last tries are for paths of other machines.
-        ends = [entry.removeprefix('../'), entry, *('/'.join(parts[i:]) for i in range(len(parts)))]
+        ends = [entry.removeprefix('../'), entry, *_ends(entry)]
         tries = ((end, root / end) for end in ends for root in roots)
         end, place = next(((end, found) for end, found in tries if found.exists()), ('', None))
         if place is None:
@@ -139,7 +138,13 @@ def image_files(data: Data, split: str, repairs: Repairs) -> Iterator[tuple[Path
             found = sorted(file for file in place.rglob('*') if _is_shown(file, place) and is_image(file))
             yield from ((file, [file]) for file in found)
         else:
-            yield from _listed(place, roots, above, data, split)
+            yield from _listed(place, roots, data, split)
+
+
+def _ends(path: str) -> list[str]:
+    """What a path can be below a folder: all of it, then ever less of its end."""
+    parts = [part for part in path.replace('\\', '/').split('/') if part not in ('', '.', '..')]
+    return ['/'.join(parts[i:]) for i in range(len(parts))]
 
 
 def _is_shown(path: Path, folder: Path) -> bool:
@@ -147,23 +152,21 @@ def _is_shown(path: Path, folder: Path) -> bool:
     return not path.is_dir() and not any(part.startswith('.') for part in path.relative_to(folder).parts)
 
 
-def _listed(place: Path, roots: list[Path], above: Path, data: Data, split: str) -> Iterator[tuple[Path, list[Path]]]:
+def _listed(place: Path, roots: list[Path], data: Data, split: str) -> Iterator[tuple[Path, list[Path]]]:
     """The images that a text file lists, from its own folder or the data set's, or found by the end of their names; and
     the places of their labels, as image_files has them.
-
-    above: the export's folder
     """
     try:
         lines = place.read_text(encoding='utf-8-sig').splitlines()
     except (OSError, UnicodeDecodeError):
         raise data.error(split, 'name a folder of images, or a text file that lists them') from None
+    above = data.path.parent
+    export = above.resolve()
     for line in filter(None, map(str.strip, lines)):
         listed = line.replace('\\', '/')
         file = next((found for root in (place.parent, *roots) if (found := root / listed).is_file()), None)
         file = file or data.files.folder.joinpath(*(data.files.find(line, place) or [line]))
-        if file.resolve().is_relative_to(above.resolve()):
+        if file.resolve().is_relative_to(export):
             yield file, [file]
-        else:  # CVAT lists data/images/train/x.jpg, of which it writes labels/train/x.txt
-            parts = [part for part in listed.split('/') if part not in ('', '.', '..')]
-            ends = ['/'.join(parts[i:]) for i in range(len(parts) - 1)]
-            yield file, [*(root / end for end in ends for root in (place.parent, above)), file]
+        else:  # CVAT lists data/images/train/x.jpg, and writes labels/train/x.txt; a name alone says too little
+            yield file, [*(root / end for end in _ends(line)[:-1] for root in (place.parent, above)), file]
